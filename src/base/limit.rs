@@ -1,0 +1,34 @@
+//! Every bound on what a remote can make this node hold or do. Bytes unless the name says otherwise.
+
+use core::time::Duration;
+
+/// One frame on a link, after the length prefix. Also what fits a sealed 16 KiB chunk with room to spare.
+pub const FRAME: usize = 64 * 1024;
+/// Payload of one sealed frame of a channel: with all overheads a WebRTC message stays under 16 KiB.
+pub const CHUNK: usize = 15 * 1024;
+/// One message on a `reliable` channel.
+pub const RELIABLE_MESSAGE: usize = 64 * 1024 * 1024;
+/// One value on a `latest` channel: one frame.
+pub const LATEST_VALUE: usize = CHUNK;
+/// Unacknowledged bytes per `reliable` stream (one channel, one recipient).
+pub const STREAM_WINDOW: usize = 1024 * 1024;
+/// Bytes queued by `send` and not yet in any window, per domain.
+pub const SEND_QUEUE: usize = 256 * 1024 * 1024;
+/// Bytes handed to one link's bulk lane and not yet written.
+pub const LINK_BACKLOG: usize = 512 * 1024;
+/// Channels a domain may have open, local and remote.
+pub const CHANNELS: usize = 256;
+/// A channel's name.
+pub const CHANNEL_NAME: usize = 128;
+/// One directory record, signed.
+pub const RECORD: usize = 8 * 1024;
+/// Directory records per domain.
+pub const RECORDS: usize = 2_048;
+/// One signed membership statement.
+pub const STATEMENT: usize = 4 * 1024;
+/// Membership statements per domain.
+pub const STATEMENTS: usize = 16_384;
+/// Links of one node.
+pub const LINKS: usize = 1_024;
+/// How far two honest wall clocks may disagree.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(300);

@@ -1,0 +1,12 @@
+//! Layer 0: identifiers, time, randomness, errors and limits. Knows nothing of protocols.
+
+pub mod error;
+pub mod id;
+pub mod limit;
+pub mod rng;
+pub mod time;
+
+pub use error::{Code, Error, Reject};
+pub use id::{DomainId, LinkId, NodeId};
+pub use rng::Rng;
+pub use time::{Mono, Now, Wall};

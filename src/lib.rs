@@ -1,0 +1,19 @@
+//! Peerage: private peer-to-peer clusters for people, devices and robots that share a place.
+//!
+//! The modules in layer order; each imports only from those above it in this list. `docs/architecture.md` tells the story.
+//!
+//! | layer | module | what it is |
+//! |---|---|---|
+//! | 0 | [`base`] | identifiers, time, randomness, errors, limits |
+
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod base;
+pub mod crypto;
+pub mod peer;
+pub mod proto;
+#[cfg(any(feature = "native", feature = "wasm"))]
+pub mod runtime;
+pub mod wire;
