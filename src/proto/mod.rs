@@ -1,1 +1,3 @@
 //! Layer 2: machines without I/O, one per part. They never import one another; `peer` joins them.
+
+pub mod directory;

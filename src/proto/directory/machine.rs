@@ -1,0 +1,656 @@
+//! The machine that keeps one domain's directory.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec,
+    vec::Vec,
+};
+use core::time::Duration;
+
+use super::msg::{BATCH, BUCKETS, Item, LISTED, Msg, Summary};
+use super::query::{Participant, Query, Status};
+use super::record::{Presence, Profile, Record, Signed, Version};
+use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, limit};
+use crate::crypto::{class::Role, sign::SigningKey};
+
+/// The lease of a record that says "online". It is signed anew every third of it.
+pub const LEASE_ONLINE: Duration = Duration::from_secs(30);
+/// The lease of a record that says "suspended": a hidden tab's timers run about once a minute.
+pub const LEASE_SUSPENDED: Duration = Duration::from_secs(90);
+/// How long a record is kept after its lease.
+pub const KEEP: Duration = Duration::from_secs(600);
+/// After its link broke, how long a participant has to be heard of before it shows as down.
+pub const DOUBT: Duration = Duration::from_secs(6);
+/// The time between two comparisons with a random neighbour; half of it is jitter.
+pub const ROUND: Duration = Duration::from_secs(5);
+/// The least time between two records of one's own.
+pub const PACE: Duration = Duration::from_millis(100);
+/// On a new link the node with the lower id compares at once, the other one after this time unless it was asked before.
+pub const TURN: Duration = Duration::from_secs(1);
+/// How long after its start a directory waits before it reports an essential capability that nobody supplies.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// What a directory is told at birth.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The domain.
+    pub domain: DomainId,
+    /// The capabilities whose absence is reported, from the domain's policy.
+    pub essential: Vec<String>,
+}
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// To every neighbour.
+    Broadcast(Msg),
+    /// News of others: to every neighbour but one, and only where not everybody is a neighbour of everybody.
+    Forward {
+        /// What.
+        msg: Msg,
+        /// The neighbour it came from.
+        except: NodeId,
+    },
+    /// To one neighbour.
+    Send {
+        /// Whom.
+        to: NodeId,
+        /// What.
+        msg: Msg,
+    },
+    /// For the application.
+    Event(Event),
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody is here who was unknown, down or gone.
+    Joined(NodeId),
+    /// Somebody's presence, name, addresses or capabilities changed.
+    Updated(NodeId),
+    /// Somebody left of its own will.
+    Left(NodeId),
+    /// Somebody fell silent.
+    Down(NodeId),
+    /// The last online supplier of an essential capability is gone.
+    Degraded(String),
+    /// An essential capability is supplied again.
+    Restored(String),
+}
+
+struct Entry {
+    signed: Signed,
+    received: Mono,
+    /// What the record's age was when it was received.
+    age: Duration,
+    /// When it shows as down because its link broke.
+    doubt: Option<Mono>,
+    shown: Status,
+    due: Option<Mono>,
+}
+
+impl Entry {
+    fn lease_end(&self) -> Mono {
+        self.received.after(self.signed.record().lease.saturating_sub(self.age))
+    }
+    fn drop_at(&self) -> Mono {
+        self.received.after((self.signed.record().lease + KEEP).saturating_sub(self.age))
+    }
+    fn status(&self, now: Mono) -> Status {
+        match self.signed.record().presence {
+            Presence::Left => Status::Left,
+            _ if now >= self.lease_end() || self.doubt.is_some_and(|at| now >= at) => Status::Down,
+            presence => presence.into(),
+        }
+    }
+    fn next_change(&self, now: Mono) -> Mono {
+        match self.status(now) {
+            Status::Down | Status::Left => self.drop_at(),
+            Status::Online | Status::Suspended => self.doubt.map_or(self.lease_end(), |at| at.min(self.lease_end())),
+        }
+    }
+}
+
+/// The directory of one domain at one node.
+pub struct Directory {
+    domain: DomainId,
+    key: SigningKey,
+    me: NodeId,
+    rng: Rng,
+    profile: Profile,
+    presence: Presence,
+    /// Incarnation and sequence of the last record of our own.
+    incarnation: u64,
+    sequence: u64,
+    /// When the own record was last signed; none before the first [`Directory::publish`] and after [`Directory::leave`].
+    signed_at: Option<Mono>,
+    /// The profile changed since then.
+    dirty: bool,
+    entries: BTreeMap<NodeId, Entry>,
+    due: BTreeSet<(Mono, NodeId)>,
+    digests: [u64; BUCKETS],
+    /// Neighbours; a time where a first comparison is still owed.
+    links: BTreeMap<NodeId, Option<Mono>>,
+    round: Mono,
+    /// Essential capabilities; `true` while reported as missing.
+    essential: BTreeMap<String, bool>,
+    born: Mono,
+}
+
+impl Directory {
+    /// An empty directory. `key` is this node's identity.
+    #[must_use]
+    pub fn new(now: Now, key: SigningKey, config: Config, rng: Rng) -> Directory {
+        Directory {
+            domain: config.domain,
+            me: key.node_id(),
+            key,
+            rng,
+            profile: Profile::default(),
+            presence: Presence::Online,
+            incarnation: now.wall.0,
+            sequence: 0,
+            signed_at: None,
+            dirty: false,
+            entries: BTreeMap::new(),
+            due: BTreeSet::new(),
+            digests: [0; BUCKETS],
+            links: BTreeMap::new(),
+            round: now.mono.after(ROUND),
+            essential: config.essential.into_iter().map(|name| (name, false)).collect(),
+            born: now.mono,
+        }
+    }
+
+    /// Says what this node is and can do. Signed and broadcast now, or within [`PACE`] of the record before; no effect if nothing changed.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`] or [`Reject::Malformed`] as [`Signed::sign`] says; the profile before stays.
+    pub fn publish(&mut self, now: Now, profile: Profile, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        if self.signed_at.is_some() && profile == self.profile && self.presence != Presence::Left {
+            return Ok(());
+        }
+        let before = core::mem::replace(&mut self.profile, profile);
+        if self.presence == Presence::Left {
+            self.presence = Presence::Online;
+        }
+        if self.signed_at.is_some_and(|at| now.mono.since(at) < PACE) {
+            // Checked now, so that the caller hears of it; signed when its time comes.
+            if let Err(reject) = Signed::sign(self.draft(now), &self.key, &self.domain) {
+                self.profile = before;
+                return Err(reject);
+            }
+            self.dirty = true;
+            return Ok(());
+        }
+        let result = self.sign(now, out);
+        if result.is_err() {
+            self.profile = before;
+        }
+        result
+    }
+
+    /// Says that this node goes to sleep or is awake again.
+    pub fn suspend(&mut self, now: Now, suspended: bool, out: &mut Vec<Effect>) {
+        let presence = if suspended { Presence::Suspended } else { Presence::Online };
+        if self.signed_at.is_some() && self.presence != presence {
+            self.presence = presence;
+            // invariant: the profile was signed before; another presence makes it no longer.
+            let _ = self.sign(now, out);
+        }
+    }
+
+    /// Says that this node leaves. Nothing more is signed until the next [`Directory::publish`].
+    pub fn leave(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.signed_at.is_some() {
+            self.presence = Presence::Left;
+            // invariant: the profile was signed before; another presence makes it no longer.
+            let _ = self.sign(now, out);
+            self.signed_at = None;
+        }
+    }
+
+    /// A message from a neighbour. `roles` tells who is a member. What is refused of a list of records leaves the rest in force.
+    ///
+    /// # Errors
+    /// [`Reject::Forbidden`] (from or about somebody who is no member), [`Reject::Forged`], [`Reject::TooLarge`],
+    /// [`Reject::Malformed`], [`Reject::Expired`] (past its lease and [`KEEP`], or from the future), [`Reject::Limit`].
+    pub fn handle(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        msg: Msg,
+        roles: &dyn Fn(&NodeId) -> Option<Role>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reject> {
+        if roles(&from).is_none() {
+            return Err(Reject::Forbidden);
+        }
+        match msg {
+            Msg::Records(items) => return self.take_records(now, from, items, roles, out),
+            Msg::Digest(theirs) => {
+                if theirs != self.digest() {
+                    out.push(Effect::Send { to: from, msg: Msg::Buckets(self.digests.to_vec()) });
+                }
+            }
+            Msg::Buckets(theirs) => {
+                if let Some(owed) = self.links.get_mut(&from) {
+                    *owed = None;
+                }
+                let pairs = theirs.iter().zip(&self.digests).enumerate();
+                let differ = pairs.filter(|(_, (a, b))| a != b).fold(0u64, |set, (i, _)| set | 1 << (i % BUCKETS));
+                self.send_summaries(from, differ, out);
+            }
+            Msg::Summaries { buckets, entries } => self.compare(now, from, buckets, &entries, out),
+            Msg::Want(keys) => {
+                let wanted: Vec<NodeId> = keys.as_chunks::<32>().0.iter().map(|k| NodeId::from_public_key(*k)).take(LISTED).collect();
+                self.send_records(now, from, wanted, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// A neighbour that takes part in this domain is linked and can open what is sent to it: compares with it.
+    pub fn link_up(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        let first = self.me < node;
+        self.links.insert(node, (!first).then(|| now.mono.after(TURN)));
+        if let Some(entry) = self.entries.get_mut(&node) {
+            entry.doubt = None;
+            self.refresh(now, node, out);
+        }
+        if first {
+            out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
+        }
+    }
+
+    /// The last link to a neighbour broke. If it said "online" and nothing newer is heard within [`DOUBT`], it shows as down.
+    pub fn link_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        if self.links.remove(&node).is_none() {
+            return;
+        }
+        if let Some(entry) = self.entries.get_mut(&node)
+            && entry.signed.record().presence == Presence::Online
+        {
+            entry.doubt = Some(now.mono.after(DOUBT));
+            self.refresh(now, node, out);
+        }
+    }
+
+    /// Drops a node and its record, because it is no member any more.
+    pub fn forget(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        self.links.remove(&node);
+        if node != self.me && self.remove(node).is_some_and(|e| e.shown != Status::Left) {
+            out.push(Effect::Event(Event::Left(node)));
+            self.check_essential(now, out);
+        }
+    }
+
+    /// Whom the query fits, by rising node id. Nodes that `roles` does not know are left out.
+    #[must_use]
+    pub fn participants(&self, now: Now, query: &Query, roles: &dyn Fn(&NodeId) -> Option<Role>) -> Vec<Participant> {
+        let fits = self.entries.values().filter(|e| query.matches(self.status(now, e), &e.signed.record().profile.capabilities));
+        fits.filter_map(|e| self.row(now, e, roles)).collect()
+    }
+
+    /// What is known of one node.
+    #[must_use]
+    pub fn get(&self, now: Now, node: &NodeId, roles: &dyn Fn(&NodeId) -> Option<Role>) -> Option<Participant> {
+        self.entries.get(node).and_then(|e| self.row(now, e, roles))
+    }
+
+    /// How many records are held, the own one included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether two directories hold the same records shows in this number.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digests.iter().fold(0u64, |sum, d| sum.rotate_left(5) ^ d)
+    }
+
+    /// Does what is due. Early, late and repeated calls are harmless.
+    pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.renewal().is_some_and(|at| now.mono >= at) {
+            // invariant: the profile was signed or checked before.
+            let _ = self.sign(now, out);
+        }
+        while let Some(&(at, node)) = self.due.first()
+            && at <= now.mono
+        {
+            if self.entries.get(&node).is_some_and(|e| now.mono >= e.drop_at()) {
+                self.remove(node);
+            } else {
+                self.refresh(now, node, out);
+            }
+        }
+        let owed: Vec<NodeId> = self.links.iter().filter(|(_, at)| at.is_some_and(|at| now.mono >= at)).map(|(n, _)| *n).collect();
+        for node in owed {
+            self.links.insert(node, None);
+            out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
+        }
+        if now.mono >= self.round {
+            let half = u64::try_from(ROUND.as_millis() / 2).unwrap_or(0);
+            self.round = now.mono.after(ROUND / 2 + Duration::from_millis(self.rng.below(half)));
+            let pick = usize::try_from(self.rng.below(self.links.len() as u64)).unwrap_or(0);
+            if let Some(node) = self.links.keys().nth(pick) {
+                out.push(Effect::Send { to: *node, msg: Msg::Digest(self.digest()) });
+            }
+        }
+        self.check_essential(now, out);
+    }
+
+    /// When [`Directory::on_timeout`] has something to do.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Mono> {
+        let grace = self.born.after(GRACE);
+        let waiting = self.essential.iter().any(|(name, missing)| !missing && !self.supplied(name));
+        let owed = self.links.values().flatten().min().copied();
+        let round = (!self.links.is_empty()).then_some(self.round);
+        [self.renewal(), self.due.first().map(|(at, _)| *at), owed, round, waiting.then_some(grace)].into_iter().flatten().min()
+    }
+
+    fn renewal(&self) -> Option<Mono> {
+        let at = self.signed_at?;
+        Some(at.after(if self.dirty { PACE } else { lease(self.presence) / 3 }))
+    }
+
+    fn draft(&self, now: Now) -> Record {
+        Record {
+            node: self.me,
+            incarnation: self.incarnation,
+            sequence: self.sequence + 1,
+            created: now.wall,
+            lease: lease(self.presence),
+            presence: self.presence,
+            profile: self.profile.clone(),
+        }
+    }
+
+    fn sign(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        let signed = Signed::sign(self.draft(now), &self.key, &self.domain)?;
+        self.sequence += 1;
+        self.signed_at = Some(now.mono);
+        self.dirty = false;
+        out.push(Effect::Broadcast(Msg::Records(vec![Item { age: 0, record: signed.bytes().to_vec() }])));
+        self.insert(now, signed, Duration::ZERO, out);
+        Ok(())
+    }
+
+    fn take_records(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        items: Vec<Item>,
+        roles: &dyn Fn(&NodeId) -> Option<Role>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reject> {
+        let mut result = Ok(());
+        let mut news = Vec::new();
+        for item in items {
+            match self.take_record(now, &item, roles, out) {
+                Ok(true) => news.push(item),
+                Ok(false) => {}
+                Err(reject) => result = result.and(Err(reject)),
+            }
+        }
+        if !news.is_empty() {
+            out.push(Effect::Forward { msg: Msg::Records(news), except: from });
+        }
+        result
+    }
+
+    /// `Ok(true)` if it was news.
+    fn take_record(
+        &mut self,
+        now: Now,
+        item: &Item,
+        roles: &dyn Fn(&NodeId) -> Option<Role>,
+        out: &mut Vec<Effect>,
+    ) -> Result<bool, Reject> {
+        let signed = Signed::parse(&item.record)?;
+        let record = signed.record();
+        let node = record.node;
+        if roles(&node).is_none() {
+            return Err(Reject::Forbidden);
+        }
+        if self.entries.get(&node).is_some_and(|held| held.signed.version() >= signed.version()) {
+            return Ok(false);
+        }
+        let age = Duration::from_millis(item.age);
+        let life = record.lease + KEEP;
+        if record.created > now.wall.after(limit::CLOCK_SKEW) || age >= life {
+            return Err(Reject::Expired);
+        }
+        if record.created.after(life).after(limit::CLOCK_SKEW) < now.wall {
+            return Err(Reject::Expired);
+        }
+        signed.verify(&self.domain)?;
+        if node == self.me {
+            return self.outbid(now, signed.version(), out).map(|()| false);
+        }
+        if self.entries.len() >= limit::RECORDS && !self.entries.contains_key(&node) && !self.make_room(now) {
+            return Err(Reject::Limit);
+        }
+        self.insert(now, signed, age, out);
+        Ok(true)
+    }
+
+    /// A record of our own that is newer than ours: of a process before this one whose clock was ahead. Ours must win.
+    fn outbid(&mut self, now: Now, theirs: Version, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        self.incarnation = theirs.incarnation.checked_add(1).ok_or(Reject::Limit)?;
+        self.sequence = 0;
+        match self.signed_at {
+            // Two processes with one identity outbid each other; the pace bounds what that costs.
+            Some(at) if now.mono.since(at) < PACE => self.dirty = true,
+            // invariant: the profile was signed before.
+            Some(_) => self.sign(now, out)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, now: Now) -> bool {
+        let gone = |e: &&Entry| matches!(e.status(now.mono), Status::Down | Status::Left);
+        let oldest = self.entries.values().filter(gone).min_by_key(|e| e.drop_at()).map(|e| e.signed.record().node);
+        oldest.is_some_and(|node| self.remove(node).is_some())
+    }
+
+    fn insert(&mut self, now: Now, signed: Signed, age: Duration, out: &mut Vec<Effect>) {
+        let node = signed.record().node;
+        let before = self.remove(node);
+        self.toggle(&node, signed.version());
+        let entry = Entry { signed, received: now.mono, age, doubt: None, shown: Status::Down, due: None };
+        let status = entry.status(now.mono);
+        let was = before.as_ref().map(|e| e.shown);
+        let changed = before.is_none_or(|e| e.signed.record().profile != entry.signed.record().profile);
+        self.entries.insert(node, Entry { shown: status, ..entry });
+        if node != self.me {
+            self.schedule(now, node);
+            let here = |s: Status| matches!(s, Status::Online | Status::Suspended);
+            match (was, status) {
+                (Some(Status::Left) | None, Status::Left) | (Some(Status::Down | Status::Left) | None, Status::Down) => {}
+                (_, Status::Left) => out.push(Effect::Event(Event::Left(node))),
+                (_, Status::Down) => out.push(Effect::Event(Event::Down(node))),
+                (Some(was), _) if here(was) => {
+                    if changed || was != status {
+                        out.push(Effect::Event(Event::Updated(node)));
+                    }
+                }
+                _ => out.push(Effect::Event(Event::Joined(node))),
+            }
+        }
+        if changed || was != Some(status) {
+            self.check_essential(now, out);
+        }
+    }
+
+    fn remove(&mut self, node: NodeId) -> Option<Entry> {
+        let entry = self.entries.remove(&node)?;
+        if let Some(at) = entry.due {
+            self.due.remove(&(at, node));
+        }
+        self.toggle(&node, entry.signed.version());
+        Some(entry)
+    }
+
+    /// Adds a record to its bucket's digest, or takes it out again.
+    fn toggle(&mut self, node: &NodeId, v: Version) {
+        let mut hash = blake3::Hasher::new();
+        hash.update(node.as_bytes()).update(&v.incarnation.to_be_bytes()).update(&v.sequence.to_be_bytes()).update(&v.hash.to_be_bytes());
+        let hash = hash.finalize();
+        let digest = hash.as_bytes().first_chunk::<8>().map_or(0, |h| u64::from_be_bytes(*h));
+        self.digests[bucket(node)] ^= digest;
+    }
+
+    fn schedule(&mut self, now: Now, node: NodeId) {
+        let Some(entry) = self.entries.get_mut(&node) else { return };
+        if let Some(at) = entry.due {
+            self.due.remove(&(at, node));
+        }
+        let at = entry.next_change(now.mono).max(Mono(now.mono.0 + 1));
+        entry.due = Some(at);
+        self.due.insert((at, node));
+    }
+
+    /// Tells the application if a node's state changed by the clock or its link.
+    fn refresh(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        if node == self.me {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(&node) else { return };
+        let (was, status) = (entry.shown, entry.status(now.mono));
+        entry.shown = status;
+        if was != status {
+            out.push(Effect::Event(match status {
+                Status::Down => Event::Down(node),
+                Status::Left => Event::Left(node),
+                Status::Online | Status::Suspended => Event::Joined(node),
+            }));
+        }
+        self.schedule(now, node);
+        if was != status {
+            self.check_essential(now, out);
+        }
+    }
+
+    fn supplied(&self, name: &str) -> bool {
+        self.entries.values().any(|e| e.shown == Status::Online && e.signed.record().profile.capabilities.iter().any(|c| c.name == name))
+    }
+
+    fn check_essential(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let names: Vec<(String, bool)> = self.essential.iter().map(|(n, m)| (n.clone(), *m)).collect();
+        for (name, missing) in names {
+            let supplied = self.supplied(&name);
+            if supplied && missing {
+                out.push(Effect::Event(Event::Restored(name.clone())));
+            } else if !supplied && !missing && now.mono >= self.born.after(GRACE) {
+                out.push(Effect::Event(Event::Degraded(name.clone())));
+            } else {
+                continue;
+            }
+            self.essential.insert(name, !missing);
+        }
+    }
+
+    fn send_summaries(&self, to: NodeId, buckets: u64, out: &mut Vec<Effect>) {
+        let (mut covered, mut entries) = (0u64, Vec::new());
+        for i in (0..BUCKETS).filter(|i| buckets >> i & 1 == 1) {
+            let mut of: Vec<Summary> =
+                self.entries.iter().filter(|(n, _)| bucket(n) == i).map(|(n, e)| Summary::new(n, e.signed.version())).collect();
+            if entries.len() + of.len() > LISTED && covered != 0 {
+                out.push(Effect::Send {
+                    to,
+                    msg: Msg::Summaries { buckets: core::mem::take(&mut covered), entries: core::mem::take(&mut entries) },
+                });
+            }
+            // More than fit: their list says nothing about what is missing here, the next round asks the other way.
+            if of.len() > LISTED {
+                for part in of.chunks(LISTED) {
+                    out.push(Effect::Send { to, msg: Msg::Summaries { buckets: 0, entries: part.to_vec() } });
+                }
+                continue;
+            }
+            covered |= 1 << i;
+            entries.append(&mut of);
+        }
+        if covered != 0 {
+            out.push(Effect::Send { to, msg: Msg::Summaries { buckets: covered, entries } });
+        }
+    }
+
+    fn compare(&mut self, now: Now, from: NodeId, buckets: u64, entries: &[Summary], out: &mut Vec<Effect>) {
+        let theirs: BTreeMap<NodeId, Version> = entries.iter().map(|s| (NodeId::from_public_key(s.node), s.version())).collect();
+        let newer_there = |(n, v): &(&NodeId, &Version)| self.entries.get(*n).is_none_or(|e| e.signed.version() < **v);
+        let want: Vec<u8> = theirs.iter().filter(newer_there).flat_map(|(n, _)| *n.as_bytes()).collect();
+        if !want.is_empty() {
+            out.push(Effect::Send { to: from, msg: Msg::Want(want) });
+        }
+        let newer_here = |(n, e): &(&NodeId, &Entry)| match theirs.get(*n) {
+            Some(v) => e.signed.version() > *v,
+            None => buckets >> bucket(n) & 1 == 1,
+        };
+        let give: Vec<NodeId> = self.entries.iter().filter(newer_here).map(|(n, _)| *n).collect();
+        self.send_records(now, from, give, out);
+    }
+
+    fn send_records(&self, now: Now, to: NodeId, nodes: Vec<NodeId>, out: &mut Vec<Effect>) {
+        let (mut items, mut size) = (Vec::new(), 0);
+        for entry in nodes.iter().filter_map(|n| self.entries.get(n)) {
+            let own = entry.signed.record().node == self.me;
+            let age = if own { Duration::ZERO } else { now.mono.since(entry.received) + entry.age };
+            let record = entry.signed.bytes().to_vec();
+            size += record.len();
+            items.push(Item { age: u64::try_from(age.as_millis()).unwrap_or(u64::MAX), record });
+            if size >= BATCH {
+                out.push(Effect::Send { to, msg: Msg::Records(core::mem::take(&mut items)) });
+                size = 0;
+            }
+        }
+        if !items.is_empty() {
+            out.push(Effect::Send { to, msg: Msg::Records(items) });
+        }
+    }
+
+    /// The own lease never runs out from here.
+    fn status(&self, now: Now, entry: &Entry) -> Status {
+        let record = entry.signed.record();
+        if record.node == self.me { record.presence.into() } else { entry.status(now.mono) }
+    }
+
+    fn row(&self, now: Now, entry: &Entry, roles: &dyn Fn(&NodeId) -> Option<Role>) -> Option<Participant> {
+        let record = entry.signed.record();
+        Some(Participant {
+            node: record.node,
+            name: record.profile.name.clone(),
+            role: roles(&record.node)?,
+            presence: self.status(now, entry),
+            addresses: record.profile.addresses.clone(),
+            capabilities: record.profile.capabilities.clone(),
+            is_self: record.node == self.me,
+        })
+    }
+}
+
+fn bucket(node: &NodeId) -> usize {
+    usize::from(node.as_bytes()[0]) % BUCKETS
+}
+
+fn lease(presence: Presence) -> Duration {
+    if presence == Presence::Suspended { LEASE_SUSPENDED } else { LEASE_ONLINE }
+}
+
+impl core::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Directory({:?}, {} records, {} links)", self.domain, self.entries.len(), self.links.len())
+    }
+}

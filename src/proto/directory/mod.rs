@@ -1,0 +1,16 @@
+//! The directory of one domain: every participant holds every record, so a query is local and costs no message.
+//!
+//! Records are signed by their owners and leased. News is broadcast; what was missed is repaired by comparing digests with a
+//! random neighbour, at a cost proportional to the difference. `docs/protocol.md` section 7.
+
+mod machine;
+pub mod msg;
+pub mod query;
+pub mod record;
+#[cfg(test)]
+mod tests;
+
+pub use machine::{Config, Directory, Effect, Event};
+pub use msg::Msg;
+pub use query::{Participant, Predicate, Query, Status, Test};
+pub use record::{Capability, Presence, Profile, Record, Signed, Value};
