@@ -8,6 +8,7 @@ use alloc::{
 };
 use core::time::Duration;
 
+use super::entry::Entry;
 use super::msg::{BATCH, BUCKETS, Item, LISTED, Msg, Summary};
 use super::query::{Participant, Query, Status};
 use super::record::{Presence, Profile, Record, Signed, Version};
@@ -78,39 +79,6 @@ pub enum Event {
     Degraded(String),
     /// An essential capability is supplied again.
     Restored(String),
-}
-
-struct Entry {
-    signed: Signed,
-    received: Mono,
-    /// What the record's age was when it was received.
-    age: Duration,
-    /// When it shows as down because its link broke.
-    doubt: Option<Mono>,
-    shown: Status,
-    due: Option<Mono>,
-}
-
-impl Entry {
-    fn lease_end(&self) -> Mono {
-        self.received.after(self.signed.record().lease.saturating_sub(self.age))
-    }
-    fn drop_at(&self) -> Mono {
-        self.received.after((self.signed.record().lease + KEEP).saturating_sub(self.age))
-    }
-    fn status(&self, now: Mono) -> Status {
-        match self.signed.record().presence {
-            Presence::Left => Status::Left,
-            _ if now >= self.lease_end() || self.doubt.is_some_and(|at| now >= at) => Status::Down,
-            presence => presence.into(),
-        }
-    }
-    fn next_change(&self, now: Mono) -> Mono {
-        match self.status(now) {
-            Status::Down | Status::Left => self.drop_at(),
-            Status::Online | Status::Suspended => self.doubt.map_or(self.lease_end(), |at| at.min(self.lease_end())),
-        }
-    }
 }
 
 /// The directory of one domain at one node.

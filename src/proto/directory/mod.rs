@@ -3,6 +3,7 @@
 //! Records are signed by their owners and leased. News is broadcast; what was missed is repaired by comparing digests with a
 //! random neighbour, at a cost proportional to the difference. `docs/protocol.md` section 7.
 
+mod entry;
 mod machine;
 pub mod msg;
 pub mod query;
