@@ -6,3 +6,4 @@
 pub mod class;
 pub mod seal;
 pub mod sign;
+pub mod tag;

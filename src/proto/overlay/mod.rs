@@ -1,0 +1,37 @@
+//! Between domains: how a node that knows only a domain's id finds one of its members through nodes that must not learn the id.
+//!
+//! Members leave a [`Record`] under rotating place tags at their relays ([`Locator`]); a seeker's sealed [`DomainRequest`]
+//! ([`Seeker`]) is handed to one of them by the relay ([`Registry`]), and the answer comes back the same way.
+//! `docs/protocol.md` section 8.
+
+pub mod advert;
+mod locator;
+pub mod msg;
+pub mod record;
+mod registry;
+pub mod sealed;
+mod seeker;
+#[cfg(test)]
+mod tests;
+
+pub use advert::NodeAdvert;
+pub use locator::{Ask, Locator};
+pub use msg::{DomainRequest, DomainResponse, Msg, RequestId, Status};
+pub use record::Record;
+pub use registry::Registry;
+pub use sealed::{Answer, RequestKind};
+pub use seeker::{Outcome, Seeker};
+
+use crate::base::{DomainId, NodeId};
+
+/// Stands for "no domain" under the signatures of things between domains.
+const NOWHERE: DomainId = DomainId::from_bytes([0; 32]);
+
+/// One message to one neighbour: the only effect the machines here share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// Whom.
+    pub to: NodeId,
+    /// What.
+    pub msg: Msg,
+}
