@@ -32,3 +32,18 @@ pub const STATEMENTS: usize = 16_384;
 pub const LINKS: usize = 1_024;
 /// How far two honest wall clocks may disagree.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
+/// What a sender may put on a `reliable` stream before its receiver has granted credit, and all that is kept of a stream on
+/// a channel nobody opened here.
+pub const INITIAL_CREDIT: usize = 32 * 1024;
+/// What all `reliable` streams of a domain may hold for an application that does not read; more streams get smaller windows.
+pub const RECEIVE_QUEUE: usize = 256 * 1024 * 1024;
+/// Incoming `reliable` streams per domain (one channel, one sender each).
+pub const RECEIVE_STREAMS: usize = 2_048;
+/// Channels nobody opened here on which one sender's data is kept.
+pub const UNOPENED: usize = 16;
+/// Keys remembered of one sender's `latest` values, all channels together.
+pub const LATEST_KEYS: usize = 512;
+/// (Channel, key, recipient) triples with a `latest` value not yet sent.
+pub const LATEST_PENDING: usize = 16_384;
+/// The key of a message.
+pub const MESSAGE_KEY: usize = 128;

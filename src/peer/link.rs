@@ -5,15 +5,7 @@ use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use crate::base::{Code, LinkId, NodeId};
-
-/// Which of a link's two streams a frame takes. Within a lane frames keep their order; between lanes they do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
-    /// Small and urgent: never waits behind bulk.
-    Control,
-    /// Channel data.
-    Bulk,
-}
+pub use crate::wire::frame::Lane;
 
 /// How a link reaches its other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

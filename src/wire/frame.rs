@@ -7,6 +7,15 @@ use crate::base::{Reject, limit};
 /// The protocol version in every frame.
 pub const VERSION: u8 = 1;
 
+/// Which of a link's two streams a frame takes. Within a lane frames keep their order; between lanes they do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Small and urgent: never waits behind bulk.
+    Control,
+    /// Channel data.
+    Bulk,
+}
+
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $name:ident = $value:literal;)+) => {
         /// What a frame carries.

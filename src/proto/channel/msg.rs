@@ -1,0 +1,195 @@
+//! The bytes: a payload is a run of items, each with a fixed header (big-endian), so that small messages share one seal.
+
+use alloc::vec::Vec;
+
+use super::Mode;
+use crate::base::{Reject, Wall, limit};
+use crate::wire::bytes::{Reader, Writer};
+
+/// No item's header is longer: a first piece under the longest key.
+pub const HEADER: usize = 1 + 8 + 8 + 8 + 4 + 8 + 2 + limit::MESSAGE_KEY + 2;
+/// What one piece of a stream counts for beside its bytes, so that empty messages are bounded too.
+pub const COST: u64 = 64;
+
+const FIRST: u8 = 1;
+const MORE: u8 = 2;
+const ASK: u8 = 3;
+const ACK: u8 = 4;
+const LATEST: u8 = 5;
+
+/// A channel as the wire names it: a hash of mode and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tag(pub [u8; 8]);
+
+impl Tag {
+    pub fn of(mode: Mode, name: &str) -> Tag {
+        let mut hasher = blake3::Hasher::new_derive_key("peerage/1/channel");
+        hasher.update(&[match mode {
+            Mode::Reliable => 0,
+            Mode::Latest => 1,
+        }]);
+        hasher.update(name.as_bytes());
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        Tag(tag)
+    }
+}
+
+/// What the first piece of a message says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// Length of the whole message in bytes.
+    pub total: u32,
+    pub sent_at: Wall,
+    /// Empty for none.
+    pub key: &'a str,
+}
+
+/// What a receiver tells the sender of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub tag: Tag,
+    /// The sender's run of the stream this is about.
+    pub epoch: u64,
+    /// Another number says that the receiver lost its state.
+    pub receiver: u32,
+    /// All before this position arrived.
+    pub next: u64,
+    /// Positions below this may be sent.
+    pub credit: u64,
+    /// The last question seen, 0 for none.
+    pub echo: u32,
+    /// Something beyond `next` arrived.
+    pub gap: bool,
+}
+
+/// One item of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A piece of a stream; the first one of a message has a head.
+    Piece {
+        tag: Tag,
+        epoch: u64,
+        pos: u64,
+        head: Option<Head<'a>>,
+        bytes: &'a [u8],
+    },
+    /// What has arrived? Takes the same lane as the pieces, so the answer covers all that was sent before on that link.
+    Ask {
+        tag: Tag,
+        epoch: u64,
+        nonce: u32,
+    },
+    Ack(Ack),
+    /// A value; `seq` grows with everything this sender puts on `latest` channels.
+    Latest {
+        tag: Tag,
+        seq: u64,
+        sent_at: Wall,
+        key: &'a str,
+        bytes: &'a [u8],
+    },
+}
+
+impl<'a> Item<'a> {
+    pub fn write(&self, w: &mut Writer) {
+        match *self {
+            Item::Piece { tag, epoch, pos, head, bytes } => {
+                w.u8(if head.is_some() { FIRST } else { MORE }).raw(&tag.0).u64(epoch).u64(pos);
+                if let Some(head) = head {
+                    w.u32(head.total).u64(head.sent_at.0).var(head.key.as_bytes());
+                }
+                w.var(bytes);
+            }
+            Item::Ask { tag, epoch, nonce } => {
+                w.u8(ASK).raw(&tag.0).u64(epoch).u32(nonce);
+            }
+            Item::Ack(a) => {
+                w.u8(ACK).raw(&a.tag.0).u64(a.epoch).u32(a.receiver).u64(a.next).u64(a.credit).u32(a.echo).u8(u8::from(a.gap));
+            }
+            Item::Latest { tag, seq, sent_at, key, bytes } => {
+                w.u8(LATEST).raw(&tag.0).u64(seq).u64(sent_at.0).var(key.as_bytes()).var(bytes);
+            }
+        }
+    }
+
+    fn read(r: &mut Reader<'a>) -> Result<Item<'a>, Reject> {
+        let kind = r.u8()?;
+        let tag = Tag(r.array()?);
+        Ok(match kind {
+            FIRST => {
+                let (epoch, pos) = (r.u64()?, r.u64()?);
+                let (total, sent_at, key) = (r.u32()?, Wall(r.u64()?), key(r)?);
+                if total as usize > limit::RELIABLE_MESSAGE {
+                    return Err(Reject::TooLarge);
+                }
+                Item::Piece { tag, epoch, pos, head: Some(Head { total, sent_at, key }), bytes: r.var(limit::CHUNK)? }
+            }
+            MORE => Item::Piece { tag, epoch: r.u64()?, pos: r.u64()?, head: None, bytes: r.var(limit::CHUNK)? },
+            ASK => Item::Ask { tag, epoch: r.u64()?, nonce: r.u32()? },
+            ACK => Item::Ack(Ack {
+                tag,
+                epoch: r.u64()?,
+                receiver: r.u32()?,
+                next: r.u64()?,
+                credit: r.u64()?,
+                echo: r.u32()?,
+                gap: match r.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Reject::Malformed),
+                },
+            }),
+            LATEST => Item::Latest { tag, seq: r.u64()?, sent_at: Wall(r.u64()?), key: key(r)?, bytes: r.var(limit::LATEST_VALUE)? },
+            _ => return Err(Reject::UnknownKind),
+        })
+    }
+}
+
+fn key<'a>(r: &mut Reader<'a>) -> Result<&'a str, Reject> {
+    core::str::from_utf8(r.var(limit::MESSAGE_KEY)?).map_err(|_| Reject::Malformed)
+}
+
+/// Takes a payload apart, all of it before anything is acted on. At least one item.
+pub fn decode(payload: &[u8]) -> Result<Vec<Item<'_>>, Reject> {
+    if payload.len() > super::MAX_PAYLOAD {
+        return Err(Reject::TooLarge);
+    }
+    let mut reader = Reader::new(payload);
+    let mut items = Vec::new();
+    loop {
+        items.push(Item::read(&mut reader)?);
+        if reader.remaining() == 0 {
+            return Ok(items);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_round_trip_and_every_cut_is_refused() {
+        let tag = Tag::of(Mode::Reliable, "chat");
+        assert_ne!(tag, Tag::of(Mode::Latest, "chat"));
+        let items = [
+            Item::Piece { tag, epoch: 5, pos: 9, head: Some(Head { total: 3, sent_at: Wall(7), key: "k" }), bytes: b"abc" },
+            Item::Piece { tag, epoch: 5, pos: 76, head: None, bytes: b"" },
+            Item::Ask { tag, epoch: 5, nonce: 1 },
+            Item::Ack(Ack { tag, epoch: 5, receiver: 4, next: 3, credit: u64::MAX, echo: 1, gap: true }),
+            Item::Latest { tag, seq: 1, sent_at: Wall(2), key: "", bytes: b"v" },
+        ];
+        for item in items {
+            let mut w = Writer::new();
+            item.write(&mut w);
+            let bytes = w.finish();
+            assert_eq!(decode(&bytes), Ok(alloc::vec![item]));
+            for cut in 0..bytes.len() {
+                assert!(decode(&bytes[..cut]).is_err());
+            }
+            assert!(decode(&[&bytes[..], &[0]].concat()).is_err());
+        }
+        assert_eq!(decode(&[]), Err(Reject::Malformed));
+    }
+}
