@@ -13,6 +13,8 @@ extern crate alloc;
 pub mod base;
 pub mod crypto;
 pub mod peer;
+#[cfg(any(feature = "native", feature = "wasm"))]
+pub mod platform;
 pub mod proto;
 #[cfg(any(feature = "native", feature = "wasm"))]
 pub mod runtime;

@@ -1,0 +1,599 @@
+//! Links over libp2p, shared by every platform: one swarm, one connection per link, two lanes on each. The platform brings
+//! the transports and, if it likes, one more behaviour (a relay server; the signalling of `/webrtc`).
+
+pub mod address;
+pub mod handler;
+pub mod lanes;
+mod relays;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use futures_timer::Delay;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, ListenerId};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Transport, connection_limits, identify, identity, noise, ping, relay, yamux};
+
+use crate::base::{Code, Error, NodeId, Rng, limit};
+use crate::peer::{LinkCommand, LinkEvent};
+use relays::{Relays, Standing};
+
+/// How long a connection without lanes or other streams stays, for foreign nodes that ping now and then.
+const IDLE: Duration = Duration::from_secs(60);
+/// Pings per connection: every so often, and after how long one counts as lost.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Lost pings in a row after which a connection counts as dead.
+const PINGS_LOST: u32 = 2;
+/// Connections to one peer at a time: a relayed and a direct one each way, and some in transition.
+const PER_PEER: u32 = 8;
+/// Incoming connections in handshake at a time.
+const PENDING: u32 = 256;
+/// Addresses told to others.
+const ADDRESSES: usize = 32;
+/// Dials that wait for a relay to be connected.
+const WAITING_DIALS: usize = 1_024;
+
+/// An upgraded connection: authenticated and multiplexed.
+pub type Upgraded = (PeerId, StreamMuxerBox);
+
+/// The swarm's behaviours. `X` is the platform's own.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour<X: NetworkBehaviour> {
+    limits: connection_limits::Behaviour,
+    lanes: lanes::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    circuit: relay::client::Behaviour,
+    extra: X,
+}
+
+/// How the links of a platform are set up.
+#[derive(Clone)]
+pub struct LinksConfig {
+    /// Hold a circuit reservation on every relay in use, so as to be dialled through it (browsers; natives that nobody can dial).
+    pub reserve: bool,
+    /// The platform's transports speak `/webrtc`: such addresses are dialled, and told to others for every circuit held.
+    pub webrtc: bool,
+    /// Which addresses the platform's transports can dial; for circuits it is asked about the relay's address.
+    pub usable: fn(&Multiaddr) -> bool,
+    /// Named in identify, for people.
+    pub agent: String,
+}
+
+/// A dial the driver asked for.
+struct Pending {
+    node: NodeId,
+}
+
+/// A timer or retry inside the links.
+enum Tick {
+    Relay(PeerId),
+}
+
+/// The links of one node: commands in, events out, a swarm between.
+pub struct Links<X: NetworkBehaviour> {
+    me: PeerId,
+    config: LinksConfig,
+    swarm: Swarm<Behaviour<X>>,
+    observe: Box<dyn FnMut(X::ToSwarm) + Send>,
+    events: VecDeque<LinkEvent>,
+    dials: BTreeMap<ConnectionId, Pending>,
+    /// Dials of circuits whose relay is being connected first.
+    waiting: Vec<(PeerId, NodeId, Vec<Multiaddr>)>,
+    /// Connections to relays made for [`Links::waiting`].
+    bridges: BTreeMap<ConnectionId, PeerId>,
+    relays: Relays,
+    /// Direct connections by peer.
+    direct: BTreeMap<PeerId, Vec<ConnectionId>>,
+    listening: Vec<(ListenerId, Multiaddr)>,
+    external: Vec<Multiaddr>,
+    told: Vec<String>,
+    rtt: BTreeMap<ConnectionId, (Option<Duration>, u32)>,
+    ticks: FuturesUnordered<BoxFuture<'static, Tick>>,
+}
+
+/// Noise and yamux on a stream transport: what every byte stream (TCP, WebSocket, circuit) gets.
+///
+/// # Errors
+/// [`Code::Unsupported`] if the key cannot make a noise identity.
+pub fn secure<T, S>(transport: T, key: &identity::Keypair) -> Result<Boxed<Upgraded>, Error>
+where
+    T: Transport<Output = S> + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    S: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+{
+    let noise = noise::Config::new(key).map_err(|e| Error::new(Code::Unsupported, "no noise identity").caused_by(e))?;
+    Ok(transport
+        .upgrade(libp2p::core::upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .timeout(Duration::from_secs(20))
+        .boxed())
+}
+
+/// The circuit transport and the behaviour that belongs to it.
+///
+/// # Errors
+/// As [`secure`].
+pub fn circuit(key: &identity::Keypair) -> Result<(Boxed<Upgraded>, relay::client::Behaviour), Error> {
+    let (transport, behaviour) = relay::client::new(key.public().to_peer_id());
+    Ok((secure(transport, key)?, behaviour))
+}
+
+impl<X: NetworkBehaviour> Links<X>
+where
+    X::ToSwarm: std::fmt::Debug,
+{
+    /// Links on a transport that includes the [`circuit`] one; `observe` hears the platform behaviour's events.
+    #[must_use]
+    pub fn new(
+        key: &identity::Keypair,
+        transport: Boxed<Upgraded>,
+        circuit: relay::client::Behaviour,
+        executor: libp2p::swarm::Config,
+        config: LinksConfig,
+        mut rng: Rng,
+        extra: X,
+        observe: impl FnMut(X::ToSwarm) + Send + 'static,
+    ) -> Links<X> {
+        let me = key.public().to_peer_id();
+        let most = u32::try_from(limit::LINKS).unwrap_or(u32::MAX);
+        let limits = connection_limits::ConnectionLimits::default()
+            .with_max_established(Some(most.saturating_mul(2)))
+            .with_max_established_incoming(Some(most))
+            .with_max_pending_incoming(Some(PENDING))
+            .with_max_established_per_peer(Some(PER_PEER));
+        let identify = identify::Config::new("/peerage/1".into(), key.public())
+            .with_agent_version(config.agent.clone())
+            .with_push_listen_addr_updates(true)
+            .with_cache_size(0);
+        let behaviour = Behaviour {
+            limits: connection_limits::Behaviour::new(limits),
+            lanes: lanes::Behaviour::default(),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
+            circuit,
+            extra,
+        };
+        let swarm = Swarm::new(transport, behaviour, me, executor.with_idle_connection_timeout(IDLE));
+        Links {
+            me,
+            config,
+            swarm,
+            observe: Box::new(observe),
+            events: VecDeque::new(),
+            dials: BTreeMap::new(),
+            waiting: Vec::new(),
+            bridges: BTreeMap::new(),
+            relays: Relays::new(rng.fork("relays")),
+            direct: BTreeMap::new(),
+            listening: Vec::new(),
+            external: Vec::new(),
+            told: Vec::new(),
+            rtt: BTreeMap::new(),
+            ticks: FuturesUnordered::new(),
+        }
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.me
+    }
+
+    /// Listens on an address.
+    ///
+    /// # Errors
+    /// [`Code::AddressInUse`] if another program has it, [`Code::Unsupported`] if no transport takes it, else [`Code::Unreachable`].
+    pub fn listen(&mut self, address: Multiaddr) -> Result<ListenerId, Error> {
+        self.swarm.listen_on(address.clone()).map_err(|e| match e {
+            libp2p::TransportError::MultiaddrNotSupported(_) => {
+                Error::new(Code::Unsupported, format!("no transport can listen on {address}"))
+            }
+            libp2p::TransportError::Other(e) if is_in_use(&e) => {
+                Error::new(Code::AddressInUse, format!("{address} is taken by another program")).hint("Choose another port, or stop it")
+            }
+            libp2p::TransportError::Other(e) => Error::new(Code::Unreachable, format!("cannot listen on {address}")).caused_by(e),
+        })
+    }
+
+    /// Names an address at which this node is reached besides those it listens on; told to others, and by relays to their clients.
+    pub fn announce(&mut self, address: Multiaddr) {
+        self.swarm.add_external_address(address.clone());
+        if !self.external.contains(&address) {
+            self.external.push(address);
+            self.tell_addresses();
+        }
+    }
+
+    /// The platform's own behaviour.
+    pub fn extra_mut(&mut self) -> &mut X {
+        &mut self.swarm.behaviour_mut().extra
+    }
+
+    /// Connections now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.swarm.network_info().connection_counters().num_established() as usize
+    }
+
+    /// Tries every relay that waits for its next turn now: the machine woke up or its network came back.
+    pub fn wake(&mut self) {
+        let waiting: Vec<PeerId> =
+            self.relays.by_peer.iter().filter(|(_, r)| r.standing == Standing::Waiting).map(|(peer, _)| *peer).collect();
+        for peer in waiting {
+            self.connect_relay(peer);
+        }
+    }
+
+    /// Carries out a command; never blocks.
+    pub fn command(&mut self, command: LinkCommand) {
+        match command {
+            LinkCommand::Dial { node, addresses } => self.dial(node, &addresses),
+            LinkCommand::UseRelay { address } => self.use_relay(address),
+            LinkCommand::DropRelay { address } => self.drop_relay(&address),
+            LinkCommand::Send { link, lane, frame } => self.swarm.behaviour().lanes.send(link, lane, frame),
+            LinkCommand::Close { link } => self.swarm.behaviour().lanes.close(link),
+        }
+    }
+
+    /// The next event, or registers for a wake-up.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            if let Poll::Ready(Some(Tick::Relay(peer))) = self.ticks.poll_next_unpin(cx) {
+                self.connect_relay(peer);
+                continue;
+            }
+            match self.swarm.poll_next_unpin(cx) {
+                Poll::Ready(Some(event)) => self.on_swarm(event),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn is_direct(&self, peer: &PeerId) -> bool {
+        self.direct.get(peer).is_some_and(|c| !c.is_empty())
+    }
+
+    // Dialling.
+
+    fn dial(&mut self, node: NodeId, addresses: &[String]) {
+        let Some(peer) = address::peer_id(node) else { return self.dial_failed(node, Code::BadId, "no such node".into()) };
+        let usable: Vec<Multiaddr> = addresses.iter().filter_map(|text| self.usable(text, peer)).collect();
+        if usable.is_empty() {
+            return self.dial_failed(node, Code::Unreachable, "no address that this platform can dial".into());
+        }
+        // Circuits of relays that are not connected yet wait for them: the relay client drops a second request meanwhile.
+        let absent = usable.iter().filter_map(address::relay_of).find(|(relay, _)| !self.is_direct(relay));
+        match absent {
+            Some((relay, _)) if usable.iter().all(address::is_circuit) => self.dial_behind(relay, node, usable),
+            _ => self.dial_now(node, peer, usable),
+        }
+    }
+
+    fn dial_now(&mut self, node: NodeId, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
+        let id = opts.connection_id();
+        self.dials.insert(id, Pending { node });
+        if let Err(error) = self.swarm.dial(opts) {
+            self.dials.remove(&id);
+            self.dial_error(node, &error);
+        }
+    }
+
+    fn dial_behind(&mut self, relay: PeerId, node: NodeId, addresses: Vec<Multiaddr>) {
+        if self.waiting.len() >= WAITING_DIALS {
+            return self.dial_failed(node, Code::Busy, "too many dials wait for relays".into());
+        }
+        let under_way = self.bridges.values().any(|p| *p == relay)
+            || self.relays.by_peer.get(&relay).is_some_and(|r| matches!(r.standing, Standing::Dialling(_)));
+        let mut heads: Vec<Multiaddr> =
+            addresses.iter().filter_map(address::relay_of).filter(|(r, _)| *r == relay).map(|(_, head)| head).collect();
+        heads.dedup();
+        self.waiting.push((relay, node, addresses));
+        if under_way {
+            return;
+        }
+        let opts = DialOpts::peer_id(relay).condition(PeerCondition::Always).addresses(heads).build();
+        let id = opts.connection_id();
+        self.bridges.insert(id, relay);
+        if let Err(error) = self.swarm.dial(opts) {
+            self.bridges.remove(&id);
+            self.relay_failed(relay, &error.to_string());
+        }
+    }
+
+    /// Lets the dials go that waited for this relay.
+    fn relay_reached(&mut self, relay: PeerId) {
+        let (ready, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(|(r, ..)| *r == relay);
+        self.waiting = rest;
+        for (_, node, addresses) in ready {
+            if let Some(peer) = address::peer_id(node) {
+                // Only what leads through connected relays; at least this one does.
+                let now = addresses.into_iter().filter(|a| address::relay_of(a).is_none_or(|(r, _)| self.is_direct(&r))).collect();
+                self.dial_now(node, peer, now);
+            }
+        }
+    }
+
+    /// Fails the dials that waited for this relay, or sends them to the next one they name.
+    fn relay_failed(&mut self, relay: PeerId, reason: &str) {
+        let (failed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(|(r, ..)| *r == relay);
+        self.waiting = rest;
+        for (_, node, addresses) in failed {
+            let others: Vec<Multiaddr> = addresses.into_iter().filter(|a| address::relay_of(a).is_some_and(|(r, _)| r != relay)).collect();
+            if others.is_empty() {
+                self.dial_failed(node, Code::Unreachable, format!("its relay: {reason}"));
+            } else {
+                let texts: Vec<String> = others.iter().map(Multiaddr::to_string).collect();
+                self.dial(node, &texts);
+            }
+        }
+    }
+
+    /// The address parsed, ending in `/p2p/<peer>`; `None` if this platform cannot dial it.
+    fn usable(&self, text: &str, peer: PeerId) -> Option<Multiaddr> {
+        let parsed: Multiaddr = text.parse().ok()?;
+        let (head, named) = address::split_peer(&parsed);
+        if named.is_some_and(|p| p != peer) && !matches!(parsed.iter().last(), Some(Protocol::P2pCircuit)) {
+            return None;
+        }
+        let full = if named.is_some() { parsed } else { head.with(Protocol::P2p(peer)) };
+        if address::is_webrtc(&full) && !self.config.webrtc {
+            return None;
+        }
+        match address::relay_of(&full) {
+            Some((relay, head)) => (relay != self.me && relay != peer && (self.config.usable)(&head)).then_some(full),
+            None => (!address::is_circuit(&full) && (self.config.usable)(&full)).then_some(full),
+        }
+    }
+
+    fn dial_failed(&mut self, node: NodeId, code: Code, reason: String) {
+        self.events.push_back(LinkEvent::DialFailed { node, code, reason });
+    }
+
+    fn dial_error(&mut self, node: NodeId, error: &DialError) {
+        let mut reason = error.to_string();
+        // The browser's `/webrtc` transport puts the code's text into its error, as a transport can hand up nothing else.
+        let ice = match error {
+            DialError::Transport(each) => each.iter().any(|(_, e)| {
+                let text = format!("{e:?}");
+                text.contains(Code::IceFailed.as_str())
+            }),
+            _ => false,
+        };
+        reason.truncate(reason.floor_char_boundary(512));
+        self.dial_failed(node, if ice { Code::IceFailed } else { Code::Unreachable }, reason);
+    }
+
+    // Relays.
+
+    fn use_relay(&mut self, text: String) {
+        let parsed = text.parse::<Multiaddr>().ok().filter(|a| !address::is_circuit(a) && (self.config.usable)(a));
+        let Some((parsed, peer)) = parsed.and_then(|a| address::split_peer(&a).1.filter(|p| *p != self.me).map(|p| (a, p))) else {
+            return self.events.push_back(LinkEvent::Relay { address: text, up: false });
+        };
+        let new = self.relays.want(peer, text.clone(), parsed);
+        self.swarm.behaviour_mut().lanes.keep(peer);
+        if new {
+            self.connect_relay(peer);
+        } else if self.relays.by_peer.get(&peer).is_some_and(|r| matches!(r.standing, Standing::Up(_))) {
+            self.events.push_back(LinkEvent::Relay { address: text, up: true });
+        }
+    }
+
+    fn drop_relay(&mut self, text: &str) {
+        if let Some((peer, relay)) = self.relays.drop_address(text) {
+            self.swarm.behaviour_mut().lanes.release(peer);
+            if let Standing::Reserving(id) | Standing::Up(Some(id)) = relay.standing {
+                self.swarm.remove_listener(id);
+            }
+        }
+    }
+
+    /// Dials a waiting relay, or asks for the reservation if it is connected already.
+    fn connect_relay(&mut self, peer: PeerId) {
+        let connected = self.is_direct(&peer);
+        let Some(relay) = self.relays.by_peer.get_mut(&peer) else { return };
+        if relay.standing != Standing::Waiting {
+            return;
+        }
+        if connected {
+            return self.relay_connected(peer);
+        }
+        let addresses = relay.addresses.iter().map(|(_, a)| a.clone()).collect();
+        let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
+        relay.standing = Standing::Dialling(opts.connection_id());
+        if self.swarm.dial(opts).is_err() {
+            self.relay_lost(peer);
+        }
+    }
+
+    fn relay_connected(&mut self, peer: PeerId) {
+        let Some(relay) = self.relays.by_peer.get_mut(&peer) else { return };
+        if !matches!(relay.standing, Standing::Waiting | Standing::Dialling(_)) {
+            return;
+        }
+        if !self.config.reserve {
+            return self.relay_up(peer, None);
+        }
+        let Some((_, address)) = relay.addresses.first() else { return };
+        match self.swarm.listen_on(address.clone().with(Protocol::P2pCircuit)) {
+            Ok(id) => relay.standing = Standing::Reserving(id),
+            Err(_) => self.relay_lost(peer),
+        }
+    }
+
+    fn relay_up(&mut self, peer: PeerId, listener: Option<ListenerId>) {
+        self.relays.up(peer, listener);
+        self.tell_relay(peer, true);
+    }
+
+    /// The relay is gone, or refused: say so and try again later.
+    fn relay_lost(&mut self, peer: PeerId) {
+        let was_up = self.relays.by_peer.get(&peer).is_some_and(|r| matches!(r.standing, Standing::Up(_)));
+        let Some(wait) = self.relays.failed(peer) else { return };
+        self.ticks.push(Delay::new(wait).map(move |()| Tick::Relay(peer)).boxed());
+        if was_up {
+            self.tell_relay(peer, false);
+        }
+    }
+
+    fn tell_relay(&mut self, peer: PeerId, up: bool) {
+        if let Some(relay) = self.relays.by_peer.get(&peer) {
+            self.events.extend(relay.addresses.iter().map(|(text, _)| LinkEvent::Relay { address: text.clone(), up }));
+        }
+    }
+
+    // What the swarm says.
+
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent<X>>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
+                if !endpoint.is_relayed() {
+                    self.direct.entry(peer_id).or_default().push(connection_id);
+                    self.bridges.remove(&connection_id);
+                    self.relay_connected(peer_id);
+                    self.relay_reached(peer_id);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                tracing::debug!(peer = %peer_id, ?cause, "disconnected");
+                self.rtt.remove(&connection_id);
+                if let Some(list) = self.direct.get_mut(&peer_id) {
+                    list.retain(|c| *c != connection_id);
+                    if list.is_empty() {
+                        self.direct.remove(&peer_id);
+                        if self.relays.by_peer.get(&peer_id).is_some_and(|r| r.standing != Standing::Waiting) {
+                            self.relay_lost(peer_id);
+                        }
+                    }
+                }
+                if let Some(dial) = self.dials.remove(&connection_id) {
+                    self.dial_failed(dial.node, Code::Unreachable, "the connection closed before its lanes were open".into());
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                tracing::debug!(peer = ?peer_id, %error, "dial failed");
+                if let Some(dial) = self.dials.remove(&connection_id) {
+                    self.dial_error(dial.node, &error);
+                }
+                if let Some(relay) = self.bridges.remove(&connection_id) {
+                    self.relay_failed(relay, &error.to_string());
+                }
+                if let Some(relay) = self.relays.by_dial(connection_id) {
+                    self.relay_lost(relay);
+                    self.relay_failed(relay, &error.to_string());
+                }
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                if let Some(peer) = self.relays.by_listener(listener_id) {
+                    if self.relays.by_peer.get(&peer).is_some_and(|r| r.standing == Standing::Reserving(listener_id)) {
+                        self.relay_up(peer, Some(listener_id));
+                    }
+                }
+                if !self.listening.iter().any(|(_, a)| *a == address) {
+                    self.listening.push((listener_id, address));
+                }
+                self.tell_addresses();
+            }
+            SwarmEvent::ExpiredListenAddr { listener_id, address } => {
+                self.listening.retain(|(id, a)| *id != listener_id || *a != address);
+                self.tell_addresses();
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                tracing::debug!(?reason, "listener closed");
+                self.listening.retain(|(id, _)| *id != listener_id);
+                if let Some(peer) = self.relays.by_listener(listener_id) {
+                    self.relay_lost(peer);
+                }
+                self.tell_addresses();
+            }
+            _ => {}
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent<X>) {
+        match event {
+            BehaviourEvent::Lanes(lanes::Event::Link(event)) => self.events.push_back(event),
+            BehaviourEvent::Lanes(lanes::Event::Opened(id)) => {
+                self.dials.remove(&id);
+                // The first ping is often back before the lanes are open. `Up` is already queued here.
+                if let (Some((Some(rtt), _)), Some(link)) = (self.rtt.get(&id).copied(), self.swarm.behaviour().lanes.link(id)) {
+                    self.events.push_back(LinkEvent::Rtt { link, rtt });
+                }
+            }
+            BehaviourEvent::Lanes(lanes::Event::Refused(id)) => {
+                if let Some(dial) = self.dials.remove(&id) {
+                    self.dial_failed(dial.node, Code::Unreachable, "it does not speak the Peerage protocol".into());
+                }
+            }
+            BehaviourEvent::Ping(ping::Event { connection, result, .. }) => self.on_ping(connection, result),
+            BehaviourEvent::Extra(event) => (self.observe)(event),
+            BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Identify(_) | BehaviourEvent::Circuit(_) => {}
+        }
+    }
+
+    fn on_ping(&mut self, connection: ConnectionId, result: Result<Duration, ping::Failure>) {
+        let (last, lost) = self.rtt.entry(connection).or_default();
+        match result {
+            Ok(rtt) => {
+                (*last, *lost) = (Some(rtt), 0);
+                if let Some(link) = self.swarm.behaviour().lanes.link(connection) {
+                    self.events.push_back(LinkEvent::Rtt { link, rtt });
+                }
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(_) => {
+                *lost += 1;
+                if *lost >= PINGS_LOST {
+                    self.swarm.behaviour_mut().lanes.cut(connection);
+                }
+            }
+        }
+    }
+
+    /// Tells the driver the addresses, if they changed: direct ones first, then circuits.
+    fn tell_addresses(&mut self) {
+        let mut all: Vec<Multiaddr> = self.listening.iter().map(|(_, a)| a).chain(&self.external).cloned().collect();
+        all.retain(address::is_dialable);
+        all.sort_by_key(address::is_circuit);
+        let mut told: Vec<String> = Vec::new();
+        for address in all {
+            let (head, _) = address::split_peer(&address);
+            let circuit = address::is_circuit(&address) && !address::is_webrtc(&address);
+            let webrtc = (circuit && self.config.webrtc).then(|| head.clone().with(Protocol::WebRTC));
+            for each in webrtc.into_iter().chain([head]) {
+                let text = each.with(Protocol::P2p(self.me)).to_string();
+                if told.len() < ADDRESSES && !told.contains(&text) {
+                    told.push(text);
+                }
+            }
+        }
+        if told != self.told {
+            self.told.clone_from(&told);
+            self.events.push_back(LinkEvent::Addresses(told));
+        }
+    }
+}
+
+/// Transports wrap the operating system's error, some more than once.
+fn is_in_use(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrInUse || error.to_string().contains("in use")
+}

@@ -1,0 +1,86 @@
+//! Node ids as libp2p's `PeerId`, and what a multiaddr says about a path.
+
+use libp2p::multiaddr::{Multiaddr, Protocol};
+use libp2p::{PeerId, core::ConnectedPoint};
+
+use crate::base::NodeId;
+use crate::peer::Path;
+
+/// The `PeerId` of a node. `None` only for a node id whose 32 bytes no multihash can hold, which does not exist.
+pub fn peer_id(node: NodeId) -> Option<PeerId> {
+    PeerId::from_bytes(&node.to_peer_id_bytes()).ok()
+}
+
+/// The node behind a `PeerId`; `None` for keys other than Ed25519 (foreign libp2p nodes).
+pub fn node_id(peer: &PeerId) -> Option<NodeId> {
+    NodeId::from_peer_id_bytes(&peer.to_bytes()).ok()
+}
+
+/// The address without a final `/p2p/<id>`, and that id.
+pub fn split_peer(address: &Multiaddr) -> (Multiaddr, Option<PeerId>) {
+    let mut head = address.clone();
+    match head.pop() {
+        Some(Protocol::P2p(peer)) => (head, Some(peer)),
+        _ => (address.clone(), None),
+    }
+}
+
+/// Does the address lead through a relay at all (signalling included)?
+pub fn is_circuit(address: &Multiaddr) -> bool {
+    address.iter().any(|p| p == Protocol::P2pCircuit)
+}
+
+/// Is it a browser-to-browser address (`…/webrtc/…`), whose circuit carries only the signalling?
+pub fn is_webrtc(address: &Multiaddr) -> bool {
+    address.iter().any(|p| p == Protocol::WebRTC)
+}
+
+/// The relay before `/p2p-circuit`: its id and its own address, `/p2p/<relay>` included.
+pub fn relay_of(address: &Multiaddr) -> Option<(PeerId, Multiaddr)> {
+    let head: Multiaddr = address.iter().take_while(|p| *p != Protocol::P2pCircuit).collect();
+    if head.len() == address.len() {
+        return None;
+    }
+    split_peer(&head).1.map(|relay| (relay, head))
+}
+
+/// Can another machine be expected to dial this listen address? Wildcards and IPv6 link-local addresses (which need a
+/// zone) cannot; a bare `/webrtc` has nothing to dial.
+pub fn is_dialable(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
+        Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && !ip.is_unicast_link_local(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => true,
+        _ => false,
+    }
+}
+
+/// How a connection goes: relayed if its frames pass a circuit, which on `/webrtc` only the signalling does.
+pub fn path(point: &ConnectedPoint) -> Path {
+    let address = match point {
+        ConnectedPoint::Dialer { address, .. } => address,
+        ConnectedPoint::Listener { local_addr, .. } => local_addr,
+    };
+    if is_circuit(address) && !is_webrtc(address) && !is_webrtc(point.get_remote_address()) { Path::Relayed } else { Path::Direct }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn circuit_addresses_are_taken_apart() {
+        let relay = "/ip4/127.0.0.1/tcp/1/ws/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo";
+        let me = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
+        let circuit: Multiaddr = format!("{relay}/p2p-circuit/webrtc/p2p/{me}").parse().unwrap();
+        let (peer, head) = relay_of(&circuit).unwrap();
+        assert_eq!(head.to_string(), relay);
+        assert_eq!(split_peer(&head).1, Some(peer));
+        assert_eq!(split_peer(&circuit).1, Some(me.parse().unwrap()));
+        assert!(is_circuit(&circuit) && is_webrtc(&circuit) && is_dialable(&circuit));
+        assert!(relay_of(&head).is_none());
+        assert!(!is_dialable(&"/webrtc".parse().unwrap()) && !is_dialable(&"/ip4/0.0.0.0/tcp/1".parse().unwrap()));
+        let node = node_id(&peer).unwrap();
+        assert_eq!(peer_id(node), Some(peer));
+    }
+}

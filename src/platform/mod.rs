@@ -1,0 +1,5 @@
+//! Layer 5: links and time for real, on tokio or in a browser. `links` is shared; the transports are each platform's own.
+
+pub mod links;
+#[cfg(all(feature = "native", not(target_arch = "wasm32")))]
+pub mod native;

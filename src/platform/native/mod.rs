@@ -1,0 +1,1 @@
+//! The native platform: tokio, and QUIC, TCP, WebSocket, WebRTC-direct and circuits.
