@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod base;
 pub mod crypto;
+#[deny(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod peer;
 #[cfg(any(feature = "native", feature = "wasm"))]
 pub mod platform;

@@ -1,5 +1,7 @@
 //! Layer 0: identifiers, time, randomness, errors and limits. Knows nothing of protocols.
 
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
 pub mod error;
 pub mod id;
 pub mod limit;

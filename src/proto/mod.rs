@@ -1,5 +1,7 @@
 //! Layer 2: machines without I/O, one per part. They never import one another; `peer` joins them.
 
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
 pub mod channel;
 pub mod directory;
 pub mod overlay;
