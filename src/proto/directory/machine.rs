@@ -268,6 +268,12 @@ impl Directory {
         self.entries.get(node).and_then(|e| self.row(now, e, roles))
     }
 
+    /// The others that are online and where they can be dialled, by rising node id.
+    pub fn live(&self, now: Now) -> impl Iterator<Item = (&NodeId, &[String])> {
+        let online = self.entries.iter().filter(move |(n, e)| **n != self.me && e.status(now.mono) == Status::Online);
+        online.map(|(n, e)| (n, e.signed.record().profile.addresses.as_slice()))
+    }
+
     /// How many records are held, the own one included.
     #[must_use]
     pub fn len(&self) -> usize {
