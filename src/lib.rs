@@ -19,4 +19,6 @@ pub mod platform;
 pub mod proto;
 #[cfg(any(feature = "native", feature = "wasm"))]
 pub mod runtime;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod wire;
