@@ -97,6 +97,12 @@ impl Seeker {
         self.tries.retain(|_, t| t.relay != relay);
     }
 
+    /// Whether a response with this id is for this search.
+    #[must_use]
+    pub fn expects(&self, id: &RequestId) -> bool {
+        self.tries.contains_key(id)
+    }
+
     /// A response that came over a relay.
     ///
     /// # Errors
