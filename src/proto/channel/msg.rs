@@ -192,4 +192,33 @@ mod tests {
         }
         assert_eq!(decode(&[]), Err(Reject::Malformed));
     }
+
+    /// `docs/protocol.md` section 9 in bytes: these never change within a version.
+    #[test]
+    fn golden_bytes() {
+        let tag = Tag([0xaa; 8]);
+        let golden = [
+            (
+                Item::Piece { tag, epoch: 1, pos: 2, head: Some(Head { total: 3, sent_at: Wall(4), key: "k" }), bytes: b"abc" },
+                "01aaaaaaaaaaaaaaaa0000000000000001000000000000000200000003000000000000000400016b0003616263",
+            ),
+            (Item::Piece { tag, epoch: 1, pos: 2, head: None, bytes: b"a" }, "02aaaaaaaaaaaaaaaa00000000000000010000000000000002000161"),
+            (Item::Ask { tag, epoch: 1, nonce: 2 }, "03aaaaaaaaaaaaaaaa000000000000000100000002"),
+            (
+                Item::Ack(Ack { tag, epoch: 1, receiver: 2, next: 3, credit: 4, echo: 5, gap: true }),
+                "04aaaaaaaaaaaaaaaa000000000000000100000002000000000000000300000000000000040000000501",
+            ),
+            (
+                Item::Latest { tag, seq: 1, sent_at: Wall(2), key: "", bytes: b"v" },
+                "05aaaaaaaaaaaaaaaa000000000000000100000000000000020000000176",
+            ),
+        ];
+        for (item, bytes) in golden {
+            let mut w = Writer::new();
+            item.write(&mut w);
+            assert_eq!(hex::encode(w.finish()), bytes);
+        }
+        assert_eq!(hex::encode(Tag::of(Mode::Reliable, "chat").0), "1f86bcd0c8b7cd59");
+        assert_eq!(hex::encode(Tag::of(Mode::Latest, "chat").0), "b0bc966553418d7e");
+    }
 }
