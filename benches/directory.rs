@@ -17,7 +17,7 @@ fn everybody(_: &NodeId) -> Option<Role> {
 
 fn record(rng: &mut Rng, n: usize) -> Item {
     let key = SigningKey::generate(rng);
-    let mut capability = Capability::new(if n % 10 == 0 { "map/reconstruct" } else { "pose/share" }, 1);
+    let mut capability = Capability::new(if n.is_multiple_of(10) { "map/reconstruct" } else { "pose/share" }, 1);
     capability.attributes.insert("memory".into(), Value::Int((n % 64) as i64));
     let profile = Profile { name: format!("node {n}"), addresses: vec!["/memory/1".into()], capabilities: vec![capability] };
     let record = Record {
