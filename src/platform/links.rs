@@ -61,6 +61,8 @@ pub struct LinksConfig {
     pub reserve: bool,
     /// The platform's transports speak `/webrtc`: such addresses are dialled, and told to others for every circuit held.
     pub webrtc: bool,
+    /// Confirm listen addresses as external ones without being asked: a relay hands only those to its clients.
+    pub vouch: bool,
     /// Which addresses the platform's transports can dial; for circuits it is asked about the relay's address.
     pub usable: fn(&Multiaddr) -> bool,
     /// Named in identify, for people.
@@ -507,6 +509,9 @@ where
                         self.relay_up(peer, Some(listener_id));
                     }
                 }
+                if self.config.vouch && address::is_dialable(&address) && !address::is_circuit(&address) {
+                    self.swarm.add_external_address(address.clone());
+                }
                 if !self.listening.iter().any(|(_, a)| *a == address) {
                     self.listening.push((listener_id, address));
                 }
@@ -514,6 +519,9 @@ where
             }
             SwarmEvent::ExpiredListenAddr { listener_id, address } => {
                 self.listening.retain(|(id, a)| *id != listener_id || *a != address);
+                if self.config.vouch {
+                    self.swarm.remove_external_address(&address);
+                }
                 self.tell_addresses();
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {

@@ -202,7 +202,10 @@ impl Handler {
             State::Opening(..) | State::Idle => Poll::Pending,
             State::Open(control, bulk) => {
                 for wire in [&mut *control, &mut *bulk] {
-                    let written = wire.write(cx).map_err(|_| End::Theirs)?;
+                    let written = wire.write(cx).map_err(|error| {
+                        tracing::debug!(lane = ?wire.lane, %error, "writing failed");
+                        End::Theirs
+                    })?;
                     if written > 0 {
                         return Poll::Ready(Ok(Report::Drained(wire.lane, written)));
                     }
@@ -212,7 +215,11 @@ impl Handler {
                         Poll::Pending => {}
                         Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Ok(Report::Frame(wire.lane, frame))),
                         Poll::Ready(Some(Err(e))) if is_violation(&e) => return Poll::Ready(Err(End::Violation)),
-                        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(End::Theirs)),
+                        Poll::Ready(Some(Err(error))) => {
+                            tracing::debug!(lane = ?wire.lane, %error, "reading failed");
+                            return Poll::Ready(Err(End::Theirs));
+                        }
+                        Poll::Ready(None) => return Poll::Ready(Err(End::Theirs)),
                     }
                 }
                 Poll::Pending

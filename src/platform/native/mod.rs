@@ -1,1 +1,216 @@
 //! The native platform: tokio, and QUIC, TCP, WebSocket, WebRTC-direct and circuits.
+
+mod count;
+pub mod server;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{Multiaddr, Transport, dns, identity, quic, relay, tcp, websocket};
+use libp2p_webrtc::tokio as webrtc;
+
+use super::links::{self, Links, LinksConfig, Upgraded};
+use crate::base::{Code, Error, Mono, Now, Rng, Wall};
+use crate::crypto::sign::SigningKey;
+use crate::peer::{LinkCommand, LinkEvent};
+use crate::runtime::port::Platform;
+pub use count::Traffic;
+pub use server::{RelayLimits, Served};
+
+/// The largest WebSocket message taken, bytes. Noise frames have at most 64 KiB; a sender may pack several.
+const WS_MESSAGE: usize = 1024 * 1024;
+
+/// What is written to a WebRTC-direct stream at once, bytes. libp2p-webrtc 0.10.0-alpha cannot take a larger data channel
+/// message than 8,192: it sets a buffer of 16 KiB on a handle and reads through a clone, which starts over with 8.
+const RTC_MESSAGE: usize = 8_000;
+
+/// Chooses the TLS library's cryptography, once per process. QUIC, WebSocket and WebRTC bring two, and rustls, left to
+/// choose between them, panics inside the first DTLS handshake. Harmless to call again.
+pub fn install_crypto() {
+    // An error says that one is installed already, which is all that is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A certificate for WebRTC-direct as PEM text with its private key. Keep it: its hash is part of every address told to
+/// others.
+///
+/// # Errors
+/// [`Code::Unsupported`] if none can be made.
+pub fn make_certificate() -> Result<String, Error> {
+    fresh_certificate().map(|c| c.serialize_pem())
+}
+
+fn fresh_certificate() -> Result<webrtc::Certificate, Error> {
+    install_crypto();
+    let failed = |e| Error::new(Code::Unsupported, "no WebRTC certificate could be made").caused_by(e);
+    webrtc::Certificate::generate(&mut entropy()?).map_err(failed)
+}
+
+/// A generator seeded by the operating system.
+///
+/// # Errors
+/// [`Code::Unsupported`] if the system gives no entropy.
+pub fn entropy() -> Result<Rng, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| Error::new(Code::Unsupported, "no entropy from the system").caused_by(e.to_string()))?;
+    Ok(Rng::from_seed(seed))
+}
+
+/// What a native platform is to do. The default listens nowhere.
+#[derive(Clone, Debug, Default)]
+pub struct NativeConfig {
+    /// Addresses to listen on, such as `/ip4/127.0.0.1/udp/4001/quic-v1`, `/ip4/…/tcp/4001`, `/ip4/…/tcp/4002/ws`,
+    /// `/ip4/…/udp/4003/webrtc-direct`. Port 0 takes a free one.
+    pub listen: Vec<String>,
+    /// Addresses at which others reach this node, where they are not those it listens on (behind a port forwarding).
+    pub announce: Vec<String>,
+    /// Hold a reservation on every relay in use: for nodes that nobody can dial.
+    pub reserve: bool,
+    /// The WebRTC-direct certificate, as [`make_certificate`] gives it. Without one a fresh one is made at each start.
+    pub certificate: Option<String>,
+    /// Serve circuits to others within these limits.
+    pub serve: Option<RelayLimits>,
+}
+
+/// Links on tokio, with the machine's clocks. Create it inside a tokio runtime.
+pub struct NativePlatform {
+    links: Links<Toggle<relay::Behaviour>>,
+    traffic: Arc<Traffic>,
+    served: Arc<Served>,
+    started: Instant,
+}
+
+impl NativePlatform {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// [`Code::AddressInUse`] for a taken port, [`Code::BadArgument`] for an address or certificate that does not parse,
+    /// [`Code::Unsupported`] for an address no transport listens on.
+    pub fn new(key: &SigningKey, config: &NativeConfig) -> Result<NativePlatform, Error> {
+        install_crypto();
+        let mut seed = key.seed();
+        let key = identity::Keypair::ed25519_from_bytes(seed.as_mut_slice())
+            .map_err(|e| Error::new(Code::BadArgument, "not an Ed25519 key").caused_by(e))?;
+        let traffic = Arc::new(Traffic::default());
+        let (circuit, client) = links::circuit(&key)?;
+        let certificate = match &config.certificate {
+            Some(pem) => webrtc::Certificate::from_pem(pem)
+                .map_err(|e| Error::new(Code::BadArgument, "the WebRTC certificate does not parse").caused_by(e))?,
+            None => fresh_certificate()?,
+        };
+        let transport = transports(&key, certificate, circuit, &traffic)?;
+        let served = Arc::new(Served::default());
+        let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));
+        let agent = concat!("peerage/", env!("CARGO_PKG_VERSION")).into();
+        let setup = LinksConfig { reserve: config.reserve, webrtc: false, vouch: config.serve.is_some(), usable, agent };
+        let hears = served.clone();
+        let executor = libp2p::swarm::Config::with_tokio_executor();
+        let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(server), move |event| {
+            hears.on_event(&event);
+        });
+        for text in &config.listen {
+            links.listen(parse(text)?)?;
+        }
+        for text in &config.announce {
+            links.announce(parse(text)?);
+        }
+        Ok(NativePlatform { links, traffic, served, started: Instant::now() })
+    }
+
+    /// Bytes over all connections.
+    #[must_use]
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+
+    /// What the circuit server did, if there is one.
+    #[must_use]
+    pub fn served(&self) -> Arc<Served> {
+        self.served.clone()
+    }
+}
+
+impl Platform for NativePlatform {
+    fn now(&self) -> Now {
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+        Now { mono: Mono(millis(self.started.elapsed())), wall: Wall(wall) }
+    }
+
+    fn command(&mut self, command: LinkCommand) {
+        self.links.command(command);
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
+        let event = self.links.poll_event(cx);
+        self.served.set_connections(self.links.connections());
+        event
+    }
+}
+
+fn parse(text: &str) -> Result<Multiaddr, Error> {
+    text.parse().map_err(|e: libp2p::multiaddr::Error| {
+        Error::new(Code::BadArgument, format!("{text} is no multiaddr")).hint("It looks like /ip4/127.0.0.1/tcp/4001").caused_by(e)
+    })
+}
+
+/// Every transport of this platform behind one face. Circuits are not counted: their bytes are those of other streams.
+fn transports(
+    key: &identity::Keypair,
+    certificate: webrtc::Certificate,
+    circuit: Boxed<Upgraded>,
+    traffic: &Arc<Traffic>,
+) -> Result<Boxed<Upgraded>, Error> {
+    let dialling = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let plain = links::secure(dialling(), key)?;
+    let mut web = websocket::Config::new(dialling());
+    web.set_max_data_size(WS_MESSAGE);
+    let web = links::secure(web, key)?;
+    let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let rtc = webrtc::Transport::new(key.clone(), certificate).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let counted = |transport: Boxed<Upgraded>, most| {
+        let traffic = traffic.clone();
+        transport.map(move |(peer, muxer), _| (peer, count::Counted::new(muxer, &traffic, most))).boxed()
+    };
+    let all = any(counted(any(any(web, plain), quic), None), counted(rtc, Some(RTC_MESSAGE)));
+    let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
+    Ok(any(circuit, named.boxed()))
+}
+
+fn any(first: Boxed<Upgraded>, second: Boxed<Upgraded>) -> Boxed<Upgraded> {
+    OrTransport::new(first, second).map(|either, _| either.into_inner()).boxed()
+}
+
+/// Can these transports dial the address? Plain `ws` only: `wss` asks for a certificate authority.
+fn usable(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let host = parts
+        .next()
+        .is_some_and(|p| matches!(p, Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)));
+    let rest: Vec<Protocol<'_>> = parts.filter(|p| !matches!(p, Protocol::P2p(_))).collect();
+    host && match rest.as_slice() {
+        [Protocol::Tcp(_)] | [Protocol::Tcp(_), Protocol::Ws(_)] | [Protocol::Udp(_), Protocol::QuicV1] => true,
+        [Protocol::Udp(_), Protocol::WebRTCDirect, Protocol::Certhash(_)] => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_these_transports_are_dialled() {
+        for yes in ["/ip4/127.0.0.1/tcp/1", "/dns4/localhost/tcp/1/ws", "/ip6/::1/udp/1/quic-v1"] {
+            assert!(usable(&yes.parse().unwrap()), "{yes}");
+        }
+        for no in ["/webrtc", "/ip4/127.0.0.1/udp/1", "/ip4/127.0.0.1/tcp/1/wss", "/ip4/127.0.0.1/udp/1/webrtc-direct", "/memory/1"] {
+            assert!(!usable(&no.parse().unwrap()), "{no}");
+        }
+    }
+}

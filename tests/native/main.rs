@@ -1,0 +1,5 @@
+//! Native platforms on loopback: frames over every transport, circuits, backpressure, and peers that misbehave.
+
+mod hostile;
+mod links;
+mod support;
