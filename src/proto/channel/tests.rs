@@ -212,6 +212,45 @@ fn a_reader_that_stalls_stops_the_sender_and_frees_it_by_reading() {
 }
 
 #[test]
+fn of_two_long_messages_of_one_sender_the_second_waits_until_the_first_is_read() {
+    let mut w = World::new(2, 10);
+    let ids = [w.open_all("a", Mode::Reliable), w.open_all("b", Mode::Reliable)];
+    let len = 40 * 1024 * 1024;
+    for id in ids {
+        let now = w.now();
+        w.peers[0].send(now, id, &[node(1)], body(0, id.0 as usize, len), None).unwrap();
+    }
+    for _ in 0..3_000 {
+        w.step(&NONE);
+    }
+    let held = w.peers[1].usage().received;
+    assert!((len..len + 2 * limit::STREAM_WINDOW).contains(&held), "one of them is held: {held}");
+    let first = ids.into_iter().position(|id| w.peers[1].receive(id).is_some_and(|m| m.payload == body(0, id.0 as usize, len))).unwrap();
+    for _ in 0..3_000 {
+        w.step(&NONE);
+    }
+    let second = ids[1 - first];
+    assert!(w.peers[1].receive(second).is_some_and(|m| m.payload == body(0, second.0 as usize, len)));
+    assert_eq!(w.peers[1].usage().received, 0);
+}
+
+#[test]
+fn a_sender_that_vanishes_in_a_long_message_gives_its_reserve_back() {
+    let mut w = World::new(3, 11);
+    let id = w.open_all("a", Mode::Reliable);
+    let len = 8 * 1024 * 1024;
+    let now = w.now();
+    w.peers[0].send(now, id, &[node(2)], body(0, 0, len), None).unwrap();
+    for _ in 0..20 {
+        w.step(&NONE);
+    }
+    let held = w.peers[2].usage().received;
+    assert!(held > limit::STREAM_WINDOW && held < len, "in the middle: {held}");
+    w.peers[2].peer_gone(at(w.now), node(0));
+    assert_eq!(w.peers[2].usage(), Usage::default());
+}
+
+#[test]
 fn a_channel_nobody_opened_keeps_little_and_gives_it_when_opened() {
     let mut w = World::new(2, 3);
     let now = w.now();
