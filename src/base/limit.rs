@@ -43,7 +43,9 @@ pub const RECEIVE_STREAMS: usize = 2_048;
 pub const UNOPENED: usize = 16;
 /// Keys remembered of one sender's `latest` values, all channels together.
 pub const LATEST_KEYS: usize = 512;
-/// (Channel, key, recipient) triples with a `latest` value not yet sent.
+/// (Channel, key, recipient) triples whose newest own `latest` value is held.
 pub const LATEST_PENDING: usize = 16_384;
+/// Bytes of own `latest` values kept after they were sent, to be sent again over a new link.
+pub const LATEST_KEPT: usize = 4 * 1024 * 1024;
 /// The key of a message.
 pub const MESSAGE_KEY: usize = 128;

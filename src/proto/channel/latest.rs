@@ -19,6 +19,8 @@ struct Value {
     key: String,
     item: Vec<u8>,
     waiting: BTreeSet<NodeId>,
+    /// Who was sent it and nothing newer since; it goes to them again over a new link.
+    sent: BTreeSet<NodeId>,
 }
 
 /// Values to send.
@@ -27,66 +29,128 @@ pub struct Outbox {
     last: u64,
     values: BTreeMap<u64, Value>,
     newest: BTreeMap<(ChannelId, String, NodeId), u64>,
+    /// The values that somebody waits for.
+    pending: BTreeSet<u64>,
+    /// The values that nobody waits for, and their bytes.
+    kept: BTreeSet<u64>,
+    kept_bytes: usize,
 }
 
 impl Outbox {
     /// Replaces what waits under this key for these recipients. `false`: the bound is reached.
     pub fn put(&mut self, channel: ChannelId, tag: Tag, now: Wall, to: &[NodeId], key: &str, value: &[u8]) -> bool {
         let fresh = to.iter().filter(|n| !self.newest.contains_key(&(channel, key.into(), **n))).count();
-        if self.newest.len() + fresh > limit::LATEST_PENDING {
-            return false;
+        while self.newest.len() + fresh > limit::LATEST_PENDING {
+            let Some(oldest) = self.kept.first().copied() else { return false };
+            self.drop_value(oldest);
         }
         // Grows across restarts too, as long as the clock does: 20 bits are left for values within one millisecond.
         self.last = self.last.saturating_add(1).max(now.0.saturating_mul(1 << 20));
         let seq = self.last;
         for node in to {
             if let Some(old) = self.newest.insert((channel, key.into(), *node), seq) {
-                self.unwait(old, node);
+                self.change(old, |value| {
+                    value.waiting.remove(node);
+                    value.sent.remove(node);
+                });
             }
         }
         let mut w = Writer::new();
         Item::Latest { tag, seq, sent_at: now, key, bytes: value }.write(&mut w);
-        self.values.insert(seq, Value { channel, key: key.into(), item: w.finish(), waiting: to.iter().copied().collect() });
+        let waiting = to.iter().copied().collect();
+        self.values.insert(seq, Value { channel, key: key.into(), item: w.finish(), waiting, sent: BTreeSet::new() });
+        self.pending.insert(seq);
         true
     }
 
     /// The oldest value for which somebody is ready, and all who are.
     pub fn take(&mut self, ready: &dyn Fn(&NodeId) -> bool) -> Option<(Vec<NodeId>, Vec<u8>)> {
         let mut known: BTreeMap<NodeId, bool> = BTreeMap::new();
-        let (seq, to) = self.values.iter().find_map(|(seq, value)| {
+        let (seq, to, item) = self.pending.iter().find_map(|seq| {
+            let value = self.values.get(seq)?;
             let to: Vec<NodeId> = value.waiting.iter().copied().filter(|n| *known.entry(*n).or_insert_with(|| ready(n))).collect();
-            (!to.is_empty()).then_some((*seq, to))
+            (!to.is_empty()).then(|| (*seq, to, value.item.clone()))
         })?;
-        let value = self.values.get(&seq)?;
-        let item = value.item.clone();
-        let (channel, key) = (value.channel, value.key.clone());
-        for node in &to {
-            self.newest.remove(&(channel, key.clone(), *node));
-            self.unwait(seq, node);
+        self.change(seq, |value| {
+            for node in &to {
+                value.waiting.remove(node);
+                value.sent.insert(*node);
+            }
+        });
+        while self.kept_bytes > limit::LATEST_KEPT {
+            let Some(oldest) = self.kept.first().copied() else { break };
+            self.drop_value(oldest);
         }
         Some((to, item))
     }
 
-    fn unwait(&mut self, seq: u64, node: &NodeId) {
-        if let Some(value) = self.values.get_mut(&seq) {
-            value.waiting.remove(node);
-            if value.waiting.is_empty() {
-                self.values.remove(&seq);
-            }
+    /// What was sent to a node over an older link may be lost: the newest values go again. The receiver drops what it has.
+    pub fn resend(&mut self, node: &NodeId) {
+        let seqs: Vec<u64> = self.values.iter().filter(|(_, v)| v.sent.contains(node)).map(|(seq, _)| *seq).collect();
+        for seq in seqs {
+            self.change(seq, |value| {
+                value.sent.remove(node);
+                value.waiting.insert(*node);
+            });
         }
     }
 
     /// Forgets what waits for a node.
     pub fn forget(&mut self, node: &NodeId) {
         self.newest.retain(|(_, _, n), _| n != node);
-        self.values.retain(|_, value| {
-            value.waiting.remove(node);
-            !value.waiting.is_empty()
-        });
+        for seq in self.values.keys().copied().collect::<Vec<u64>>() {
+            self.change(seq, |value| {
+                value.waiting.remove(node);
+                value.sent.remove(node);
+            });
+        }
     }
 
+    /// Forgets what was sent on a closed channel; what still waits goes out.
+    pub fn close(&mut self, channel: ChannelId) {
+        for seq in self.values.iter().filter(|(_, v)| v.channel == channel).map(|(seq, _)| *seq).collect::<Vec<u64>>() {
+            if self.kept.contains(&seq) {
+                self.drop_value(seq);
+            }
+        }
+    }
+
+    /// Bytes of values that somebody waits for.
     pub fn bytes(&self) -> usize {
-        self.values.values().map(|v| v.item.len()).sum()
+        self.pending.iter().filter_map(|seq| self.values.get(seq)).map(|v| v.item.len()).sum()
+    }
+
+    /// Changes who waits for a value and who has it, and keeps the sets in step; a value nobody needs goes.
+    fn change(&mut self, seq: u64, change: impl FnOnce(&mut Value)) {
+        let Some(value) = self.values.get_mut(&seq) else { return };
+        change(value);
+        let (len, waits, sent) = (value.item.len(), !value.waiting.is_empty(), !value.sent.is_empty());
+        if waits {
+            self.pending.insert(seq);
+        } else {
+            self.pending.remove(&seq);
+        }
+        if !waits && sent {
+            if self.kept.insert(seq) {
+                self.kept_bytes += len;
+            }
+        } else if self.kept.remove(&seq) {
+            self.kept_bytes -= len;
+        }
+        if !waits && !sent {
+            self.values.remove(&seq);
+        }
+    }
+
+    fn drop_value(&mut self, seq: u64) {
+        let Some(value) = self.values.get(&seq) else { return };
+        for node in value.waiting.iter().chain(&value.sent) {
+            self.newest.remove(&(value.channel, value.key.clone(), *node));
+        }
+        self.change(seq, |value| {
+            value.waiting.clear();
+            value.sent.clear();
+        });
     }
 }
 

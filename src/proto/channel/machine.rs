@@ -153,6 +153,7 @@ impl Channels {
         self.names.retain(|_, open| *open != id);
         self.open.remove(&tag);
         self.latest_in.close(tag);
+        self.latest_out.close(id);
         for (from, message) in self.inbox.remove(&tag).unwrap_or_default() {
             self.taken((from, tag), message.cost, message.reserved);
         }
@@ -320,6 +321,7 @@ impl Channels {
             }
             self.arm_sender(key);
         }
+        self.latest_out.resend(&node);
     }
 
     /// The node left, was evicted or is down for good: what waits for it fails with [`Code::NoParticipant`], half messages

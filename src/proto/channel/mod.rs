@@ -102,7 +102,7 @@ impl Default for Config {
 /// What the machine holds, for statistics and for tests of the bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of messages sent and not yet acknowledged by every recipient.
+    /// Bytes of messages sent and not yet acknowledged by every recipient, and of `latest` values somebody waits for.
     pub sending: usize,
     /// Bytes received and not yet taken by the application, parts of messages included.
     pub received: usize,

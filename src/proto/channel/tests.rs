@@ -355,6 +355,39 @@ fn one_latest_value_for_several_is_one_transmit_and_replaces_the_older() {
 }
 
 #[test]
+fn a_latest_value_lost_with_its_link_goes_again_and_is_read_once() {
+    let mut w = World::new(3, 12);
+    let id = w.open_all("pose", Mode::Latest);
+    let now = w.now();
+    let to = w.others(0);
+    w.peers[0].post(now, id, &to, b"here".to_vec(), None).unwrap();
+    let first = w.peers[0].poll_transmit(now, &|_, _| true).unwrap();
+    assert_eq!(first.to, to);
+    w.peers[2].handle(now, node(0), &first.payload).unwrap(); // and the one to 1 is lost
+    for (a, b) in [(0, 1), (0, 2)] {
+        w.set_link(a, b, true);
+    }
+    w.step(&NONE);
+    w.step(&NONE);
+    for i in [1, 2] {
+        assert_eq!(w.peers[i].receive(id).unwrap().payload, b"here");
+        assert_eq!(w.peers[i].receive(id), None);
+    }
+    // What is kept for this is bounded, and gone with the recipients.
+    for n in 0..1_000 {
+        let now = w.now();
+        assert!(w.peers[0].post(now, id, &to, alloc::vec![0; limit::LATEST_VALUE], Some(alloc::format!("{n}"))).unwrap());
+        while w.peers[0].poll_transmit(now, &|_, _| true).is_some() {}
+    }
+    let now = w.now();
+    w.peers[0].link_up(now, node(1));
+    assert!((limit::LATEST_KEPT / 2..=limit::LATEST_KEPT).contains(&w.peers[0].usage().sending));
+    w.peers[0].peer_gone(now, node(1));
+    w.peers[0].peer_gone(now, node(2));
+    assert_eq!(w.peers[0].usage(), Usage::default());
+}
+
+#[test]
 fn latest_keys_of_one_sender_are_bounded() {
     let (mut m, mut r) = (machine(0, 8), machine(1, 9));
     let id = m.open(at(0), "pose", Mode::Latest).unwrap();
