@@ -1,0 +1,83 @@
+// Builds everything that ships: the wasm file, the TypeScript facade, the page, the release binary. Skips what is up to date.
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { at, entry, fresh, good, heading, run, say } from './lib.mjs';
+import { setup } from './setup.mjs';
+
+const RUST = ['src', 'Cargo.toml', 'Cargo.lock'];
+const RAW = 'target/wasm32-unknown-unknown/wasm/peerage.wasm';
+const WASM = 'pkg/gen/peerage_bg.wasm';
+// What rustc 1.95 lets a wasm32 module use, and every browser since 2023 has.
+const FEATURES = ['bulk-memory', 'bulk-memory-opt', 'sign-ext', 'mutable-globals', 'nontrapping-float-to-int', 'reference-types', 'multivalue'];
+
+async function wasm() {
+  heading('wasm');
+  if (fresh(RUST, [WASM, 'pkg/gen/peerage.js', 'pkg/gen/inline.js'])) return good('up to date');
+  const features = ['--no-default-features', '--features', 'wasm'];
+  await run('cargo', ['rustc', '--lib', '--crate-type', 'cdylib', '--target', 'wasm32-unknown-unknown', '--profile', 'wasm', '--locked', ...features]);
+  rmSync(at('pkg/gen'), { recursive: true, force: true });
+  mkdirSync(at('pkg/gen'), { recursive: true });
+  say('wasm-bindgen');
+  await run('wasm-bindgen', [at(RAW), '--target', 'web', '--out-dir', at('pkg/gen'), '--out-name', 'peerage']);
+  say('wasm-opt -Oz');
+  const optimised = at('target/peerage.opt.wasm');
+  await run(process.execPath, [at('node_modules/binaryen/bin/wasm-opt'), '-Oz', ...FEATURES.map((f) => `--enable-${f}`), at(WASM), '-o', optimised]);
+  copyFileSync(optimised, at(WASM));
+  const base64 = readFileSync(at(WASM)).toString('base64');
+  writeFileSync(at('pkg/gen/inline.js'), `export const base64 = "${base64}";\n`);
+  writeFileSync(at('pkg/gen/inline.d.ts'), 'export declare const base64: string;\n');
+}
+
+async function facade() {
+  heading('facade (TypeScript)');
+  if (fresh(['pkg/src', 'pkg/tsconfig.json', WASM], ['pkg/dist/index.js', 'pkg/dist/inline.js'])) return good('up to date');
+  rmSync(at('pkg/dist'), { recursive: true, force: true });
+  await run(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', 'pkg/tsconfig.json']);
+  good('pkg/dist');
+}
+
+async function page() {
+  heading('page');
+  if (fresh(['www/src', 'www/index.html', 'www/style.css', 'www/tsconfig.json', 'pkg/dist', WASM], ['www/dist/index.html', 'www/dist/app.js'])) return good('up to date');
+  await run(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', 'www/tsconfig.json']);
+  rmSync(at('www/dist'), { recursive: true, force: true });
+  mkdirSync(at('www/dist'), { recursive: true });
+  const { build } = await import('esbuild');
+  const common = { bundle: true, format: 'esm', target: 'es2022', minify: true, sourcemap: false, logLevel: 'warning', absWorkingDir: at() };
+  // three.js in a file of its own: the page joins before the room is drawn.
+  await build({ ...common, entryPoints: { app: 'www/src/main.ts' }, outdir: 'www/dist', splitting: true, chunkNames: 'part-[hash]' });
+  for (const name of ['index.html', 'style.css', 'icon.svg']) copyFileSync(at('www', name), at('www/dist', name));
+  copyFileSync(at(WASM), at('www/dist/peerage_bg.wasm'));
+  good('www/dist');
+}
+
+async function binary() {
+  heading('release binary');
+  await run('cargo', ['build', '--release', '--locked', '--bin', 'peerage']);
+}
+
+function sizes() {
+  heading('sizes');
+  const row = (name, bytes) => {
+    const kb = (n) => `${(n / 1000).toFixed(1)} KB`.padStart(11);
+    console.log(`  ${name.padEnd(26)} raw ${kb(bytes.length)}   gzip ${kb(gzipSync(bytes, { level: 9 }).length)}   brotli ${kb(brotliCompressSync(bytes).length)}`);
+  };
+  row('wasm', readFileSync(at(WASM)));
+  row('JavaScript (package)', Buffer.concat(['pkg/gen/peerage.js', ...readdirSync(at('pkg/dist')).filter((f) => f.endsWith('.js') && f !== 'inline.js').map((f) => `pkg/dist/${f}`)].map((f) => readFileSync(at(f)))));
+  row('JavaScript (page)', Buffer.concat(readdirSync(at('www/dist')).filter((f) => f.endsWith('.js')).map((f) => readFileSync(at('www/dist', f)))));
+}
+
+/** Builds all, or the parts named: wasm, facade, page, binary. */
+export async function build(parts = ['wasm', 'facade', 'page', 'binary']) {
+  const steps = { wasm, facade, page, binary };
+  for (const part of parts) await steps[part]();
+  if (parts.includes('page')) sizes();
+}
+
+if (process.argv[1] === at('scripts/build.mjs')) {
+  await entry(async () => {
+    await setup();
+    const parts = process.argv.slice(2);
+    await build(parts.length > 0 ? parts : undefined);
+  });
+}

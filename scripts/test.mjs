@@ -1,0 +1,58 @@
+// `npm test`: every stage in order, a summary at the end. `npm test -- web wire` runs the stages so named.
+import { existsSync, readdirSync } from 'node:fs';
+import { at, chromium, entry, good, heading, say, status, Trouble } from './lib.mjs';
+import { setup } from './setup.mjs';
+import { build } from './build.mjs';
+
+const cargo = (...args) => () => status('cargo', args);
+const clippy = (...args) => cargo('clippy', '--all-targets', '--locked', ...args, '--', '-D', 'warnings');
+
+function node(folder, pattern = /\.test\.mjs$/) {
+  return () => {
+    const files = existsSync(at('tests', folder)) ? readdirSync(at('tests', folder)).filter((f) => pattern.test(f)).sort() : [];
+    if (files.length === 0) return 0;
+    // One file at a time: each has browsers and a binary of its own, and two cores are all there may be.
+    const args = ['--test', '--test-concurrency=1', '--test-timeout=600000', ...files.map((f) => at('tests', folder, f))];
+    return status(process.execPath, args, { env: { CHROMIUM: chromium() } });
+  };
+}
+
+const wasm = ['--no-default-features', '--target', 'wasm32-unknown-unknown'];
+const stages = [
+  ['format', 'cargo fmt', cargo('fmt', '--check')],
+  ['clippy-core', 'clippy, core without features', clippy('--no-default-features')],
+  ['clippy-native', 'clippy, native', clippy()],
+  ['clippy-wasm', 'clippy, browser', cargo('clippy', '--lib', '--locked', ...wasm, '--features', 'wasm', '--', '-D', 'warnings')],
+  ['rust', 'cargo test: core, simulator, native', cargo('test', '--locked')],
+  ['wire', 'format vectors in wasm', () => status('cargo', ['test', '--locked', ...wasm, '--test', 'wire'], {
+    env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: 'wasm-bindgen-test-runner' },
+  })],
+  ['build', 'build', async () => (await build(), 0)],
+  ['package', 'npm package in Vite and in a plain page', node('web', /^package\.test\.mjs$/)],
+  ['web', 'browser tabs and the release binary', node('web', /^(?!package).*\.test\.mjs$/)],
+  ['interop', 'interoperation with js-libp2p', node('interop')],
+];
+
+await entry(async () => {
+  const wanted = process.argv.slice(2);
+  const unknown = wanted.filter((name) => !stages.some(([key]) => key === name));
+  if (unknown.length > 0) throw new Trouble(`no such stage: ${unknown.join(', ')}; there are ${stages.map(([key]) => key).join(', ')}`);
+  heading('tools');
+  await setup({ tests: true });
+  const failed = [];
+  let passed = 0;
+  for (const [key, title, stage] of stages) {
+    if (wanted.length > 0 && !wanted.includes(key)) continue;
+    heading(`${key}: ${title}`);
+    const start = Date.now();
+    const code = await Promise.resolve(stage()).catch((error) => (console.error(error instanceof Trouble ? error.message : error), 1));
+    const seconds = `${((Date.now() - start) / 1000).toFixed(0)} s`;
+    if (code === 0) { passed += 1; good(`${key} (${seconds})`); } else { failed.push(key); say(`${key} FAILED (${seconds})`); }
+    // Later stages run what this one makes.
+    if (code !== 0 && key === 'build') break;
+  }
+  heading('summary');
+  if (failed.length > 0) console.log(`failed: ${failed.join(', ')}`);
+  console.log(`${passed} passed, ${failed.length} failed`);
+  process.exitCode = failed.length > 0 ? 1 : 0;
+});
