@@ -25,6 +25,10 @@ pub const KEEP: Duration = Duration::from_secs(600);
 pub const DOUBT: Duration = Duration::from_secs(6);
 /// The time between two comparisons with a random neighbour; half of it is jitter.
 pub const ROUND: Duration = Duration::from_secs(5);
+/// After news that is more than a renewal the next comparison follows within this time, half of it jitter.
+pub const NUDGE: Duration = Duration::from_millis(400);
+/// With more neighbours than this, news of others is not passed on unasked.
+pub const EAGER: usize = 12;
 /// The least time between two records of one's own.
 pub const PACE: Duration = Duration::from_millis(100);
 /// On a new link the node with the lower id compares at once, the other one after this time unless it was asked before.
@@ -46,7 +50,8 @@ pub struct Config {
 pub enum Effect {
     /// To every neighbour.
     Broadcast(Msg),
-    /// News of others: to every neighbour but one, and only where not everybody is a neighbour of everybody.
+    /// News of others: to every neighbour but one. Comes only while somebody online is no neighbour, and with at most [`EAGER`]
+    /// neighbours; past that, comparisons that follow soon after news carry it on.
     Forward {
         /// What.
         msg: Msg,
@@ -268,10 +273,12 @@ impl Directory {
         self.entries.get(node).and_then(|e| self.row(now, e, roles))
     }
 
-    /// The others that are online and where they can be dialled, by rising node id.
-    pub fn live(&self, now: Now) -> impl Iterator<Item = (&NodeId, &[String])> {
-        let online = self.entries.iter().filter(move |(n, e)| **n != self.me && e.status(now.mono) == Status::Online);
-        online.map(|(n, e)| (n, e.signed.record().profile.addresses.as_slice()))
+    /// Whom to be linked with: the others that have not left, their state, and where they can be dialled, by rising node id.
+    /// Those down are worth a rare attempt: after a partition each side sees the other one so.
+    pub fn dialable(&self, now: Now) -> impl Iterator<Item = (&NodeId, Status, &[String])> {
+        let others = self.entries.iter().filter(|(n, _)| **n != self.me);
+        let states = others.map(move |(n, e)| (n, e.status(now.mono), e.signed.record().profile.addresses.as_slice()));
+        states.filter(|(_, status, _)| *status != Status::Left)
     }
 
     /// How many records are held, the own one included.
@@ -377,10 +384,21 @@ impl Directory {
                 Err(reject) => result = result.and(Err(reject)),
             }
         }
-        if !news.is_empty() {
+        if !news.is_empty() && self.links.len() <= EAGER && !self.is_meshed(now) {
             out.push(Effect::Forward { msg: Msg::Records(news), except: from });
         }
         result
+    }
+
+    /// Whether everybody online is a neighbour: then their own broadcasts reach everybody.
+    fn is_meshed(&self, now: Now) -> bool {
+        self.dialable(now).all(|(node, status, _)| status != Status::Online || self.links.contains_key(node))
+    }
+
+    /// Brings the next comparison forward, because others may lack what this node has just learned.
+    fn nudge(&mut self, now: Now) {
+        let half = u64::try_from(NUDGE.as_millis() / 2).unwrap_or(0);
+        self.round = self.round.min(now.mono.after(NUDGE / 2 + Duration::from_millis(self.rng.below(half))));
     }
 
     /// `Ok(true)` if it was news.
@@ -464,6 +482,7 @@ impl Directory {
             }
         }
         if changed || was != Some(status) {
+            self.nudge(now);
             self.check_essential(now, out);
         }
     }

@@ -369,13 +369,18 @@ fn essential_capabilities_are_reported_missing_and_back() {
 fn news_reaches_everybody_along_a_line_and_is_told_once() {
     let mut net = Net::new(0..5);
     let ids: Vec<NodeId> = net.nodes.keys().copied().collect();
-    for pair in ids.windows(2) {
+    for id in &ids {
+        let mut out = Vec::new();
+        net.nodes.get_mut(id).unwrap().publish(at(0), named("here"), &mut out).unwrap();
+    }
+    for pair in ids.windows(2).chain(ids.windows(2)) {
         net.link(0, pair[0], pair[1]);
     }
+    assert!(net.agree());
     let mut out = Vec::new();
-    net.nodes.get_mut(&ids[0]).unwrap().publish(at(10), named("first"), &mut out).unwrap();
-    net.run(10, ids[0], out);
-    assert!(net.nodes.values().all(|d| d.get(at(10), &ids[0], &everybody).is_some()));
+    net.nodes.get_mut(&ids[0]).unwrap().publish(at(110), named("first"), &mut out).unwrap();
+    net.run(110, ids[0], out);
+    assert!(net.nodes.values().all(|d| d.get(at(110), &ids[0], &everybody).is_some_and(|p| p.name == "first")));
     let items = vec![signed(record(77, 1), 77)];
     let mut out = Vec::new();
     let d = net.nodes.get_mut(&ids[2]).unwrap();
