@@ -13,6 +13,9 @@ use crate::crypto::{seal::KemKey, sign::SigningKey, tag};
 
 /// Records are put again after this time, well before they expire, and often enough to be there when a slot turns.
 pub const RENEW: Duration = Duration::from_secs(10 * 60);
+/// On a new link they are put again after this time, and then after four times as long each time, up to [`RENEW`]: nothing
+/// confirms them, and a relay at its bounds drops them.
+pub const REPEAT: Duration = Duration::from_secs(2);
 /// Requests opened and not answered yet.
 pub const OPEN: usize = 64;
 /// How long a request may wait for its answer, and how long its id is refused.
@@ -46,7 +49,8 @@ pub struct Locator {
     identity: SigningKey,
     rng: Rng,
     contacts: Vec<u8>,
-    relays: BTreeMap<NodeId, Mono>,
+    /// When records are put next, and the wait after that.
+    relays: BTreeMap<NodeId, (Mono, Duration)>,
     open: BTreeMap<RequestId, Open>,
     seen: BTreeMap<RequestId, Mono>,
 }
@@ -149,7 +153,7 @@ impl Locator {
 
     /// Does what is due. Early, late and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Send>) {
-        let due: Vec<NodeId> = self.relays.iter().filter(|(_, at)| now.mono >= **at).map(|(n, _)| *n).collect();
+        let due: Vec<NodeId> = self.relays.iter().filter(|(_, (at, _))| now.mono >= *at).map(|(n, _)| *n).collect();
         for relay in due {
             self.put(now, relay, out);
         }
@@ -166,11 +170,12 @@ impl Locator {
     /// When [`Locator::on_timeout`] has something to do.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        self.relays.values().chain(self.seen.values()).min().copied()
+        self.relays.values().map(|(at, _)| at).chain(self.seen.values()).min().copied()
     }
 
     fn put(&mut self, now: Now, relay: NodeId, out: &mut Vec<Send>) {
-        self.relays.insert(relay, now.mono.after(RENEW));
+        let wait = self.relays.get(&relay).map_or(REPEAT, |(_, wait)| *wait);
+        self.relays.insert(relay, (now.mono.after(wait), (wait * 4).min(RENEW)));
         let expires = now.wall.after(LIFETIME);
         let mut records = Vec::new();
         for slot in tag::slots(now.wall) {

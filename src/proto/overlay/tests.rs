@@ -312,10 +312,14 @@ fn the_next_slot_is_filled_before_the_turn() {
     locator.relay_up(now(early), id(RELAY), &mut out);
     assert_eq!(locator.records(now(early)), 8);
     feed(&mut registry, early, &mut out);
-    let renew = early + 10 * 60_000;
-    assert_eq!(locator.next_timeout(), Some(now(renew).mono));
-    locator.on_timeout(now(renew), &mut out);
-    feed(&mut registry, renew, &mut out);
+    let mut renew = early;
+    for wait in [2_000, 8_000, 32_000, 128_000, 512_000] {
+        renew += wait;
+        assert_eq!(locator.next_timeout(), Some(now(renew).mono));
+        locator.on_timeout(now(renew), &mut out);
+        feed(&mut registry, renew, &mut out);
+    }
+    assert_eq!(locator.next_timeout(), Some(now(renew + 10 * 60_000).mono));
     assert_eq!(registry.len(), 16);
     registry.on_timeout(now(renew + 31 * 60_000), &mut out);
     assert!(registry.is_empty(), "expired");
