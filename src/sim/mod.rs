@@ -1,7 +1,9 @@
-//! Layer 5: the deterministic simulator, a third platform: the same [`Peer`](crate::peer), links and clocks made of numbers.
+//! Layer 5: the deterministic simulator, a third platform: the machines that ship, with links and clocks made of numbers.
 //!
-//! Everything follows from the seed: the same seed gives the same run, and [`trace`](net::Net::trace) is its hash.
+//! Everything follows from the seed: the same seed gives the same run, and [`trace`](World::trace) is its hash.
 
 pub mod net;
+pub mod world;
 
 pub use net::{Conditions, Net};
+pub use world::{Effect, Machine, World};
