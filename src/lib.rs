@@ -12,6 +12,8 @@ extern crate alloc;
 
 pub mod base;
 pub mod crypto;
+#[cfg(all(feature = "native", not(target_arch = "wasm32")))]
+pub mod node;
 #[deny(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod peer;
 #[cfg(any(feature = "native", feature = "wasm"))]

@@ -1,2 +1,51 @@
 //! The command line.
-fn main() {}
+
+mod cmd;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Private peer-to-peer clusters for people, devices and robots that share a place.
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    common: cmd::Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Relay(cmd::relay::Relay),
+}
+
+fn main() -> ExitCode {
+    // Usage errors end the process with code 2 in here.
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PEERAGE_LOG").unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    peerage::platform::native::install_crypto();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("peerage: no threads to run on ({error})");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Relay(relay) => relay.run(&cli.common).await,
+        }
+    });
+    // Reading standard input blocks a thread that nothing can wake.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peerage: {}", error.one_line());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -137,6 +137,7 @@ where
 {
     /// Links on a transport that includes the [`circuit`] one; `observe` hears the platform behaviour's events.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is one thing the platform brings; a struct would only rename them")]
     pub fn new(
         key: &identity::Keypair,
         transport: Boxed<Upgraded>,
@@ -504,10 +505,10 @@ where
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                if let Some(peer) = self.relays.by_listener(listener_id) {
-                    if self.relays.by_peer.get(&peer).is_some_and(|r| r.standing == Standing::Reserving(listener_id)) {
-                        self.relay_up(peer, Some(listener_id));
-                    }
+                if let Some(peer) = self.relays.by_listener(listener_id)
+                    && self.relays.by_peer.get(&peer).is_some_and(|r| r.standing == Standing::Reserving(listener_id))
+                {
+                    self.relay_up(peer, Some(listener_id));
                 }
                 if self.config.vouch && address::is_dialable(&address) && !address::is_circuit(&address) {
                     self.swarm.add_external_address(address.clone());

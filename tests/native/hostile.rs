@@ -167,10 +167,11 @@ async fn a_node_that_speaks_other_protocols_keeps_its_connection_and_gets_no_lin
     let (pinged, mut answers) = tokio::sync::mpsc::channel(100);
     let running = tokio::spawn(async move {
         loop {
-            if let libp2p::swarm::SwarmEvent::Behaviour(ping::Event { result, .. }) = foreign.select_next_some().await {
-                if pinged.send(result.is_ok()).await.is_err() {
-                    return;
-                }
+            let event = foreign.select_next_some().await;
+            if let libp2p::swarm::SwarmEvent::Behaviour(ping::Event { result, .. }) = event
+                && pinged.send(result.is_ok()).await.is_err()
+            {
+                return;
             }
         }
     });

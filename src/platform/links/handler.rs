@@ -159,11 +159,12 @@ impl Handler {
         if slot.is_none() {
             *slot = Some(Wire::new(lane, stream));
         }
-        if let (Some(_), Some(_)) = (&control, &bulk) {
-            if let (Some(control), Some(bulk)) = (control.take(), bulk.take()) {
-                self.state = State::Open(control, bulk);
-                self.reports.push_back(Report::Open);
-            }
+        if control.is_some()
+            && bulk.is_some()
+            && let (Some(control), Some(bulk)) = (control.take(), bulk.take())
+        {
+            self.state = State::Open(control, bulk);
+            self.reports.push_back(Report::Open);
         }
     }
 
@@ -295,10 +296,10 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<Lanes, Self::OutboundProtocol, (), Lane>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (lane, stream), .. }) => {
-                if self.side == Side::Listener {
-                    self.opened(lane, stream);
-                }
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (lane, stream), .. })
+                if self.side == Side::Listener =>
+            {
+                self.opened(lane, stream);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => self.opened(info, protocol),
             ConnectionEvent::DialUpgradeError(_) if matches!(self.state, State::Opening(..)) => self.end(End::Theirs),

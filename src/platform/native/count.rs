@@ -40,7 +40,7 @@ pub(super) struct Counted {
 
 impl Counted {
     /// Counts into `traffic`. With `most`, what is written at once is at most so many bytes and leaves before the next.
-    pub(super) fn new(inner: StreamMuxerBox, traffic: &Arc<Traffic>, most: Option<usize>) -> StreamMuxerBox {
+    pub(super) fn wrap(inner: StreamMuxerBox, traffic: &Arc<Traffic>, most: Option<usize>) -> StreamMuxerBox {
         StreamMuxerBox::new(Counted { inner, traffic: traffic.clone(), most })
     }
 }

@@ -175,7 +175,7 @@ fn transports(
     let rtc = webrtc::Transport::new(key.clone(), certificate).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     let counted = |transport: Boxed<Upgraded>, most| {
         let traffic = traffic.clone();
-        transport.map(move |(peer, muxer), _| (peer, count::Counted::new(muxer, &traffic, most))).boxed()
+        transport.map(move |(peer, muxer), _| (peer, count::Counted::wrap(muxer, &traffic, most))).boxed()
     };
     let all = any(counted(any(any(web, plain), quic), None), counted(rtc, Some(RTC_MESSAGE)));
     let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
@@ -193,11 +193,13 @@ fn usable(address: &Multiaddr) -> bool {
         .next()
         .is_some_and(|p| matches!(p, Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)));
     let rest: Vec<Protocol<'_>> = parts.filter(|p| !matches!(p, Protocol::P2p(_))).collect();
-    host && match rest.as_slice() {
-        [Protocol::Tcp(_)] | [Protocol::Tcp(_), Protocol::Ws(_)] | [Protocol::Udp(_), Protocol::QuicV1] => true,
-        [Protocol::Udp(_), Protocol::WebRTCDirect, Protocol::Certhash(_)] => true,
-        _ => false,
-    }
+    host && matches!(
+        rest.as_slice(),
+        [Protocol::Tcp(_)]
+            | [Protocol::Tcp(_), Protocol::Ws(_)]
+            | [Protocol::Udp(_), Protocol::QuicV1]
+            | [Protocol::Udp(_), Protocol::WebRTCDirect, Protocol::Certhash(_)]
+    )
 }
 
 #[cfg(test)]

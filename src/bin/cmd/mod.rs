@@ -1,0 +1,46 @@
+//! The subcommands, and the flags they share.
+
+pub mod relay;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use peerage::base::{Code, Error};
+use peerage::node::data::DataDir;
+use peerage::node::settings::Settings;
+
+/// Flags of every subcommand.
+#[derive(Args)]
+pub struct Common {
+    /// Where keys and the domain are kept [default: ~/.local/share/peerage, or peerage in XDG_DATA_HOME]
+    #[arg(long, global = true, value_name = "DIR", env = "PEERAGE_DATA")]
+    data: Option<PathBuf>,
+    /// A settings file (TOML); flags and the environment win over it
+    #[arg(long, global = true, value_name = "FILE", env = "PEERAGE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl Common {
+    /// The settings file, read.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        Settings::read(self.config.as_deref())
+    }
+
+    /// The data directory, made if missing.
+    pub fn data(&self, settings: &Settings) -> Result<DataDir, Error> {
+        match self.data.as_ref().or(settings.data.as_ref()) {
+            Some(path) => DataDir::open(path),
+            None => DataDir::open(&DataDir::default_path()?),
+        }
+    }
+}
+
+/// Prints one JSON line, at once.
+pub fn say(value: &impl serde::Serialize) -> Result<(), Error> {
+    let failed = |e: std::io::Error| Error::new(Code::Storage, "standard output cannot be written").caused_by(e);
+    let mut line = serde_json::to_vec(value).map_err(|e| failed(e.into()))?;
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(&line).and_then(|()| out.flush()).map_err(failed)
+}

@@ -1,0 +1,8 @@
+//! Layer 6: what native processes are made of besides the protocol: settings, key files, roles, the page's web server.
+
+pub mod children;
+pub mod data;
+pub mod qr;
+pub mod relay;
+pub mod settings;
+pub mod web;

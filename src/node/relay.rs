@@ -1,0 +1,115 @@
+//! The relay role: circuits for nodes that cannot be dialled. It knows no domain, and tells no addresses above debug level.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::children::Ready;
+use super::web::{self, Health};
+use crate::base::Error;
+use crate::crypto::sign::SigningKey;
+use crate::peer::LinkEvent;
+use crate::platform::native::{NativeConfig, NativePlatform, RelayLimits, Served, Traffic};
+use crate::runtime::port::Platform;
+
+/// What a relay is to do.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs told to others besides.
+    pub announce: Vec<String>,
+    /// Where health and counters are served, if at all. Port 0 takes a free one.
+    pub http: Option<SocketAddr>,
+    /// The certificate for WebRTC-direct, with its key, as PEM.
+    pub certificate: String,
+    /// What is given at most.
+    pub limits: RelayLimits,
+}
+
+/// A relay's counters.
+struct Status {
+    ready: AtomicBool,
+    traffic: Arc<Traffic>,
+    served: Arc<Served>,
+}
+
+impl Health for Status {
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        vec![
+            ("peerage_stream_received_bytes_total", "Bytes read from streams, circuits included.", self.traffic.received()),
+            ("peerage_stream_sent_bytes_total", "Bytes written to streams, circuits included.", self.traffic.sent()),
+            ("peerage_connections", "Connections now.", self.served.connections()),
+            ("peerage_relay_reservations", "Reservations held now.", self.served.reservations()),
+            ("peerage_relay_circuits", "Circuits open now.", self.served.circuits()),
+            ("peerage_relay_circuits_total", "Circuits opened.", self.served.circuits_total()),
+            ("peerage_relay_denied_total", "Reservations and circuits refused.", self.served.denied()),
+        ]
+    }
+}
+
+/// Runs a relay until `stop` resolves; `ready` is called once, when it can be reached.
+///
+/// # Errors
+/// [`Code::AddressInUse`](crate::base::Code::AddressInUse) for a taken port, and what [`NativePlatform::new`] gives.
+pub async fn run(
+    key: &SigningKey,
+    config: RelayConfig,
+    ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let listener = match config.http {
+        Some(address) => Some(web::bind(address).await?),
+        None => None,
+    };
+    let wanted = config.listen.len();
+    let native = NativeConfig {
+        listen: config.listen,
+        announce: config.announce,
+        reserve: false,
+        certificate: Some(config.certificate),
+        serve: Some(config.limits),
+    };
+    let mut platform = NativePlatform::new(key, &native)?;
+    let status = Arc::new(Status { ready: AtomicBool::new(false), traffic: platform.traffic(), served: platform.served() });
+    let http = listener.as_ref().and_then(|l| l.local_addr().ok()).map_or_else(String::new, |a| format!("http://{a}"));
+    let (halt, halted) = tokio::sync::oneshot::channel::<()>();
+    let serving = listener.map(|l| tokio::spawn(web::serve(l, web::health(status.clone()), async { drop(halted.await) })));
+    let mut ready = Some(ready);
+    let running = async {
+        while let Some(event) = poll_fn(|cx| platform.poll_event(cx)).await {
+            // Listeners come up one after the other; ready means all of them.
+            if let LinkEvent::Addresses(addresses) = event
+                && listeners(&addresses) >= wanted
+                && let Some(ready) = ready.take()
+            {
+                status.ready.store(true, Ordering::Relaxed);
+                ready(&Ready { role: "relay".into(), id: key.node_id().to_string(), addresses, http: http.clone() });
+            }
+        }
+    };
+    tokio::select! {
+        () = running => {}
+        () = stop => {}
+    }
+    drop(halt);
+    if let Some(serving) = serving {
+        // Its own errors have no reader any more.
+        let _ = serving.await;
+    }
+    Ok(())
+}
+
+/// How many listeners stand behind these addresses: each has a port of its own, on one or more interfaces.
+fn listeners(addresses: &[String]) -> usize {
+    let ends = |a: &String| {
+        let mut parts = a.split('/').skip(3);
+        (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
+    };
+    addresses.iter().map(ends).collect::<std::collections::BTreeSet<_>>().len()
+}

@@ -1,0 +1,169 @@
+//! The real binary: it starts, tells, stops, and says in one line what is wrong.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use peerage::node::children::Ready;
+use peerage::platform::native::RelayLimits;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::{Node, PATIENCE, connect};
+
+/// A directory that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("peerage-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn peerage(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peerage"));
+    command.arg("--data").arg(data).args(arguments).env_remove("PEERAGE_RELAY_HTTP").env_remove("PEERAGE_RELAY_LISTEN");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// What a command that must fail says, and its exit code.
+async fn failing(mut command: Command) -> (String, i32) {
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").unwrap();
+    assert!(output.stdout.is_empty(), "nothing but errors: {}", String::from_utf8_lossy(&output.stdout));
+    (String::from_utf8(output.stderr).unwrap(), output.status.code().unwrap())
+}
+
+const FREE: [&str; 5] = ["relay", "--http", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"];
+
+async fn start(data: &Path, more: &[&str]) -> (Child, Ready) {
+    let arguments: Vec<&str> = FREE.iter().chain(more).copied().collect();
+    let mut child = peerage(data, &arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line in time").unwrap().expect("a line");
+    (child, serde_json::from_str(&line).unwrap())
+}
+
+async fn get(http: &str, path: &str) -> String {
+    let address = http.strip_prefix("http://").unwrap();
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// A counter's value in `/metrics`.
+async fn counter(http: &str, name: &str) -> u64 {
+    let text = get(http, "/metrics").await;
+    let line = text.lines().find(|l| l.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("no {name} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_relay_tells_where_it_is_counts_what_it_carries_and_stops_with_its_parent() {
+    let scratch = Scratch::new("relay");
+    let (mut child, ready) = start(&scratch.0, &["--follow-stdin"]).await;
+    assert!(ready.addresses.iter().all(|a| a.ends_with(&format!("/p2p/{}", ready.id))));
+    assert!(get(&ready.http, "/livez").await.starts_with("HTTP/1.1 200"));
+    assert!(get(&ready.http, "/readyz").await.starts_with("HTTP/1.1 200"));
+
+    let (mut a, mut b) = (Node::listening(&[]), Node::behind_relay());
+    let circuits = b.reserve(&ready.addresses[0]).await;
+    connect(&mut a, &mut b, &circuits).await;
+    assert_eq!(counter(&ready.http, "peerage_relay_circuits").await, 1);
+    assert_eq!(counter(&ready.http, "peerage_relay_reservations").await, 1);
+    assert!(counter(&ready.http, "peerage_stream_sent_bytes_total").await > 0);
+
+    drop(child.stdin.take());
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it stops").unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_relay_keeps_its_identity_in_a_file_for_its_owner_alone() {
+    let scratch = Scratch::new("identity");
+    let (mut first, before) = start(&scratch.0, &[]).await;
+    first.kill().await.unwrap();
+    let (mut second, after) = start(&scratch.0, &[]).await;
+    second.kill().await.unwrap();
+    assert_eq!(before.id, after.id);
+    for name in ["relay/node.key", "relay/webrtc.pem"] {
+        let mode = std::fs::metadata(scratch.0.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn troubles_are_told_in_one_line() {
+    let scratch = Scratch::new("trouble");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for arguments in [
+        vec!["relay".to_owned(), "--http".into(), format!("127.0.0.1:{port}")],
+        vec!["relay".into(), "--http".into(), "127.0.0.1:0".into(), "--listen".into(), format!("/ip4/127.0.0.1/tcp/{port}")],
+    ] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (said, code) = failing(peerage(&scratch.0, &arguments)).await;
+        assert!(said.contains("taken by another program") && said.contains(&port.to_string()), "{said}");
+        assert_eq!((said.lines().count(), code), (1, 1), "{said}");
+    }
+
+    std::fs::write(scratch.0.join("relay/node.key"), "no key").unwrap();
+    std::fs::set_permissions(scratch.0.join("relay/node.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (said, code) = failing(peerage(&scratch.0, &FREE)).await;
+    assert!(said.contains("node.key is no key file"), "{said}");
+    assert_eq!((said.lines().count(), code), (1, 1), "{said}");
+
+    // A file where the directory should be: nobody, root included, can make a directory there.
+    let file = scratch.0.join("file");
+    std::fs::write(&file, "").unwrap();
+    let (said, code) = failing(peerage(&file, &FREE)).await;
+    assert!(said.contains("cannot be"), "{said}");
+    assert_eq!((said.lines().count(), code), (1, 1), "{said}");
+
+    let settings = scratch.0.join("settings.toml");
+    std::fs::write(&settings, "[relay]\nlisen = []\n").unwrap();
+    let mut command = peerage(&scratch.0, &FREE);
+    command.arg("--config").arg(&settings);
+    let (said, code) = failing(command).await;
+    assert!(said.contains("line 2") && said.contains("lisen"), "{said}");
+    assert_eq!((said.lines().count(), code), (1, 1), "{said}");
+
+    let (said, code) = failing(peerage(&scratch.0, &["relay", "--no-such-flag"])).await;
+    assert!(said.contains("--no-such-flag"), "{said}");
+    assert_eq!(code, 2);
+}
+
+#[tokio::test]
+async fn flags_win_over_the_environment_and_that_over_the_file() {
+    let scratch = Scratch::new("order");
+    let settings = scratch.0.join("settings.toml");
+    std::fs::write(&settings, "[relay]\nhttp = \"127.0.0.1:0\"\nlisten = [\"/ip4/127.0.0.1/tcp/0/ws\"]\n").unwrap();
+    let config = settings.to_str().unwrap();
+    for (flag, environment, wanted) in [
+        (Some("/ip4/127.0.0.1/udp/0/quic-v1"), Some("/ip4/127.0.0.1/tcp/0"), "/quic-v1/"),
+        (None, Some("/ip4/127.0.0.1/tcp/0"), "/tcp/"),
+        (None, None, "/ws/"),
+    ] {
+        let mut command = peerage(&scratch.0, &["relay", "--config", config]);
+        command.args(flag.iter().flat_map(|f| ["--listen", f])).envs(environment.map(|e| ("PEERAGE_RELAY_LISTEN", e)));
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let ready: Ready = serde_json::from_str(&line).unwrap();
+        assert!(ready.addresses[0].contains(wanted), "{}", ready.addresses[0]);
+        assert_eq!(ready.addresses[0].contains("/ws/"), wanted == "/ws/");
+        child.kill().await.unwrap();
+    }
+    assert_eq!(RelayLimits::default().circuit_bytes, 4 << 30);
+}
