@@ -7,7 +7,7 @@ use std::time::Duration;
 use peerage::base::{DomainId, LinkId, Mono, NodeId, Now, Reject, Rng};
 use peerage::crypto::{class::Role, sign::SigningKey, tag};
 use peerage::peer::{Lane, LinkCommand, LinkEvent};
-use peerage::proto::directory::{self, Directory, Profile, Query, Status};
+use peerage::proto::directory::{self, Directory, Profile, Query};
 use peerage::proto::overlay::{self, Locator, Outcome, Registry, RequestKind, Seeker};
 use peerage::sim::{Effect, Machine};
 use peerage::wire::frame::{self, Kind};
@@ -104,18 +104,10 @@ impl Bare {
         self.with_directory(|d, out| others.iter().for_each(|n| d.link_up(now, *n, out)));
     }
 
-    pub fn leave(&mut self, now: Now) {
-        self.with_directory(|d, out| d.leave(now, out));
-    }
-
     /// The other nodes this one sees online.
     pub fn online(&self, now: Now) -> Vec<NodeId> {
         let query = Query { online: Some(true), ..Query::default() };
         self.directory.iter().flat_map(|d| d.participants(now, &query, &everybody)).filter(|p| !p.is_self).map(|p| p.node).collect()
-    }
-
-    pub fn sees(&self, now: Now, node: &NodeId) -> Option<Status> {
-        self.directory.as_ref()?.get(now, node, &everybody).map(|p| p.presence)
     }
 
     fn linked_relays(&self) -> Vec<NodeId> {
@@ -140,7 +132,7 @@ impl Bare {
         }
     }
 
-    fn with_directory(&mut self, f: impl FnOnce(&mut Directory, &mut Vec<directory::Effect>)) {
+    pub fn with_directory(&mut self, f: impl FnOnce(&mut Directory, &mut Vec<directory::Effect>)) {
         let Some(directory) = &mut self.directory else { return };
         let mut out = Vec::new();
         f(directory, &mut out);

@@ -51,6 +51,9 @@ impl Cluster {
         let all = |w: &mut World<Bare>| members.iter().all(|m| w.look(*m, Bare::online).len() == members.len() - 1);
         self.world.run_until(within, all).then(|| self.world.now() - start)
     }
+    fn sees(&self, watcher: NodeId, node: NodeId) -> Option<Status> {
+        self.world.look(watcher, |n, now| n.directory.as_ref()?.get(now, &node, &bare::everybody).map(|p| p.presence))
+    }
     fn told(&mut self, node: NodeId, what: &Told) -> bool {
         self.world.outputs(node).iter().any(|t| t == what)
     }
@@ -123,12 +126,12 @@ fn who_leaves_is_gone_at_once_and_who_crashes_within_seconds() {
     assert!(c.agree(Duration::from_secs(10)).is_some());
     c.world.run(Duration::from_secs(5));
     let (leaver, crasher, watcher) = (c.members[1], c.members[2], c.members[3]);
-    c.world.act(leaver, |n, now| n.leave(now));
+    c.world.act(leaver, |n, now| n.with_directory(|d, out| d.leave(now, out)));
     c.world.run(Duration::from_millis(300));
-    assert_eq!(c.world.look(watcher, |n, now| n.sees(now, &leaver)), Some(Status::Left));
+    assert_eq!(c.sees(watcher, leaver), Some(Status::Left));
     c.world.crash(crasher);
     c.world.run(Duration::from_secs(7));
-    assert_eq!(c.world.look(watcher, |n, now| n.sees(now, &crasher)), Some(Status::Down));
+    assert_eq!(c.sees(watcher, crasher), Some(Status::Down));
     assert!(c.told(watcher, &Told::Directory(Event::Down(crasher))));
 }
 
