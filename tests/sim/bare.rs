@@ -7,7 +7,7 @@ use std::time::Duration;
 use peerage::base::{DomainId, LinkId, Mono, NodeId, Now, Reject, Rng};
 use peerage::crypto::{class::Role, sign::SigningKey, tag};
 use peerage::peer::{Lane, LinkCommand, LinkEvent};
-use peerage::proto::directory::{self, Directory, Profile, Query};
+use peerage::proto::directory::{self, Directory, Profile, Query, Status};
 use peerage::proto::overlay::{self, Locator, Outcome, Registry, RequestKind, Seeker};
 use peerage::sim::{Effect, Machine};
 use peerage::wire::frame::{self, Kind};
