@@ -1,6 +1,7 @@
 //! Roles as child processes of `peerage up`. A child gets a pipe as its standard input and stops when that closes, so that
 //! no child outlives its parent, however the parent ends; what it says comes as JSON lines on its standard output.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -37,13 +38,13 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this program again with these arguments and waits until it is ready. Its log goes where ours goes.
+    /// Starts a program (this one, mostly) with these arguments and waits until it is ready. Its log goes where ours goes.
     ///
     /// # Errors
     /// What the child said on standard error if it ended instead; [`Code::Timeout`].
-    pub async fn start(arguments: &[String]) -> Result<Child, Error> {
-        let failed = |e: std::io::Error| Error::new(Code::Unsupported, "this program cannot be started again").caused_by(e);
-        let mut process = Command::new(std::env::current_exe().map_err(failed)?)
+    pub async fn start(program: &Path, arguments: &[String]) -> Result<Child, Error> {
+        let failed = |e: std::io::Error| Error::new(Code::Unsupported, format!("{} cannot be started", program.display())).caused_by(e);
+        let mut process = Command::new(program)
             .args(arguments)
             .arg("--follow-stdin")
             .stdin(Stdio::piped())
@@ -55,7 +56,7 @@ impl Child {
             return Err(Error::new(Code::Unsupported, "a child without pipes"));
         };
         let mut lines = BufReader::new(stdout).lines();
-        let name = arguments.first().map_or("child", String::as_str).to_owned();
+        let name = arguments.iter().find(|a| !a.starts_with('-')).map_or("child", String::as_str).to_owned();
         let line = tokio::time::timeout(PATIENCE, lines.next_line())
             .await
             .map_err(|_| Error::new(Code::Timeout, format!("the {name} was not ready within 30 s")))?;

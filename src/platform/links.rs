@@ -40,6 +40,11 @@ const ADDRESSES: usize = 32;
 /// Dials that wait for a relay to be connected.
 const WAITING_DIALS: usize = 1_024;
 
+/// The largest data channel message sent over WebRTC-direct, bytes. libp2p-webrtc 0.10.0-alpha cannot take more than 8,192,
+/// though the specification says 16,384: it sets a buffer of 16 KiB on a handle and reads through a clone of it, which
+/// starts over with 8.
+pub const RTC_DIRECT_MESSAGE: usize = 8_192;
+
 /// An upgraded connection: authenticated and multiplexed.
 pub type Upgraded = (PeerId, StreamMuxerBox);
 
@@ -157,7 +162,9 @@ where
             .with_max_established_per_peer(Some(PER_PEER));
         let identify = identify::Config::new("/peerage/1".into(), key.public())
             .with_agent_version(config.agent.clone())
-            .with_push_listen_addr_updates(true)
+            .with_push_listen_addr_updates(config.vouch)
+            // A relay's clients learn where else it is; nobody learns where its clients are.
+            .with_hide_listen_addrs(!config.vouch)
             .with_cache_size(0);
         let behaviour = Behaviour {
             limits: connection_limits::Behaviour::new(limits),

@@ -90,6 +90,47 @@ async fn a_relay_tells_where_it_is_counts_what_it_carries_and_stops_with_its_par
 }
 
 #[tokio::test]
+async fn a_child_is_started_named_and_stopped() {
+    let scratch = Scratch::new("child");
+    let data = format!("--data={}", scratch.0.display());
+    let arguments: Vec<String> = FREE.iter().copied().chain([data.as_str()]).map(String::from).collect();
+    let program = Path::new(env!("CARGO_BIN_EXE_peerage"));
+    let child = peerage::node::children::Child::start(program, &arguments).await.unwrap();
+    assert_eq!(child.ready.role, "relay");
+    let process = format!("/proc/{}", child.pid().unwrap());
+    assert!(Path::new(&process).exists());
+    tokio::time::timeout(PATIENCE, child.stop()).await.expect("it stops");
+    assert!(!Path::new(&process).exists());
+
+    let bad: Vec<String> = ["relay", "--listen", "nowhere", &data].map(String::from).to_vec();
+    let error = peerage::node::children::Child::start(program, &bad).await.unwrap_err();
+    assert_eq!(error.message(), "the relay did not start");
+}
+
+#[tokio::test]
+async fn the_page_is_served_uncached_with_its_types_and_without_referrer() {
+    let scratch = Scratch::new("page");
+    std::fs::write(scratch.0.join("index.html"), "<!doctype html>").unwrap();
+    std::fs::write(scratch.0.join("peerage_bg.wasm"), b"\0asm").unwrap();
+    let listener = peerage::node::web::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let http = format!("http://{}", listener.local_addr().unwrap());
+    let (halt, halted) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(peerage::node::web::serve(listener, peerage::node::web::page(scratch.0.clone()), async {
+        // Dropping the sender is the signal.
+        drop(halted.await);
+    }));
+    let index = get(&http, "/").await;
+    assert!(index.starts_with("HTTP/1.1 200") && index.ends_with("<!doctype html>"), "{index}");
+    for header in ["content-type: text/html; charset=utf-8", "cache-control: no-store", "referrer-policy: no-referrer"] {
+        assert!(index.contains(header), "{header} in {index}");
+    }
+    assert!(get(&http, "/peerage_bg.wasm?x=1").await.contains("content-type: application/wasm"));
+    assert!(get(&http, "/../etc/passwd").await.starts_with("HTTP/1.1 404"));
+    drop(halt);
+    tokio::time::timeout(PATIENCE, serving).await.expect("it stops").unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_relay_keeps_its_identity_in_a_file_for_its_owner_alone() {
     let scratch = Scratch::new("identity");
     let (mut first, before) = start(&scratch.0, &[]).await;

@@ -25,9 +25,8 @@ pub use server::{RelayLimits, Served};
 /// The largest WebSocket message taken, bytes. Noise frames have at most 64 KiB; a sender may pack several.
 const WS_MESSAGE: usize = 1024 * 1024;
 
-/// What is written to a WebRTC-direct stream at once, bytes. libp2p-webrtc 0.10.0-alpha cannot take a larger data channel
-/// message than 8,192: it sets a buffer of 16 KiB on a handle and reads through a clone, which starts over with 8.
-const RTC_MESSAGE: usize = 8_000;
+/// What is written to a WebRTC-direct stream at once, bytes: one message with its framing.
+const RTC_WRITE: usize = links::RTC_DIRECT_MESSAGE - 192;
 
 /// Chooses the TLS library's cryptography, once per process. QUIC, WebSocket and WebRTC bring two, and rustls, left to
 /// choose between them, panics inside the first DTLS handshake. Harmless to call again.
@@ -177,7 +176,7 @@ fn transports(
         let traffic = traffic.clone();
         transport.map(move |(peer, muxer), _| (peer, count::Counted::wrap(muxer, &traffic, most))).boxed()
     };
-    let all = any(counted(any(any(web, plain), quic), None), counted(rtc, Some(RTC_MESSAGE)));
+    let all = any(counted(any(any(web, plain), quic), None), counted(rtc, Some(RTC_WRITE)));
     let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
     Ok(any(circuit, named.boxed()))
 }
