@@ -1,0 +1,131 @@
+import { qrSvg, type DomainCore } from '../gen/peerage.js';
+import { Channel, type ChannelOptions } from './channel.js';
+import { call } from './error.js';
+import { asyncDisposeSymbol, Emitter } from './events.js';
+import type { Capability, Link, Participant, Query, Stats } from './types.js';
+
+/** What a {@link Domain} tells. */
+export interface DomainEvents {
+  /** Somebody is new or back (`joined`), changed its record (`updated`), fell silent (`down`) or left. */
+  participant: { id: string; change: 'joined' | 'updated' | 'down' | 'left' };
+  /** The last live supplier of an essential capability is gone. */
+  degraded: { capability: string };
+  /** It is back. */
+  restored: { capability: string };
+  /** A handler threw, or a message did not decode. */
+  error: { error: unknown };
+  /** This node is no longer in the domain. */
+  closed: Record<string, never>;
+}
+
+/** What an invitation allows. */
+export interface InviteOptions {
+  /** @defaultValue 'participant' */
+  role?: 'participant' | 'manager';
+  /** How many nodes may join with it. */
+  uses?: number;
+  /** Until when. */
+  expires?: Date;
+  /** The page that the link opens, without a fragment. @defaultValue this page */
+  page?: string;
+}
+
+/** An invitation. Whoever has its link can join: hand it over like a key. */
+export class Invite {
+  /** The link. Its secret is in the fragment, which browsers send to no server. */
+  readonly url: string;
+
+  /** @internal */
+  constructor(url: string) {
+    this.url = url;
+  }
+
+  /** The link as a QR code: SVG text. */
+  qr(): string {
+    return call(() => qrSvg(this.url));
+  }
+}
+
+/** A domain that this node is in. */
+export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
+  /** 43 characters of base64url. */
+  readonly id: string;
+  /** The name its founder gave it. */
+  readonly name: string;
+  readonly #core: DomainCore;
+  readonly #missing = new Set<string>();
+  #closed = false;
+
+  /** @internal */
+  constructor(core: DomainCore) {
+    super();
+    this.#core = core;
+    this.id = core.id;
+    this.name = call(() => core.name());
+  }
+
+  /** This node's own row in the directory. */
+  get self(): Participant {
+    const self = this.participants().find((p) => p.isSelf);
+    if (!self) throw new Error('a node is always in its own copy of the directory');
+    return self;
+  }
+
+  /** Essential capabilities that nobody online offers now. */
+  get missing(): readonly string[] {
+    return [...this.#missing];
+  }
+
+  /** Whether this node left, or is no longer a member. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Who is in the directory, from this node's own copy: synchronous, and as current as the last message. */
+  participants(query?: Query): Participant[] {
+    return call(() => this.#core.participants(query)) as Participant[];
+  }
+
+  /** Replaces what this node offers. */
+  async advertise(capabilities: Capability[]): Promise<void> {
+    call(() => this.#core.advertise(capabilities));
+  }
+
+  /** Makes an invitation. Needs the right to invite: the founder has it. */
+  async invite({ page, expires, ...rest }: InviteOptions = {}): Promise<Invite> {
+    const base = page ?? (typeof location === 'undefined' ? 'peerage:' : location.href.split('#')[0]!);
+    return new Invite(call(() => this.#core.invite({ ...rest, base, ...(expires ? { expires: expires.getTime() } : {}) })));
+  }
+
+  /** Opens a channel. The same name needs the same mode everywhere. */
+  channel<T = Uint8Array>(name: string, options: ChannelOptions<T> = {}): Channel<T> {
+    return new Channel<T>(call(() => this.#core.channel(name, options.mode ?? 'reliable')), name, options, (error) => this.emit('error', { error }));
+  }
+
+  /** The links to the members. */
+  links(): Link[] {
+    return call(() => this.#core.links()) as Link[];
+  }
+
+  /** What was counted. */
+  stats(): Stats {
+    return call(() => this.#core.stats()) as Stats;
+  }
+
+  /** Says goodbye to the members and forgets the domain here. */
+  async leave(): Promise<void> {
+    if (!this.#closed) call(() => this.#core.leave());
+  }
+
+  async [asyncDisposeSymbol](): Promise<void> {
+    await this.leave();
+  }
+
+  /** Keeps the state that events describe, then tells. @internal */
+  hear<K extends keyof DomainEvents & string>(type: K, detail: DomainEvents[K]): void {
+    if (type === 'degraded') this.#missing.add((detail as DomainEvents['degraded']).capability);
+    if (type === 'restored') this.#missing.delete((detail as DomainEvents['restored']).capability);
+    if (type === 'closed') this.#closed = true;
+    this.emit(type, detail);
+  }
+}

@@ -1,0 +1,20 @@
+/**
+ * Private peer-to-peer clusters for people, devices and robots that share a place.
+ *
+ * ```js
+ * import { Node, json } from 'peerage';
+ * const node = await Node.start();
+ * const domain = await node.join(location.href, { profile: { name: 'Ada' } });
+ * const chat = domain.channel('chat', { codec: json() });
+ * chat.on((text, { from }) => console.log(from, text));
+ * await chat.send('hello');
+ * ```
+ *
+ * @packageDocumentation
+ */
+export { Channel, type ChannelOptions, type Message, type Meta, type SendOptions } from './channel.js';
+export { Domain, Invite, type DomainEvents, type InviteOptions } from './domain.js';
+export { PeerageError } from './error.js';
+export { init, type InitOptions } from './init.js';
+export { Node, type DomainOptions, type JoinOptions, type NodeEvents, type StartOptions } from './node.js';
+export { json, type Attribute, type Capability, type Codec, type Comparison, type Link, type Participant, type Query, type Stats, type Where } from './types.js';
