@@ -3,9 +3,9 @@
 mod count;
 pub mod server;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OrTransport};
@@ -81,7 +81,15 @@ pub struct NativePlatform {
     links: Links<Toggle<relay::Behaviour>>,
     traffic: Arc<Traffic>,
     served: Arc<Served>,
-    started: Instant,
+}
+
+/// Both of the machine's clocks, read now. The monotonic one starts with its first reading in this process.
+#[must_use]
+pub fn clock() -> Now {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+    Now { mono: Mono(millis(START.get_or_init(Instant::now).elapsed())), wall: Wall(wall) }
 }
 
 impl NativePlatform {
@@ -118,7 +126,7 @@ impl NativePlatform {
         for text in &config.announce {
             links.announce(parse(text)?);
         }
-        Ok(NativePlatform { links, traffic, served, started: Instant::now() })
+        Ok(NativePlatform { links, traffic, served })
     }
 
     /// Bytes over all connections.
@@ -136,9 +144,7 @@ impl NativePlatform {
 
 impl Platform for NativePlatform {
     fn now(&self) -> Now {
-        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
-        Now { mono: Mono(millis(self.started.elapsed())), wall: Wall(wall) }
+        clock()
     }
 
     fn command(&mut self, command: LinkCommand) {
