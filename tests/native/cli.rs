@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use peerage::node::children::Ready;
+use peerage::peer::LinkEvent;
 use peerage::platform::native::RelayLimits;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
@@ -142,6 +143,23 @@ async fn a_relay_keeps_its_identity_in_a_file_for_its_owner_alone() {
         let mode = std::fs::metadata(scratch.0.join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+}
+
+/// A killed relay that comes back under its address and identity is found again, and the reservation renewed.
+#[tokio::test]
+async fn a_killed_relay_is_used_again_once_it_is_back() {
+    let scratch = Scratch::new("killed");
+    let (mut first, ready) = start(&scratch.0, &[]).await;
+    let mut node = Node::behind_relay();
+    let address = ready.addresses[0].clone();
+    node.reserve(&address).await;
+    first.kill().await.unwrap();
+    let relay = |up: bool| move |event| matches!(event, LinkEvent::Relay { up: now, .. } if now == up).then_some(());
+    node.wait("the relay is gone", relay(false)).await;
+    let (listen, _) = address.split_once("/p2p/").unwrap();
+    let mut second = peerage(&scratch.0, &["relay", "--http", "127.0.0.1:0", "--listen", listen]).spawn().unwrap();
+    node.wait("the relay is back", relay(true)).await;
+    second.kill().await.unwrap();
 }
 
 #[tokio::test]

@@ -146,6 +146,34 @@ async fn a_circuit_carries_five_mebibytes_through_our_relay() {
     assert!(relay.traffic.sent() - before >= total as u64);
 }
 
+/// The relay is not connected yet when the dials come, and libp2p's relay client forgets all but the first of them.
+#[tokio::test]
+async fn several_dials_through_a_relay_not_yet_connected_all_succeed() {
+    let mut relay = Node::relay(RelayLimits::default());
+    let relay_address = relay.addresses(1, |_| true).await.remove(0);
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let mut other = Node::behind_relay();
+        let circuits = other.reserve(&relay_address).await;
+        others.push((other, circuits));
+    }
+    let mut a = Node::listening(&[]);
+    for (other, circuits) in &others {
+        a.dial(other.id, circuits);
+    }
+    a.command(LinkCommand::UseRelay { address: relay_address });
+    let mut missing: Vec<_> = others.iter().map(|(other, _)| other.id).collect();
+    a.wait("a link with each", |event| {
+        match event {
+            LinkEvent::Up { node, .. } => missing.retain(|m| *m != node),
+            LinkEvent::DialFailed { reason, .. } => panic!("{reason}"),
+            _ => {}
+        }
+        missing.is_empty().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_relay_cuts_circuits_at_the_limit_it_is_given() {
     let mut relay = Node::relay(RelayLimits { circuit_bytes: 256 * 1024, ..RelayLimits::default() });
