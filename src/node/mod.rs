@@ -2,6 +2,7 @@
 
 pub mod children;
 pub mod data;
+pub mod lines;
 pub mod qr;
 pub mod relay;
 pub mod settings;
