@@ -1,14 +1,14 @@
 //! A node of the real directory and overlay machines with nothing in between: no membership and no sealing, so that what these
 //! tests show is theirs. Whoever answers hands out the domain secret.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use peerage::base::{DomainId, LinkId, Mono, NodeId, Now, Reject, Rng};
 use peerage::crypto::{class::Role, sign::SigningKey, tag};
 use peerage::peer::{Lane, LinkCommand, LinkEvent};
 use peerage::proto::directory::{self, Directory, Profile, Query, Status};
-use peerage::proto::overlay::{self, Locator, Outcome, Registry, RequestKind, Seeker};
+use peerage::proto::overlay::{self, DomainResponse, Locator, Registry, RequestKind, Seek, Seeker};
 use peerage::sim::{Effect, Machine};
 use peerage::wire::frame::{self, Kind};
 
@@ -78,27 +78,17 @@ impl Bare {
     }
 
     pub fn seek(&mut self, now: Now) {
-        let rendezvous = *tag::rendezvous_key(&DOMAIN, &SECRET).public();
-        let seeker = Seeker::new(now, DOMAIN, rendezvous, RequestKind::Join, b"invitation".to_vec(), self.rng.fork("seeker"));
-        let mut seeker = seeker.expect("a short body");
-        let mut out = Vec::new();
-        for relay in self.linked_relays() {
-            seeker.relay_up(now, relay, &mut out);
-        }
-        self.seeker = Some(seeker);
-        self.overlay(out);
+        let rendezvous = *tag::rendezvous_key(&SECRET).public();
+        let seek = Seek { domain: DOMAIN, rendezvous, kind: RequestKind::Join, body: b"invitation".to_vec() };
+        self.seeker = Some(Seeker::new(now, seek, self.rng.fork("seeker")));
+        self.relays_changed(now);
     }
 
     pub fn enter(&mut self, now: Now, secret: &[u8; 32]) {
         let config = directory::Config { domain: DOMAIN, essential: Vec::new() };
         self.directory = Some(Directory::new(now, self.key.clone(), config, self.rng.fork("directory")));
-        let mut locator = Locator::new(DOMAIN, secret, self.key.clone(), self.rng.fork("locator"));
-        let mut out = Vec::new();
-        for relay in self.linked_relays() {
-            locator.relay_up(now, relay, &mut out);
-        }
-        self.locator = Some(locator);
-        self.overlay(out);
+        self.locator = Some(Locator::new(DOMAIN, secret, self.rng.fork("locator")));
+        self.relays_changed(now);
         self.publish(now);
         let others: Vec<NodeId> = self.links.values().copied().filter(|n| !self.relays.contains(n)).collect();
         self.with_directory(|d, out| others.iter().for_each(|n| d.link_up(now, *n, out)));
@@ -110,8 +100,16 @@ impl Bare {
         self.directory.iter().flat_map(|d| d.participants(now, &query, &everybody)).filter(|p| !p.is_self).map(|p| p.node).collect()
     }
 
-    fn linked_relays(&self) -> Vec<NodeId> {
-        self.relays.iter().copied().filter(|r| self.links.values().any(|n| n == r)).collect()
+    fn relays_changed(&mut self, now: Now) {
+        let relays: BTreeSet<NodeId> = self.relays.iter().copied().filter(|r| self.links.values().any(|n| n == r)).collect();
+        let mut out = Vec::new();
+        if let Some(locator) = &mut self.locator {
+            locator.on_timeout(now, &relays, &mut out);
+        }
+        if let Some(seeker) = &mut self.seeker {
+            seeker.on_timeout(now, &relays, &mut out);
+        }
+        self.overlay(out);
     }
 
     fn publish(&mut self, now: Now) {
@@ -126,7 +124,7 @@ impl Bare {
         }
     }
 
-    fn overlay(&mut self, out: Vec<overlay::Send>) {
+    fn overlay(&mut self, out: Vec<overlay::Effect>) {
         for send in out {
             self.send(&send.to, Kind::Overlay, &send.msg.encode());
         }
@@ -139,8 +137,7 @@ impl Bare {
         let neighbours: Vec<NodeId> = self.links.values().copied().filter(|n| !self.relays.contains(n)).collect();
         for effect in out {
             let (to, msg) = match effect {
-                directory::Effect::Broadcast(msg) => (neighbours.clone(), msg),
-                directory::Effect::Forward { msg, except } => (neighbours.iter().copied().filter(|n| *n != except).collect(), msg),
+                directory::Effect::Broadcast { msg, except } => (neighbours.iter().copied().filter(|n| Some(*n) != except).collect(), msg),
                 directory::Effect::Send { to, msg } => (vec![to], msg),
                 directory::Effect::Event(event) => {
                     self.outputs.push_back(Effect::Output(Told::Directory(event)));
@@ -170,10 +167,7 @@ impl Bare {
             (None, overlay::Msg::Request(request)) => self.answer(now, from, &request, &mut out),
             (None, overlay::Msg::Response(response)) => {
                 let seeker = self.seeker.as_mut().ok_or(Reject::Stale)?;
-                match seeker.handle(now, from, &response, &mut out)? {
-                    Some(Outcome::Answered(answer)) => self.found(now, answer),
-                    _ => Ok(()),
-                }
+                seeker.handle(now, from, &response)?.map_or(Ok(()), |answer| self.found(now, answer))
             }
             (None, overlay::Msg::Put(_)) => Err(Reject::Forbidden),
         };
@@ -181,11 +175,16 @@ impl Bare {
         result
     }
 
-    fn answer(&mut self, now: Now, from: NodeId, request: &overlay::DomainRequest, out: &mut Vec<overlay::Send>) -> Result<(), Reject> {
+    fn answer(&mut self, now: Now, from: NodeId, request: &overlay::DomainRequest, out: &mut Vec<overlay::Effect>) -> Result<(), Reject> {
         let locator = self.locator.as_mut().ok_or(Reject::Misdirected)?;
-        let ask = locator.handle(now, from, request, out)?;
         let body = [&SECRET[..], self.addresses.join("\n").as_bytes()].concat();
-        locator.respond(ask.request_id, Ok(&body), out)
+        let made = locator.open(now, request).and_then(|ask| locator.respond(&self.key, &ask, &body));
+        let (response, result) = match made {
+            Ok(response) => (response, Ok(())),
+            Err(reject) => (DomainResponse::without(request.id, overlay::Status::Refused), Err(reject)),
+        };
+        out.push(overlay::Effect { to: from, msg: overlay::Msg::Response(response) });
+        result
     }
 
     fn found(&mut self, now: Now, answer: overlay::Answer) -> Result<(), Reject> {
@@ -223,15 +222,8 @@ impl Machine for Bare {
             LinkEvent::Up { link, node, .. } => {
                 let first = !self.links.values().any(|n| *n == node);
                 self.links.insert(link, node);
-                if let Some(registry) = &mut self.registry {
-                    registry.link_up(now, node);
-                } else if self.relays.contains(&node) {
-                    if let Some(locator) = &mut self.locator {
-                        locator.relay_up(now, node, &mut out);
-                    }
-                    if let Some(seeker) = &mut self.seeker {
-                        seeker.relay_up(now, node, &mut out);
-                    }
+                if self.relays.contains(&node) {
+                    self.relays_changed(now);
                 } else if first {
                     self.contacts.remove(&node);
                     self.with_directory(|d, out| d.link_up(now, node, out));
@@ -243,14 +235,9 @@ impl Machine for Bare {
                     return;
                 }
                 if let Some(registry) = &mut self.registry {
-                    registry.link_down(now, node, &mut out);
+                    registry.disconnected(now, node, &mut out);
                 }
-                if let Some(locator) = &mut self.locator {
-                    locator.relay_down(node);
-                }
-                if let Some(seeker) = &mut self.seeker {
-                    seeker.relay_down(node);
-                }
+                self.relays_changed(now);
                 self.with_directory(|d, out| d.link_down(now, node, out));
             }
             LinkEvent::Frame { link, frame, .. } => {
@@ -274,12 +261,9 @@ impl Machine for Bare {
         if let Some(registry) = &mut self.registry {
             registry.on_timeout(now, &mut out);
         }
-        if let Some(locator) = &mut self.locator {
-            locator.on_timeout(now, &mut out);
-        }
-        let ended = self.seeker.as_mut().and_then(|s| s.on_timeout(now, &mut out)).is_some();
         self.overlay(out);
-        if ended {
+        self.relays_changed(now);
+        if self.seeker.as_ref().is_some_and(|s| s.failed().is_some()) {
             self.outputs.push_back(Effect::Output(Told::Failed));
             self.seek(now);
         }

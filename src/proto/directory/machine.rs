@@ -48,15 +48,13 @@ pub struct Config {
 /// What the machine wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// To every neighbour.
-    Broadcast(Msg),
-    /// News of others: to every neighbour but one. Comes only while somebody online is no neighbour, and with at most [`EAGER`]
-    /// neighbours; past that, comparisons that follow soon after news carry it on.
-    Forward {
+    /// To every neighbour, in the case of others' news except the one it came from. Others' news goes on only while somebody
+    /// online is no neighbour, and with at most [`EAGER`] neighbours; past that, comparisons that follow soon carry it on.
+    Broadcast {
         /// What.
         msg: Msg,
-        /// The neighbour it came from.
-        except: NodeId,
+        /// Whom not.
+        except: Option<NodeId>,
     },
     /// To one neighbour.
     Send {
@@ -73,17 +71,35 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Somebody is here who was unknown, down or gone.
-    Joined(NodeId),
+    Joined {
+        /// Who.
+        node: NodeId,
+    },
     /// Somebody's presence, name, addresses or capabilities changed.
-    Updated(NodeId),
+    Updated {
+        /// Who.
+        node: NodeId,
+    },
     /// Somebody left of its own will.
-    Left(NodeId),
+    Left {
+        /// Who.
+        node: NodeId,
+    },
     /// Somebody fell silent.
-    Down(NodeId),
+    Down {
+        /// Who.
+        node: NodeId,
+    },
     /// The last online supplier of an essential capability is gone.
-    Degraded(String),
+    Degraded {
+        /// Which.
+        capability: String,
+    },
     /// An essential capability is supplied again.
-    Restored(String),
+    Restored {
+        /// Which.
+        capability: String,
+    },
 }
 
 /// The directory of one domain at one node.
@@ -255,7 +271,7 @@ impl Directory {
     pub fn forget(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         self.links.remove(&node);
         if node != self.me && self.remove(node).is_some_and(|e| e.shown != Status::Left) {
-            out.push(Effect::Event(Event::Left(node)));
+            out.push(Effect::Event(Event::Left { node }));
             self.check_essential(now, out);
         }
     }
@@ -362,7 +378,8 @@ impl Directory {
         self.sequence += 1;
         self.signed_at = Some(now.mono);
         self.dirty = false;
-        out.push(Effect::Broadcast(Msg::Records(vec![Item { age: 0, record: signed.bytes().to_vec() }])));
+        let msg = Msg::Records(vec![Item { age: 0, record: signed.bytes().to_vec() }]);
+        out.push(Effect::Broadcast { msg, except: None });
         self.insert(now, signed, Duration::ZERO, out);
         Ok(())
     }
@@ -385,7 +402,7 @@ impl Directory {
             }
         }
         if !news.is_empty() && self.links.len() <= EAGER && !self.is_meshed(now) {
-            out.push(Effect::Forward { msg: Msg::Records(news), except: from });
+            out.push(Effect::Broadcast { msg: Msg::Records(news), except: Some(from) });
         }
         result
     }
@@ -471,14 +488,14 @@ impl Directory {
             let here = |s: Status| matches!(s, Status::Online | Status::Suspended);
             match (was, status) {
                 (Some(Status::Left) | None, Status::Left) | (Some(Status::Down | Status::Left) | None, Status::Down) => {}
-                (_, Status::Left) => out.push(Effect::Event(Event::Left(node))),
-                (_, Status::Down) => out.push(Effect::Event(Event::Down(node))),
+                (_, Status::Left) => out.push(Effect::Event(Event::Left { node })),
+                (_, Status::Down) => out.push(Effect::Event(Event::Down { node })),
                 (Some(was), _) if here(was) => {
                     if changed || was != status {
-                        out.push(Effect::Event(Event::Updated(node)));
+                        out.push(Effect::Event(Event::Updated { node }));
                     }
                 }
-                _ => out.push(Effect::Event(Event::Joined(node))),
+                _ => out.push(Effect::Event(Event::Joined { node })),
             }
         }
         if changed || was != Some(status) {
@@ -525,9 +542,9 @@ impl Directory {
         entry.shown = status;
         if was != status {
             out.push(Effect::Event(match status {
-                Status::Down => Event::Down(node),
-                Status::Left => Event::Left(node),
-                Status::Online | Status::Suspended => Event::Joined(node),
+                Status::Down => Event::Down { node },
+                Status::Left => Event::Left { node },
+                Status::Online | Status::Suspended => Event::Joined { node },
             }));
         }
         self.schedule(now, node);
@@ -545,9 +562,9 @@ impl Directory {
         for (name, missing) in names {
             let supplied = self.supplied(&name);
             if supplied && missing {
-                out.push(Effect::Event(Event::Restored(name.clone())));
+                out.push(Effect::Event(Event::Restored { capability: name.clone() }));
             } else if !supplied && !missing && now.mono >= self.born.after(GRACE) {
-                out.push(Effect::Event(Event::Degraded(name.clone())));
+                out.push(Effect::Event(Event::Degraded { capability: name.clone() }));
             } else {
                 continue;
             }

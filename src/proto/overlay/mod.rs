@@ -20,7 +20,7 @@ pub use msg::{DomainRequest, DomainResponse, Msg, RequestId, Status};
 pub use record::Record;
 pub use registry::Registry;
 pub use sealed::{Answer, RequestKind};
-pub use seeker::{Outcome, Seeker};
+pub use seeker::{Seek, Seeker};
 
 use crate::base::{DomainId, NodeId};
 
@@ -29,7 +29,7 @@ const NOWHERE: DomainId = DomainId::from_bytes([0; 32]);
 
 /// One message to one neighbour: the only effect the machines here share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Send {
+pub struct Effect {
     /// Whom.
     pub to: NodeId,
     /// What.

@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::Send;
+use super::Effect;
 use super::msg::{DomainRequest, DomainResponse, Msg, RequestId, Status};
 use super::record::{LIFETIME, Record};
 use crate::base::{Mono, NodeId, Now, Reject};
@@ -33,17 +33,13 @@ pub const MEMORY: Duration = Duration::from_secs(60);
 /// Ids remembered.
 const SEEN: usize = 16_384;
 
-struct Listed {
-    until: Mono,
-    /// Rises with each use of anybody: the lowest was used least recently.
-    used: u64,
-}
-
 struct Signer {
     since: Mono,
     answered: bool,
+    /// Rises with each use of anybody: the lowest was used least recently.
     used: u64,
-    members: BTreeMap<NodeId, Listed>,
+    /// Until when each is listed.
+    members: BTreeMap<NodeId, Mono>,
 }
 
 type Place = BTreeMap<[u8; 32], Signer>;
@@ -68,12 +64,13 @@ struct Bucket {
 pub struct Registry {
     places: BTreeMap<[u8; TAG], Place>,
     held: BTreeMap<NodeId, usize>,
-    linked: BTreeSet<NodeId>,
     pending: BTreeMap<RequestId, Pending>,
     seen: BTreeSet<RequestId>,
     seen_order: VecDeque<(Mono, RequestId)>,
     buckets: BTreeMap<NodeId, Bucket>,
     uses: u64,
+    /// When each member was used last, in any place.
+    used: BTreeMap<NodeId, u64>,
     sweep: Mono,
 }
 
@@ -96,18 +93,12 @@ impl Registry {
         self.held.is_empty()
     }
 
-    /// A neighbour can be reached.
-    pub fn link_up(&mut self, now: Now, node: NodeId) {
-        self.linked.insert(node);
-        let linked = &self.linked;
-        // What is left of a neighbour that is gone is kept only while it still limits it.
-        self.buckets.retain(|n, b| linked.contains(n) || filled(b, now) < RATE.1 * 1000);
-    }
-
     /// The last link to a neighbour broke: its records go, its requests are forgotten, those it was to answer go to the next.
-    pub fn link_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Send>) {
-        self.linked.remove(&node);
+    pub fn disconnected(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         self.held.remove(&node);
+        self.used.remove(&node);
+        // The allowance of one that is gone is kept only while it still limits it: a new link is no new allowance.
+        self.buckets.retain(|_, b| filled(b, now) < RATE.1 * 1000);
         self.places.retain(|_, place| {
             place.retain(|_, signer| {
                 signer.members.remove(&node);
@@ -123,13 +114,13 @@ impl Registry {
         }
     }
 
-    /// A message from a neighbour.
+    /// A message from a neighbour, which counts as linked from then on until [`Registry::disconnected`].
     ///
     /// # Errors
     /// [`Reject::Limit`] over a bound (a request is then answered "busy"), [`Reject::Stale`] for a request id seen before or an
     /// answer nobody waits for, [`Reject::Expired`] for a request whose hops are used up (answered "refused"),
     /// [`Reject::Forbidden`] for an answer by a node that was not asked, and what [`Record::verify`] says.
-    pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Send>) -> Result<(), Reject> {
+    pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
         match msg {
             Msg::Put(records) => {
                 self.spend(now, from)?;
@@ -145,7 +136,7 @@ impl Registry {
     }
 
     /// Does what is due. Early, late and repeated calls are harmless.
-    pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Send>) {
+    pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
         let late: Vec<RequestId> = self.pending.iter().filter(|(_, p)| now.mono >= p.retry).map(|(id, _)| *id).collect();
         for id in late {
             self.hand_on(now, id, out);
@@ -160,8 +151,8 @@ impl Registry {
             let Registry { places, held, .. } = self;
             places.retain(|_, place| {
                 place.retain(|_, signer| {
-                    signer.members.retain(|node, listed| {
-                        let keep = listed.until > now.mono;
+                    signer.members.retain(|node, until| {
+                        let keep = *until > now.mono;
                         if !keep {
                             release(held, node);
                         }
@@ -195,9 +186,6 @@ impl Registry {
     fn put(&mut self, now: Now, from: NodeId, record: &Record) -> Result<(), Reject> {
         let lasts = Duration::from_millis(record.expires.0.saturating_sub(now.wall.0)).min(LIFETIME);
         let until = now.mono.after(lasts);
-        if !self.linked.contains(&from) {
-            return Err(Reject::Forbidden);
-        }
         let place = self.places.get(&record.tag);
         if let Some((signer, _)) = place.and_then(|p| p.iter().find(|(_, s)| s.members.contains_key(&from))) {
             if *signer != record.signer {
@@ -211,15 +199,10 @@ impl Registry {
                 self.unlist(&record.tag, &signer, &node);
             }
         }
-        self.uses += 1;
-        let (uses, new) = (self.uses, Signer { since: now.mono, answered: false, used: 0, members: BTreeMap::new() });
+        let new = Signer { since: now.mono, answered: false, used: 0, members: BTreeMap::new() };
         let signer = self.places.entry(record.tag).or_default().entry(record.signer).or_insert(new);
-        match signer.members.get_mut(&from) {
-            Some(listed) => listed.until = until,
-            None => {
-                signer.members.insert(from, Listed { until, used: uses });
-                *self.held.entry(from).or_default() += 1;
-            }
+        if signer.members.insert(from, until).is_none() {
+            *self.held.entry(from).or_default() += 1;
         }
         Ok(())
     }
@@ -239,9 +222,9 @@ impl Registry {
         }
     }
 
-    fn request(&mut self, now: Now, from: NodeId, mut request: DomainRequest, out: &mut Vec<Send>) -> Result<(), Reject> {
+    fn request(&mut self, now: Now, from: NodeId, mut request: DomainRequest, out: &mut Vec<Effect>) -> Result<(), Reject> {
         let id = request.id;
-        let refuse = |status, out: &mut Vec<Send>| out.push(Send { to: from, msg: Msg::Response(DomainResponse::without(id, status)) });
+        let refuse = |status, out: &mut Vec<Effect>| out.push(Effect { to: from, msg: Msg::Response(DomainResponse::without(id, status)) });
         if self.seen.contains(&id) {
             return Err(Reject::Stale);
         }
@@ -265,34 +248,35 @@ impl Registry {
     }
 
     /// Hands a request to the listed member used least recently, of the signer used least recently, or answers that there is none.
-    fn hand_on(&mut self, now: Now, id: RequestId, out: &mut Vec<Send>) {
+    fn hand_on(&mut self, now: Now, id: RequestId, out: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get_mut(&id) else { return };
-        let open = |node: &NodeId, listed: &Listed| {
-            listed.until > now.mono && *node != pending.previous && pending.tried.iter().all(|(n, _)| n != node)
-        };
+        let open =
+            |node: &NodeId, until: &Mono| *until > now.mono && *node != pending.previous && pending.tried.iter().all(|(n, _)| n != node);
         let chosen = self.places.get_mut(&pending.request.tag).filter(|_| now.mono < pending.until).and_then(|place| {
-            let signers = place.iter_mut().filter(|(_, s)| s.members.iter().any(|(n, l)| open(n, l)));
+            let signers = place.iter_mut().filter(|(_, s)| s.members.iter().any(|(n, until)| open(n, until)));
             let (key, signer) = signers.min_by_key(|(_, s)| s.used)?;
-            let (node, listed) = signer.members.iter_mut().filter(|(n, l)| open(n, l)).min_by_key(|(_, l)| l.used)?;
+            let members = signer.members.iter().filter(|(n, until)| open(n, until)).map(|(n, _)| *n);
+            let node = members.min_by_key(|n| self.used.get(n).copied().unwrap_or(0))?;
             self.uses += 1;
-            (signer.used, listed.used) = (self.uses, self.uses);
-            Some((*node, *key))
+            signer.used = self.uses;
+            self.used.insert(node, self.uses);
+            Some((node, *key))
         });
         if let Some((node, signer)) = chosen {
             pending.tried.push((node, signer));
             pending.retry = now.mono.after(TRY).min(pending.until);
-            out.push(Send { to: node, msg: Msg::Request(pending.request.clone()) });
+            out.push(Effect { to: node, msg: Msg::Request(pending.request.clone()) });
         } else if let Some(pending) = self.pending.remove(&id) {
             let status = match (pending.busy, pending.tried.is_empty()) {
                 (true, _) => Status::Busy,
                 (false, true) => Status::NoRoute,
                 (false, false) => Status::Lost,
             };
-            out.push(Send { to: pending.previous, msg: Msg::Response(DomainResponse::without(id, status)) });
+            out.push(Effect { to: pending.previous, msg: Msg::Response(DomainResponse::without(id, status)) });
         }
     }
 
-    fn response(&mut self, now: Now, from: NodeId, response: DomainResponse, out: &mut Vec<Send>) -> Result<(), Reject> {
+    fn response(&mut self, now: Now, from: NodeId, response: DomainResponse, out: &mut Vec<Effect>) -> Result<(), Reject> {
         let pending = self.pending.get_mut(&response.id).ok_or(Reject::Stale)?;
         let (_, signer) = *pending.tried.iter().find(|(n, _)| *n == from).ok_or(Reject::Forbidden)?;
         if response.status != Status::Ok {
@@ -307,7 +291,7 @@ impl Registry {
             if let Some(s) = self.places.get_mut(&pending.request.tag).and_then(|p| p.get_mut(&signer)) {
                 s.answered = true;
             }
-            out.push(Send { to: pending.previous, msg: Msg::Response(response) });
+            out.push(Effect { to: pending.previous, msg: Msg::Response(response) });
         }
         Ok(())
     }
@@ -328,7 +312,7 @@ fn make_room(place: &Place, now: Now, signer: &[u8; 32]) -> Result<Vec<([u8; 32]
         return Err(Reject::Limit);
     }
     let (key, largest) = place.iter().max_by_key(|(_, s)| s.members.len()).ok_or(Reject::Limit)?;
-    let first = largest.members.iter().min_by_key(|(_, l)| l.until).ok_or(Reject::Limit)?;
+    let first = largest.members.iter().min_by_key(|(_, until)| **until).ok_or(Reject::Limit)?;
     Ok([(*key, *first.0)].into())
 }
 

@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::Send;
+use super::Effect;
 use super::msg::{DomainResponse, Msg, RequestId, Status};
 use super::sealed::{self, Answer, RequestKind};
 use crate::base::{Code, DomainId, Mono, NodeId, Now, Reject, Rng};
@@ -19,13 +19,17 @@ pub const PAUSE: Duration = Duration::from_millis(500);
 /// The whole search.
 pub const DEADLINE: Duration = Duration::from_secs(45);
 
-/// What the caller learns. After an answer the search stands still until [`Seeker::reject`].
+/// What is sought.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Somebody answered. Whether it is a member is for the caller to check.
-    Answered(Answer),
-    /// The search is over: [`Code::NoRelay`] if no relay was ever reached, else [`Code::NoMember`].
-    Failed(Code),
+pub struct Seek {
+    /// The domain.
+    pub domain: DomainId,
+    /// The public half of its rendezvous key, from the invitation link.
+    pub rendezvous: [u8; 32],
+    /// What for.
+    pub kind: RequestKind,
+    /// The seeker's own words, at most [`sealed::REQUEST_BODY`] bytes.
+    pub body: Vec<u8>,
 }
 
 struct Try {
@@ -42,10 +46,7 @@ struct Relay {
 
 /// A search for one member of one domain.
 pub struct Seeker {
-    domain: DomainId,
-    rendezvous: [u8; 32],
-    kind: RequestKind,
-    body: Vec<u8>,
+    seek: Seek,
     rng: Rng,
     relays: BTreeMap<NodeId, Relay>,
     tries: BTreeMap<RequestId, Try>,
@@ -54,24 +55,16 @@ pub struct Seeker {
     attempt: u8,
     deadline: Mono,
     reached: bool,
-    resting: bool,
-    over: bool,
+    failed: Option<Code>,
 }
 
 impl Seeker {
-    /// A search. `rendezvous` is the public half from the invitation link.
-    ///
-    /// # Errors
-    /// [`Reject::TooLarge`] if the body is over [`sealed::REQUEST_BODY`].
-    pub fn new(now: Now, domain: DomainId, rendezvous: [u8; 32], kind: RequestKind, body: Vec<u8>, rng: Rng) -> Result<Seeker, Reject> {
-        if body.len() > sealed::REQUEST_BODY {
-            return Err(Reject::TooLarge);
-        }
-        Ok(Seeker {
-            domain,
-            rendezvous,
-            kind,
-            body,
+    /// A search. It goes on until it is dropped or [`Seeker::failed`] says why it ended.
+    #[must_use]
+    pub fn new(now: Now, seek: Seek, rng: Rng) -> Seeker {
+        let failed = (seek.body.len() > sealed::REQUEST_BODY).then_some(Code::TooLarge);
+        Seeker {
+            seek,
             rng,
             relays: BTreeMap::new(),
             tries: BTreeMap::new(),
@@ -79,22 +72,14 @@ impl Seeker {
             attempt: 0,
             deadline: now.mono.after(DEADLINE),
             reached: false,
-            resting: false,
-            over: false,
-        })
+            failed,
+        }
     }
 
-    /// A relay can be reached: asks there.
-    pub fn relay_up(&mut self, now: Now, relay: NodeId, out: &mut Vec<Send>) {
-        self.reached = true;
-        self.relays.entry(relay).or_insert(Relay { next: Some(now.mono), failures: 0 });
-        self.ask(now, out);
-    }
-
-    /// A relay cannot be reached any more.
-    pub fn relay_down(&mut self, relay: NodeId) {
-        self.relays.remove(&relay);
-        self.tries.retain(|_, t| t.relay != relay);
+    /// Why the search ended: [`Code::NoRelay`] if no relay was ever reached, [`Code::NoMember`], or [`Code::TooLarge`].
+    #[must_use]
+    pub fn failed(&self) -> Option<Code> {
+        self.failed
     }
 
     /// Whether a response with this id is for this search.
@@ -103,58 +88,51 @@ impl Seeker {
         self.tries.contains_key(id)
     }
 
-    /// A response that came over a relay.
+    /// A response that came over a relay. An answer says who made it; whether that is a member is for the caller to check, and
+    /// unless the caller drops the search, it goes on after a pause: the answer may have been no use.
     ///
     /// # Errors
     /// [`Reject::Stale`] if nobody waits for it, [`Reject::Misdirected`] from another relay than the one asked, and what
     /// [`sealed::open_answer`] says. An answer that does not hold leaves the request open: the true one may follow.
-    pub fn handle(&mut self, now: Now, from: NodeId, response: &DomainResponse, out: &mut Vec<Send>) -> Result<Option<Outcome>, Reject> {
+    pub fn handle(&mut self, now: Now, from: NodeId, response: &DomainResponse) -> Result<Option<Answer>, Reject> {
         let t = self.tries.get(&response.id).ok_or(Reject::Stale)?;
         if t.relay != from {
             return Err(Reject::Misdirected);
         }
-        if response.status == Status::Ok {
-            let answer = sealed::open_answer(&self.domain, &t.reply, response)?;
-            self.end(now, response.id);
-            if self.resting || self.over {
-                return Ok(None);
-            }
-            self.resting = true;
-            return Ok(Some(Outcome::Answered(answer)));
-        }
+        let ok = response.status == Status::Ok;
+        let answer = if ok { Some(sealed::open_answer(&self.seek.domain, &t.reply, response)?) } else { None };
         self.end(now, response.id);
-        self.ask(now, out);
-        Ok(None)
+        Ok(answer)
     }
 
-    /// The answer was no use (no valid credential, or its member could not be reached): goes on.
-    pub fn reject(&mut self, now: Now, out: &mut Vec<Send>) {
-        self.resting = false;
-        self.ask(now, out);
-    }
-
-    /// Does what is due. Early, late and repeated calls are harmless.
-    pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Send>) -> Option<Outcome> {
-        if self.over || self.resting {
-            return None;
+    /// Asks at relays that are newly linked, and does what is due. `relays` are all those linked now. To be called when they
+    /// change and when time is up; early and repeated calls are harmless.
+    pub fn on_timeout(&mut self, now: Now, relays: &BTreeSet<NodeId>, out: &mut Vec<Effect>) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.relays.retain(|relay, _| relays.contains(relay));
+        self.tries.retain(|_, t| relays.contains(&t.relay));
+        for relay in relays {
+            self.reached = true;
+            self.relays.entry(*relay).or_insert(Relay { next: Some(now.mono), failures: 0 });
         }
         if now.mono >= self.deadline {
-            self.over = true;
             self.tries.clear();
-            return Some(Outcome::Failed(if self.reached { Code::NoMember } else { Code::NoRelay }));
+            self.failed = Some(if self.reached { Code::NoMember } else { Code::NoRelay });
+            return;
         }
         let late: Vec<RequestId> = self.tries.iter().filter(|(_, t)| now.mono >= t.until).map(|(id, _)| *id).collect();
         for id in late {
             self.end(now, id);
         }
         self.ask(now, out);
-        None
     }
 
     /// When [`Seeker::on_timeout`] has something to do.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        if self.over || self.resting {
+        if self.failed.is_some() {
             return None;
         }
         let tries = self.tries.values().map(|t| t.until);
@@ -171,10 +149,7 @@ impl Seeker {
         }
     }
 
-    fn ask(&mut self, now: Now, out: &mut Vec<Send>) {
-        if self.over || self.resting {
-            return;
-        }
+    fn ask(&mut self, now: Now, out: &mut Vec<Effect>) {
         let ready: Vec<NodeId> = self.relays.iter().filter(|(_, r)| r.next.is_some_and(|at| now.mono >= at)).map(|(n, _)| *n).collect();
         for relay in ready {
             if let Some(r) = self.relays.get_mut(&relay) {
@@ -183,13 +158,14 @@ impl Seeker {
             let place = self.place();
             let Some(slot) = tag::slots(now.wall).into_iter().next() else { continue };
             let reply = KemKey::generate(&mut self.rng);
-            let tag = tag::place_tag(&self.domain, slot, place);
-            let made = sealed::request(&self.domain, &self.rendezvous, tag, self.attempt, &reply, self.kind, &self.body, &mut self.rng);
+            let Seek { domain, rendezvous, kind, body } = &self.seek;
+            let tag = tag::place_tag(domain, slot, place);
+            let made = sealed::request(domain, rendezvous, tag, self.attempt, &reply, *kind, body, &mut self.rng);
             // A weak rendezvous key in a link: nothing can be asked, and the deadline says so.
             let Ok(request) = made else { continue };
             self.attempt = self.attempt.saturating_add(1);
             self.tries.insert(request.id, Try { relay, reply, until: now.mono.after(TRY) });
-            out.push(Send { to: relay, msg: Msg::Request(request) });
+            out.push(Effect { to: relay, msg: Msg::Request(request) });
         }
     }
 
@@ -208,6 +184,6 @@ impl Seeker {
 
 impl core::fmt::Debug for Seeker {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Seeker({:?}, {} relays, attempt {})", self.domain, self.relays.len(), self.attempt)
+        write!(f, "Seeker({:?}, {} relays, attempt {})", self.seek.domain, self.relays.len(), self.attempt)
     }
 }

@@ -25,10 +25,14 @@ fn id(n: u8) -> NodeId {
 }
 const RELAY: u8 = 200;
 const JOINER: u8 = 201;
+fn relay() -> BTreeSet<NodeId> {
+    [id(RELAY)].into()
+}
 
 fn seeker() -> Seeker {
-    let rendezvous = *tag::rendezvous_key(&DOMAIN, &SECRET).public();
-    Seeker::new(at(0), DOMAIN, rendezvous, RequestKind::Join, b"let me in".to_vec(), Rng::from_seed([1; 32])).unwrap()
+    let rendezvous = *tag::rendezvous_key(&SECRET).public();
+    let seek = Seek { domain: DOMAIN, rendezvous, kind: RequestKind::Join, body: b"let me in".to_vec() };
+    Seeker::new(at(0), seek, Rng::from_seed([1; 32]))
 }
 
 /// A relay, members and one seeker. `tamper` sees every message and gives what is delivered instead.
@@ -38,31 +42,31 @@ struct World {
     deaf: BTreeSet<NodeId>,
     asked: Vec<(NodeId, Ask)>,
     seeker: Seeker,
-    outcome: Option<Outcome>,
+    answer: Option<Answer>,
+    relays: BTreeSet<NodeId>,
 }
 
 impl World {
     fn new(members: core::ops::Range<u8>) -> World {
-        let locator = |n| (id(n), Locator::new(DOMAIN, &SECRET, key(n), Rng::from_seed([n; 32])));
+        let locator = |n| (id(n), Locator::new(DOMAIN, &SECRET, Rng::from_seed([n; 32])));
         let mut w = World {
             registry: Registry::new(),
             members: members.map(locator).collect(),
             deaf: BTreeSet::new(),
             asked: Vec::new(),
             seeker: seeker(),
-            outcome: None,
+            answer: None,
+            relays: BTreeSet::new(),
         };
         for n in w.members.keys().copied().collect::<Vec<_>>() {
-            w.registry.link_up(at(0), n);
             let mut out = Vec::new();
-            w.members.get_mut(&n).unwrap().relay_up(at(0), id(RELAY), &mut out);
+            w.members.get_mut(&n).unwrap().on_timeout(at(0), &relay(), &mut out);
             w.run(0, n, out, &mut |m| vec![m]);
         }
-        w.registry.link_up(at(0), id(JOINER));
         w
     }
-    fn run(&mut self, ms: u64, start: NodeId, out: Vec<Send>, tamper: &mut dyn FnMut(Msg) -> Vec<Msg>) {
-        let mut queue: VecDeque<(NodeId, Send)> = out.into_iter().map(|s| (start, s)).collect();
+    fn run(&mut self, ms: u64, start: NodeId, out: Vec<Effect>, tamper: &mut dyn FnMut(Msg) -> Vec<Msg>) {
+        let mut queue: VecDeque<(NodeId, Effect)> = out.into_iter().map(|s| (start, s)).collect();
         while let Some((from, send)) = queue.pop_front() {
             for msg in tamper(send.msg) {
                 let Ok(msg) = Msg::decode(&msg.encode()) else { continue };
@@ -71,15 +75,17 @@ impl World {
                     let _ = self.registry.handle(at(ms), from, msg, &mut out);
                 } else if let (Some(locator), Msg::Request(r)) = (self.members.get_mut(&send.to), &msg) {
                     if !self.deaf.contains(&send.to)
-                        && let Ok(ask) = locator.handle(at(ms), from, r, &mut out)
+                        && let Ok(ask) = locator.open(at(ms), r)
                     {
-                        locator.respond(ask.request_id, Ok(b"welcome"), &mut out).unwrap();
+                        let n = (0..=255).find(|n| id(*n) == send.to).unwrap();
+                        let response = locator.respond(&key(n), &ask, b"welcome").unwrap();
+                        out.push(Effect { to: from, msg: Msg::Response(response) });
                         self.asked.push((send.to, ask));
                     }
                 } else if let (true, Msg::Response(r)) = (send.to == id(JOINER), &msg)
-                    && let Ok(Some(outcome)) = self.seeker.handle(at(ms), from, r, &mut out)
+                    && let Ok(Some(answer)) = self.seeker.handle(at(ms), from, r)
                 {
-                    self.outcome = Some(outcome);
+                    self.answer = Some(answer);
                 }
                 queue.extend(out.into_iter().map(|s| (send.to, s)));
             }
@@ -87,7 +93,8 @@ impl World {
     }
     fn seek(&mut self, ms: u64, tamper: &mut dyn FnMut(Msg) -> Vec<Msg>) {
         let mut out = Vec::new();
-        self.seeker.relay_up(at(ms), id(RELAY), &mut out);
+        self.relays = relay();
+        self.seeker.on_timeout(at(ms), &self.relays, &mut out);
         self.run(ms, id(JOINER), out, tamper);
     }
     fn until(&mut self, end: u64, tamper: &mut dyn FnMut(Msg) -> Vec<Msg>) {
@@ -96,23 +103,22 @@ impl World {
             self.registry.on_timeout(at(ms), &mut out);
             self.run(ms, id(RELAY), out, tamper);
             let mut out = Vec::new();
-            let outcome = self.seeker.on_timeout(at(ms), &mut out);
-            self.outcome = self.outcome.take().or(outcome);
+            self.seeker.on_timeout(at(ms), &self.relays, &mut out);
             self.run(ms, id(JOINER), out, tamper);
-            if self.outcome.is_some() {
+            if self.answer.is_some() || self.seeker.failed().is_some() {
                 return;
             }
         }
     }
     fn answered_by(&self) -> Option<NodeId> {
-        if let Some(Outcome::Answered(a)) = &self.outcome { Some(a.member) } else { None }
+        self.answer.as_ref().map(|a| a.member)
     }
 }
 
 fn request(n: u8, place: u8) -> DomainRequest {
     let mut rng = Rng::from_seed([n; 32]);
     let reply = KemKey::generate(&mut rng);
-    let rendezvous = tag::rendezvous_key(&DOMAIN, &SECRET);
+    let rendezvous = tag::rendezvous_key(&SECRET);
     let tag = tag::place_tag(&DOMAIN, tag::slots(at(0).wall)[0], place);
     sealed::request(&DOMAIN, rendezvous.public(), tag, 0, &reply, RequestKind::Ping, b"", &mut rng).unwrap()
 }
@@ -129,8 +135,7 @@ fn a_request_reaches_one_member_and_its_answer_comes_back() {
     assert_eq!(w.asked.len(), 1);
     let (member, ask) = &w.asked[0];
     assert_eq!((ask.kind, ask.body.as_slice()), (RequestKind::Join, &b"let me in"[..]));
-    assert_eq!(w.outcome, Some(Outcome::Answered(Answer { member: *member, body: b"welcome".to_vec() })));
-    assert_eq!(w.seeker.next_timeout(), None, "it stands still until told that the answer was no use");
+    assert_eq!(w.answer, Some(Answer { member: *member, body: b"welcome".to_vec() }));
 }
 
 #[test]
@@ -149,11 +154,11 @@ fn members_take_turns_and_the_next_is_asked_when_one_is_silent_or_gone() {
         asked.push(out.pop().unwrap().to);
     }
     assert!(asked[0] != asked[1] && asked[0] == asked[2] && asked[1] == asked[3], "least recently used");
-    w.registry.link_down(at(0), asked[0], &mut out);
+    w.registry.disconnected(at(0), asked[0], &mut out);
     assert!(out.len() == 2 && out.iter().all(|s| s.to == asked[1]), "what it was to answer goes to the other");
     out.clear();
-    w.registry.link_down(at(0), asked[1], &mut out);
-    let lost = |s: &Send| matches!(&s.msg, Msg::Response(r) if s.to == id(JOINER) && r.status == Status::Lost);
+    w.registry.disconnected(at(0), asked[1], &mut out);
+    let lost = |s: &Effect| matches!(&s.msg, Msg::Response(r) if s.to == id(JOINER) && r.status == Status::Lost);
     assert!(out.len() == 4 && out.iter().all(lost));
     assert!(w.registry.is_empty());
 }
@@ -162,11 +167,11 @@ fn members_take_turns_and_the_next_is_asked_when_one_is_silent_or_gone() {
 fn a_search_without_an_answer_ends_with_its_reason() {
     let mut w = World::new(0..0);
     w.until(60_000, &mut |m| vec![m]);
-    assert_eq!(w.outcome, Some(Outcome::Failed(Code::NoRelay)));
+    assert_eq!(w.seeker.failed(), Some(Code::NoRelay));
     let mut w = World::new(0..0);
     w.seek(0, &mut |m| vec![m]);
     w.until(60_000, &mut |m| vec![m]);
-    assert_eq!(w.outcome, Some(Outcome::Failed(Code::NoMember)));
+    assert_eq!(w.seeker.failed(), Some(Code::NoMember));
 }
 
 #[test]
@@ -174,14 +179,12 @@ fn a_member_that_comes_later_is_found() {
     let mut w = World::new(1..2);
     let records = core::mem::take(&mut w.registry);
     assert!(!records.is_empty());
-    w.registry.link_up(at(0), id(1));
-    w.registry.link_up(at(0), id(JOINER));
     w.seek(0, &mut |m| vec![m]);
-    assert_eq!(w.outcome, None);
+    assert_eq!(w.answer, None);
     let mut out = Vec::new();
-    w.members.get_mut(&id(1)).unwrap().relay_up(at(300), id(RELAY), &mut out);
-    w.run(300, id(1), out, &mut |m| vec![m]);
-    w.until(2_000, &mut |m| vec![m]);
+    w.members.get_mut(&id(1)).unwrap().on_timeout(at(2_000), &relay(), &mut out);
+    w.run(2_000, id(1), out, &mut |m| vec![m]);
+    w.until(4_000, &mut |m| vec![m]);
     assert_eq!(w.answered_by(), Some(id(1)));
 }
 
@@ -189,13 +192,9 @@ fn a_member_that_comes_later_is_found() {
 fn a_useless_answer_does_not_end_the_search() {
     let mut w = World::new(1..3);
     w.seek(0, &mut |m| vec![m]);
-    let first = w.answered_by().unwrap();
-    w.outcome = None;
-    w.seeker.reject(at(0), &mut Vec::new());
+    let first = w.answer.take().unwrap().member;
     w.until(5_000, &mut |m| vec![m]);
-    assert!(w.answered_by().is_some());
-    assert_eq!(w.asked.len(), 2);
-    assert!(w.members.contains_key(&first));
+    assert!(w.asked.len() == 2 && w.answered_by().is_some_and(|second| second != first), "the other one is asked next");
 }
 
 #[test]
@@ -204,17 +203,13 @@ fn a_hostile_relay_can_drop_and_delay_and_nothing_else() {
     let mut w = World::new(1..4);
     w.seek(0, &mut |m| vec![m.clone(), m]);
     assert!(w.answered_by().is_some() && w.asked.len() == 1);
-    // Every second message is lost.
+    // One message in three is lost.
     let mut w = World::new(1..4);
-    let mut n = 0;
+    let mut chance = Rng::from_seed([6; 32]);
     w.seek(0, &mut |m| vec![m]);
-    w.outcome = None;
-    w.seeker.reject(at(0), &mut Vec::new());
-    w.until(45_000, &mut |m| {
-        n += 1;
-        if n % 2 == 0 { vec![m] } else { vec![] }
-    });
-    assert!(w.outcome.is_some());
+    w.answer = None;
+    w.until(45_000, &mut |m| if chance.below(3) == 0 { vec![] } else { vec![m] });
+    assert!(w.answer.is_some());
     // Any byte of a request changed, except the hop count: no member opens it.
     let good = request(1, 0);
     let alter: [fn(&mut DomainRequest); 5] = [
@@ -225,12 +220,10 @@ fn a_hostile_relay_can_drop_and_delay_and_nothing_else() {
         |r| r.body[9] ^= 1,
     ];
     for change in alter {
-        let mut locator = Locator::new(DOMAIN, &SECRET, key(1), Rng::from_seed([1; 32]));
+        let mut locator = Locator::new(DOMAIN, &SECRET, Rng::from_seed([1; 32]));
         let mut bad = good.clone();
         change(&mut bad);
-        let mut out = Vec::new();
-        assert_eq!(locator.handle(at(0), id(RELAY), &bad, &mut out), Err(Reject::Forged));
-        assert!(matches!(&out[..], [Send { msg: Msg::Response(r), .. }] if r.status == Status::Refused));
+        assert_eq!(locator.open(at(0), &bad), Err(Reject::Forged));
     }
     // An altered answer is refused, and the true one after it is taken.
     let mut w = World::new(1..2);
@@ -275,48 +268,45 @@ fn lengths_on_the_wire_say_little() {
 
 #[test]
 fn a_member_refuses_replays_other_domains_and_too_many() {
-    let mut locator = Locator::new(DOMAIN, &SECRET, key(1), Rng::from_seed([1; 32]));
-    let mut out = Vec::new();
+    let mut locator = Locator::new(DOMAIN, &SECRET, Rng::from_seed([1; 32]));
     let first = request(0, 0);
-    locator.handle(at(0), id(RELAY), &first, &mut out).unwrap();
-    assert_eq!(locator.handle(at(0), id(RELAY), &first, &mut out), Err(Reject::Stale));
-    let foreign = DomainRequest { tag: [0; 16], ..request(1, 0) };
-    assert_eq!(locator.handle(at(0), id(RELAY), &foreign, &mut out), Err(Reject::Misdirected));
-    assert!(out.is_empty());
-    for n in 1..64 {
-        locator.handle(at(0), id(RELAY), &request(n, 0), &mut out).unwrap();
-    }
-    assert_eq!(locator.handle(at(0), id(RELAY), &request(64, 0), &mut out), Err(Reject::Limit));
-    assert!(matches!(&out[..], [Send { msg: Msg::Response(r), .. }] if r.status == Status::Busy));
-    locator.on_timeout(at(60_000), &mut out);
-    locator.handle(at(60_000), id(RELAY), &request(64, 0), &mut out).unwrap();
-    let sent = out.len();
-    locator.respond(first.id, Ok(b"too late"), &mut out).unwrap();
-    assert_eq!(out.len(), sent, "what is not open any more is not answered");
+    locator.open(at(0), &first).unwrap();
+    assert_eq!(locator.open(at(0), &first), Err(Reject::Stale));
+    assert_eq!(locator.open(at(0), &DomainRequest { tag: [0; 16], ..request(1, 0) }), Err(Reject::Misdirected));
+    let mut rng = Rng::from_seed([8; 32]);
+    let reply = KemKey::generate(&mut rng);
+    let mut fresh = || {
+        let (rendezvous, tag) = (tag::rendezvous_key(&SECRET), first.tag);
+        sealed::request(&DOMAIN, rendezvous.public(), tag, 0, &reply, RequestKind::Ping, b"", &mut rng).unwrap()
+    };
+    let taken = (0..1_100).filter(|_| locator.open(at(0), &fresh()).is_ok()).count();
+    assert_eq!(taken, 1_023);
+    assert_eq!(locator.open(at(0), &fresh()), Err(Reject::Limit));
+    locator.on_timeout(at(60_000), &BTreeSet::new(), &mut Vec::new());
+    locator.open(at(60_000), &fresh()).unwrap();
 }
 
 #[test]
 fn the_next_slot_is_filled_before_the_turn() {
     let turn = (START / 21_600_000 + 1) * 21_600_000;
     let now = |wall| Now { mono: Mono(wall - START), wall: Wall(wall) };
-    let mut locator = Locator::new(DOMAIN, &SECRET, key(1), Rng::from_seed([1; 32]));
+    let mut locator = Locator::new(DOMAIN, &SECRET, Rng::from_seed([1; 32]));
     let mut registry = Registry::new();
     let early = turn - 35 * 60_000;
-    registry.link_up(now(early), id(1));
-    let feed = |registry: &mut Registry, t: u64, out: &mut Vec<Send>| {
+    let feed = |registry: &mut Registry, t: u64, out: &mut Vec<Effect>| {
         for send in out.drain(..) {
             registry.handle(now(t), id(1), send.msg, &mut Vec::new()).unwrap();
         }
     };
     let mut out = Vec::new();
-    locator.relay_up(now(early), id(RELAY), &mut out);
+    locator.on_timeout(now(early), &relay(), &mut out);
     assert_eq!(locator.records(now(early)), 8);
     feed(&mut registry, early, &mut out);
     let mut renew = early;
     for wait in [2_000, 8_000, 32_000, 128_000, 512_000] {
         renew += wait;
         assert_eq!(locator.next_timeout(), Some(now(renew).mono));
-        locator.on_timeout(now(renew), &mut out);
+        locator.on_timeout(now(renew), &relay(), &mut out);
         feed(&mut registry, renew, &mut out);
     }
     assert_eq!(locator.next_timeout(), Some(now(renew + 10 * 60_000).mono));
@@ -329,10 +319,7 @@ fn the_next_slot_is_filled_before_the_turn() {
 fn an_outsiders_junk_cannot_fill_a_place() {
     let mut r = Registry::new();
     let tag = [5; 16];
-    let give = |r: &mut Registry, ms, n: u8, signer| {
-        r.link_up(at(ms), id(n));
-        r.handle(at(ms), id(n), put(tag, signer), &mut Vec::new())
-    };
+    let give = |r: &mut Registry, ms, n: u8, signer| r.handle(at(ms), id(n), put(tag, signer), &mut Vec::new());
     // One stranger cannot take more than one share, whatever keys it makes up.
     give(&mut r, 0, 1, 101).unwrap();
     assert_eq!(give(&mut r, 0, 1, 102), Err(Reject::Limit));
@@ -353,14 +340,13 @@ fn an_outsiders_junk_cannot_fill_a_place() {
     assert_eq!(give(&mut r, 0, 5, 110), Err(Reject::Limit));
     assert_eq!(give(&mut r, SIGNER_TRIAL.as_millis() as u64, 5, 110), Ok(()));
     assert_eq!(r.len(), 4);
-    // Unsigned, altered, expired, far ahead, from somebody not linked.
+    // Unsigned, altered, expired, far ahead.
     let good = Record::sign(tag, at(0).wall.after(record::LIFETIME), b"x", &key(110)).unwrap();
     let mut bad = good.clone();
     bad[3] ^= 1;
     assert_eq!(Record::verify(&bad, at(0).wall), Err(Reject::Forged));
     assert_eq!(Record::verify(&good, at(0).wall.after(record::LIFETIME)), Err(Reject::Expired));
     assert_eq!(Record::verify(&good, at(0).wall.before(crate::base::limit::CLOCK_SKEW * 2)), Err(Reject::Expired));
-    assert_eq!(r.handle(at(0), id(99), put(tag, 110), &mut Vec::new()), Err(Reject::Forbidden));
 }
 
 #[test]
@@ -370,10 +356,9 @@ fn a_flood_is_held_to_its_rate_and_told_so() {
     let sent: Vec<_> = (0..40).map(|n| w.registry.handle(at(0), id(JOINER), Msg::Request(request(n, 0)), &mut out)).collect();
     assert_eq!(sent.iter().filter(|r| r.is_ok()).count(), usize::try_from(RATE.1).unwrap());
     assert_eq!(sent.last(), Some(&Err(Reject::Limit)));
-    let busy = |s: &&Send| matches!(&s.msg, Msg::Response(r) if r.status == Status::Busy);
+    let busy = |s: &&Effect| matches!(&s.msg, Msg::Response(r) if r.status == Status::Busy);
     assert_eq!(out.iter().filter(busy).count(), 10);
-    w.registry.link_down(at(0), id(JOINER), &mut out);
-    w.registry.link_up(at(0), id(JOINER));
+    w.registry.disconnected(at(0), id(JOINER), &mut out);
     let again = |w: &mut World, ms, n| w.registry.handle(at(ms), id(JOINER), Msg::Request(request(n, 0)), &mut Vec::new());
     assert_eq!(again(&mut w, 0, 100), Err(Reject::Limit), "a new link is no new allowance");
     assert_eq!(again(&mut w, 100, 101), Ok(()));
@@ -424,7 +409,6 @@ fn attack_33_overlay_decoders() {
             bad[i] = rng.bytes::<1>()[0];
             if let Ok(msg) = Msg::decode(&bad) {
                 let mut r = Registry::new();
-                r.link_up(at(0), id(1));
                 let _ = r.handle(at(0), id(1), msg, &mut Vec::new());
             }
         }
