@@ -42,8 +42,13 @@ export class Invite {
 
   /** The link as a QR code: SVG text. */
   qr(): string {
-    return call(() => qrSvg(this.url));
+    return qr(this.url);
   }
+}
+
+/** Any text, such as an invitation link, as a QR code: SVG text. Needs the wasm file: call it after {@link init} or {@link Node.start}. */
+export function qr(text: string): string {
+  return call(() => qrSvg(text));
 }
 
 /** A domain that this node is in. */
