@@ -143,6 +143,8 @@ pub struct Handler {
     state: State,
     orders: mpsc::UnboundedReceiver<Order>,
     reports: VecDeque<Report>,
+    /// Runs from the first lane on, until the second has come: half a link holds its connection no longer.
+    half: Option<Delay>,
 }
 
 impl Handler {
@@ -150,7 +152,7 @@ impl Handler {
     pub fn new(side: Side, foreign: bool, orders: mpsc::UnboundedReceiver<Order>) -> Handler {
         let state = if foreign { State::Idle } else { State::Opening(None, None) };
         let request = if foreign || side == Side::Listener { Vec::new() } else { vec![Lane::Bulk, Lane::Control] };
-        Handler { side, request, state, orders, reports: VecDeque::new() }
+        Handler { side, request, state, orders, reports: VecDeque::new(), half: None }
     }
 
     fn opened(&mut self, lane: Lane, stream: libp2p::Stream) {
@@ -164,7 +166,10 @@ impl Handler {
             && let (Some(control), Some(bulk)) = (control.take(), bulk.take())
         {
             self.state = State::Open(control, bulk);
+            self.half = None;
             self.reports.push_back(Report::Open);
+        } else {
+            self.half = Some(Delay::new(OPEN_TIMEOUT));
         }
     }
 
@@ -200,7 +205,11 @@ impl Handler {
     /// Moves frames; a report, or pending. An error ends the link.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Report, End>> {
         match &mut self.state {
-            State::Opening(..) | State::Idle => Poll::Pending,
+            State::Opening(..) => match &mut self.half {
+                Some(half) => half.poll_unpin(cx).map(|()| Err(End::Theirs)),
+                None => Poll::Pending,
+            },
+            State::Idle => Poll::Pending,
             State::Open(control, bulk) => {
                 for wire in [&mut *control, &mut *bulk] {
                     let written = wire.write(cx).map_err(|error| {
