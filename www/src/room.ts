@@ -25,13 +25,13 @@ export class Room {
     this.#camera.rotation.order = 'YXZ';
     this.#scene.fog = new Fog(0x0d131d, 9, 26);
     this.#scene.add(new HemisphereLight(0xbcd8ff, 0x1a2233, 1.5));
-    const sun = new DirectionalLight(0xfff1dc, 1.8);
+    const sun = new DirectionalLight(0xe6f0ff, 1.5);
     sun.position.set(4, 8, 3);
     this.#scene.add(sun);
-    const floor = new Mesh(new CircleGeometry(24, 64), new MeshStandardMaterial({ color: 0x141d2b, roughness: 0.95 }));
+    const floor = new Mesh(new CircleGeometry(24, 64), new MeshStandardMaterial({ color: 0x0f1a2b, roughness: 1 }));
     floor.rotation.x = -Math.PI / 2;
     this.#scene.add(floor);
-    const grid = new GridHelper(40, 40, 0x3b5878, 0x223349);
+    const grid = new GridHelper(40, 40, 0x4d7299, 0x2c4460);
     grid.position.y = 0.004;
     this.#scene.add(grid);
     for (const [inner, outer, opacity] of [[1.46, 1.5, 0.9], [4.48, 4.5, 0.45]] as const) {
@@ -106,9 +106,9 @@ export class Room {
     const head = new Group();
     head.position.y = 1.52;
     const skull = new Mesh(new SphereGeometry(0.2, 24, 18), cloth);
-    const visor = new Mesh(new SphereGeometry(0.17, 20, 14), new MeshStandardMaterial({ color: 0x0b1018, roughness: 0.15, metalness: 0.4 }));
-    visor.position.set(0, 0.01, -0.075);
-    visor.scale.set(0.95, 0.6, 0.85);
+    const visor = new Mesh(new SphereGeometry(0.17, 32, 24), new MeshStandardMaterial({ color: 0x0b1018, roughness: 0.15, metalness: 0.4 }));
+    visor.position.set(0, 0.02, -0.09);
+    visor.scale.set(0.98, 0.62, 0.8);
     head.add(skull, visor);
     const shade = new Mesh(new CircleGeometry(0.34, 32), new MeshBasicMaterial({ color: 0x000000, transparent: true, opacity: 0.35 }));
     shade.rotation.x = -Math.PI / 2;
