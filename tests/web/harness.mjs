@@ -72,12 +72,14 @@ export class Child {
   #lines = [];
   #waiting = [];
   #errors = '';
+  #printed = '';
 
   constructor(t, args, options = {}) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there; npm run build makes it`);
     this.process = spawn(BINARY, args, { stdio: ['pipe', 'pipe', 'pipe'], ...options });
     this.ended = new Promise((resolve) => this.process.once('exit', (code, signal) => resolve({ code, signal })));
     this.process.stderr.on('data', (data) => { this.#errors = (this.#errors + data).slice(-8000); });
+    this.process.stdout.on('data', (data) => { this.#printed = (this.#printed + data).slice(-32_000); });
     createInterface({ input: this.process.stdout }).on('line', (line) => this.#take(line));
     this.ended.then((end) => this.#settle(end));
     t.after(() => this.stop('SIGKILL'));
@@ -94,6 +96,25 @@ export class Child {
       const timer = setTimeout(() => reject(new Error(`no ${what} from ${this.process.spawnargs.slice(1).join(' ')} in ${ms} ms; stderr: ${this.#errors}`)), ms);
       this.#waiting.push({ wanted, resolve: (value) => { clearTimeout(timer); resolve(value); }, reject: (error) => { clearTimeout(timer); reject(error); } });
     });
+  }
+
+  /** The first match of a pattern in what was and will be printed, JSON or not. */
+  match(pattern, ms = 60_000) {
+    return new Promise((resolve, reject) => {
+      const look = () => { const found = this.#printed.match(pattern); if (found) settle(resolve, found); };
+      const timer = setTimeout(() => settle(reject, new Error(`no ${pattern} in ${ms} ms; printed: ${this.#printed}; stderr: ${this.#errors}`)), ms);
+      const settle = (how, value) => { clearTimeout(timer); this.process.stdout.off('data', look); how(value); };
+      this.process.stdout.on('data', look);
+      this.ended.then(() => settle(reject, new Error(`peerage ended; printed: ${this.#printed}; stderr: ${this.#errors}`)));
+      look();
+    });
+  }
+
+  /** The pids of the processes this one started whose arguments have `word` among them. */
+  async offspring(word) {
+    const pids = (await readFile(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8')).split(' ').filter(Boolean).map(Number);
+    const named = await Promise.all(pids.map(async (pid) => [pid, (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0')]));
+    return named.filter(([, args]) => args.includes(word)).map(([pid]) => pid);
   }
 
   /** Writes a command as a JSON line. */
@@ -131,6 +152,15 @@ export async function relay(t, data) {
     '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws', '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct',
   ]);
   return { child, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
+}
+
+/** A port that nothing uses now. */
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 /** A process's counters, by name. */

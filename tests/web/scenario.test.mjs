@@ -1,0 +1,194 @@
+// The whole of it, as one story: `peerage up`, three tabs and a native participant; then the relay is killed, the manager is
+// killed, a tab is closed. The binary and the browser are the real ones.
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { at } from '../../scripts/lib.mjs';
+import { browser, Child, freePort, metrics, scratch, tab } from './harness.mjs';
+
+/** `peerage up` on ports of its own, with the link it printed. */
+async function up(t) {
+  const folder = await scratch(t);
+  const [page, health] = [await freePort(), await freePort()];
+  await writeFile(join(folder, 'peerage.toml'), `
+[relay]
+listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/webrtc-direct"]
+http = "127.0.0.1:${health}"
+[manager]
+listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"]
+[page]
+http = "127.0.0.1:${page}"
+www = "${at('www/dist')}"
+`);
+  const child = new Child(t, ['--data', join(folder, 'data'), '--config', join(folder, 'peerage.toml'), 'up']);
+  const [link] = await child.match(/http:\/\/\S+#\S+/);
+  return { child, link, relayed: async () => { const m = await metrics(`127.0.0.1:${health}`); return m.peerage_stream_received_bytes_total + m.peerage_stream_sent_bytes_total; } };
+}
+
+/** A tab that joined. Every connection it makes is kept for its statistics. */
+async function joined(started, link, options) {
+  const page = await tab(started, options);
+  await page.addInitScript(() => {
+    window.connections = [];
+    const Original = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Original { constructor(...args) { super(...args); window.connections.push(this); } };
+  });
+  await page.goto(link);
+  await page.waitForSelector('html[data-state="joined"], html[data-state="failed"]', { timeout: 60_000 });
+  assert.equal(await page.getAttribute('html', 'data-state'), 'joined', await page.textContent('#gate'));
+  return Object.assign(page, { node: await page.evaluate(() => window.peerage.node.id) });
+}
+
+const until = (page, condition, argument, what) =>
+  page.waitForFunction(condition, argument, { timeout: 60_000, polling: 100 }).catch(() => assert.fail(`${what}; faults: ${page.faults.join('; ')}`));
+
+/** Waits until a tab reaches all of these directly. */
+const direct = (page, ids) => until(page, (ids) => {
+  const links = window.peerage.domain.links();
+  return ids.every((id) => links.some((link) => link.peer === id && link.path === 'direct' && link.rttMs !== undefined));
+}, ids, 'no direct links to all other tabs');
+
+/** Sends `size` bytes from one tab to another and compares their SHA-256. */
+async function carry(from, to, size, name) {
+  const arrived = to.evaluate(([name, sender]) => new Promise((resolve) => {
+    window.peerage.domain.channel(name).on(async (bytes, { from }) => {
+      if (from === sender) resolve([bytes.length, [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes.slice()))].join()]);
+    });
+  }), [name, from.node]);
+  const sent = await from.evaluate(async ([name, size, to]) => {
+    const bytes = new Uint8Array(size);
+    for (let i = 0; i < size; i += 65536) crypto.getRandomValues(bytes.subarray(i, Math.min(size, i + 65536)));
+    await window.peerage.domain.channel(name).send(bytes, { to });
+    return [size, [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))].join()];
+  }, [name, size, to.node]);
+  assert.deepEqual(await arrived, sent);
+}
+
+/** Waits until a fresh pose of `other` arrives in `page`. */
+const posed = (page, other) => page.evaluate((id) => new Promise((resolve) => {
+  const off = window.peerage.shared.poseChannel.on((_, { from }) => { if (from === id) { off(); resolve(); } });
+}), other.node);
+
+test('first light', { timeout: 540_000 }, async (t) => {
+  const home = await up(t);
+  const started = await browser(t);
+
+  await t.test('a wrong invitation is refused with its message on the page', async () => {
+    const page = await tab(started);
+    // One character of the secret changed: the checksum or the domain says no.
+    const index = home.link.indexOf('#') + Math.floor((home.link.length - home.link.indexOf('#')) / 2);
+    const other = home.link[index] === 'A' ? 'B' : 'A';
+    await page.goto(home.link.slice(0, index) + other + home.link.slice(index + 1));
+    await page.waitForSelector('html[data-state="failed"]', { timeout: 60_000 });
+    assert.match(await page.getAttribute('html', 'data-code'), /^(invite-|wrong-domain|no-member)/);
+    assert.notEqual((await page.textContent('#gate-text')).trim(), '');
+    await page.context().close();
+  });
+
+  const tabs = [];
+  for (let i = 0; i < 3; i += 1) tabs.push(await joined(started, home.link));
+  const [a, b, c] = tabs;
+  const others = (page) => tabs.filter((other) => other !== page).map((other) => other.node);
+
+  await t.test('each tab lists the others and the manager with their capabilities, from its own directory', async () => {
+    for (const page of tabs) {
+      await until(page, (ids) => {
+        const here = window.peerage.domain.participants({ online: true });
+        const tabs = ids.every((id) => here.some((p) => p.id === id && p.capabilities.some((c) => c.name === 'room/avatar')));
+        return tabs && here.some((p) => p.role === 'manager' && p.capabilities.length > 0);
+      }, others(page), 'the directory lacks somebody');
+    }
+  });
+
+  await t.test('the tabs are connected directly: the selected candidate pairs are host to host', async () => {
+    for (const page of tabs) {
+      await direct(page, others(page));
+      const pairs = await page.evaluate(async () => {
+        const found = [];
+        for (const connection of window.connections.filter((c) => c.connectionState === 'connected')) {
+          const stats = new Map([...(await connection.getStats())]);
+          const transport = [...stats.values()].find((s) => s.type === 'transport');
+          const pair = stats.get(transport?.selectedCandidatePairId);
+          if (pair) found.push([stats.get(pair.localCandidateId).candidateType, stats.get(pair.remoteCandidateId).candidateType]);
+        }
+        return found;
+      });
+      assert.ok(pairs.length >= 2, `two tabs, ${pairs.length} connections`);
+      for (const pair of pairs) assert.deepEqual(pair, ['host', 'host']);
+    }
+  });
+
+  const folder = await scratch(t);
+  const native = new Child(t, ['--data', folder, 'join', home.link]);
+  await t.test('a native participant exchanges messages with the tabs', async () => {
+    native.say({ id: 1, cmd: 'open', channel: 'chat' });
+    await a.evaluate(() => {
+      window.chat = window.peerage.domain.channel('chat');
+      window.heard = [];
+      window.chat.on((bytes) => window.heard.push(new TextDecoder().decode(bytes)));
+    });
+    await until(a, () => window.peerage.domain.participants({ online: true }).filter((p) => p.role === 'participant').length === 4, null, 'the native participant is not listed');
+    const line = native.line((l) => l.text === 'hello native', 'message');
+    await a.evaluate(() => window.chat.send(new TextEncoder().encode('hello native')));
+    await line;
+    native.say({ id: 2, cmd: 'send', channel: 'chat', text: 'hello tab' });
+    await until(a, () => window.heard.includes('hello tab'), null, 'nothing from the native participant');
+  });
+
+  await t.test('a note placed in one tab is seen in all, and by who joins later', async () => {
+    await a.fill('#note', 'under the oak');
+    await a.click('#place');
+    const late = await joined(started, home.link);
+    for (const page of [b, c, late]) await until(page, () => [...window.peerage.shared.notes.values()].some((n) => n.text === 'under the oak'), null, 'the note is missing');
+    await late.context().close();
+  });
+
+  await t.test('what the tabs exchange does not pass the relay', async () => {
+    const before = await home.relayed();
+    const size = 4 * 1024 * 1024;
+    await carry(a, b, size, 'measure');
+    const grown = (await home.relayed()) - before;
+    assert.ok(grown < size / 20, `the relay carried ${grown} bytes while ${size} went from tab to tab`);
+  });
+
+  await t.test('it fits a phone', async () => {
+    const phone = await joined(started, home.link, { viewport: { width: 360, height: 640 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true });
+    await phone.click('[data-panel="people"]');
+    await until(phone, () => document.querySelectorAll('#list li').length >= 4, null, 'the list is short');
+    assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= 360 && document.documentElement.scrollHeight <= 640));
+    await phone.screenshot({ path: at('target/phone.png') });
+    await phone.context().close();
+  });
+  await a.screenshot({ path: at('target/room.png') });
+
+  const kill = async (role) => {
+    const pids = await home.child.offspring(role);
+    assert.equal(pids.length, 1, `one ${role} process`);
+    process.kill(pids[0], 'SIGKILL');
+  };
+
+  await t.test('the relay is killed: poses go on and 16 MiB arrive intact', async () => {
+    await kill('relay');
+    for (const page of tabs) await Promise.all(tabs.filter((other) => other !== page).map((other) => posed(page, other)));
+    await carry(b, c, 16 * 1024 * 1024, 'large');
+  });
+
+  await t.test('the manager is killed: likewise, and the page says what is missing', async () => {
+    await kill('manager');
+    await until(a, () => !document.getElementById('missing').hidden, null, 'nothing is said to be missing');
+    const missing = await a.evaluate(() => window.peerage.domain.missing);
+    assert.ok(missing.length > 0 && missing.every((name) => name.length > 0));
+    assert.ok((await a.textContent('#missing')).includes(missing[0]));
+    await posed(a, b);
+    await carry(c, a, 1024 * 1024, 'after');
+  });
+
+  await t.test('a tab is closed: the others see it leave', async () => {
+    await c.close({ runBeforeUnload: false });
+    for (const page of [a, b]) {
+      await until(page, (id) => !window.peerage.domain.participants({ online: true }).some((p) => p.id === id), c.node, 'the closed tab is still listed');
+    }
+    for (const page of [a, b]) assert.deepEqual(page.faults, []);
+  });
+});
