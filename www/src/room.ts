@@ -4,7 +4,7 @@ import {
   MeshStandardMaterial, PerspectiveCamera, Plane, Raycaster, RingGeometry, Scene, SphereGeometry, Sprite, SpriteMaterial, Vector2,
   Vector3, WebGLRenderer, SRGBColorSpace,
 } from 'three';
-import { hue, type Note, type Pose } from './shared.js';
+import { hue, NOTES, type Note, type Pose } from './shared.js';
 
 const EYES = 1.6;
 
@@ -16,7 +16,7 @@ export class Room {
   readonly #scene = new Scene();
   readonly #camera = new PerspectiveCamera(62, 1, 0.05, 80);
   readonly #avatars = new Map<string, Avatar>();
-  readonly #notes = new Map<string, Sprite>();
+  readonly #notes = new Map<string, Group>();
 
   /** Throws where there is no WebGL. */
   constructor(canvas: HTMLCanvasElement) {
@@ -60,8 +60,16 @@ export class Room {
     sprite.position.set(note.x, 0.62, note.z);
     const stem = new Mesh(new CapsuleGeometry(0.008, 0.4, 2, 6), new MeshBasicMaterial({ color: new Color().setHSL(hue(note.by) / 360, 0.7, 0.7) }));
     stem.position.set(note.x, 0.2, note.z);
-    this.#scene.add(sprite, stem);
-    this.#notes.set(note.id, sprite);
+    const group = new Group().add(sprite, stem);
+    this.#scene.add(group);
+    this.#notes.set(note.id, group);
+    // As many as the shared part keeps.
+    for (const [id, old] of this.#notes) {
+      if (this.#notes.size <= NOTES) break;
+      this.#scene.remove(old);
+      dispose(old);
+      this.#notes.delete(id);
+    }
   }
 
   /** Draws one frame. */

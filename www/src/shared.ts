@@ -18,7 +18,7 @@ const poses: Codec<Pose> = {
 };
 
 /** Notes kept; the oldest go first. */
-const NOTES = 200;
+export const NOTES = 200;
 /** The room's half width, in metres. */
 export const HALF = 9;
 
