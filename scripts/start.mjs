@@ -10,7 +10,12 @@ await entry(async () => {
   heading('peerage up');
   const child = spawn(at('target/release/peerage'), ['up', ...process.argv.slice(2)], { stdio: 'inherit', env: environment });
   // A terminal's Ctrl-C reaches the child by itself; it alone decides when to stop.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => signal === 'SIGINT' && process.stdin.isTTY ? undefined : child.kill(signal));
-  child.on('error', (error) => { throw new Trouble(`the binary could not be started: ${error.message}`); });
-  child.on('exit', (code, signal) => process.exit(signal ? 1 : code));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.on(signal, () => { if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal); });
+  }
+  const code = await new Promise((resolve, reject) => {
+    child.on('error', (error) => reject(new Trouble(`the binary could not be started: ${error.message}`)));
+    child.on('exit', (code, signal) => resolve(signal ? 1 : code));
+  });
+  process.exit(code);
 });

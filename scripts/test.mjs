@@ -8,9 +8,9 @@ const cargo = (...args) => () => status('cargo', args);
 const clippy = (...args) => cargo('clippy', '--all-targets', '--locked', ...args, '--', '-D', 'warnings');
 
 function node(folder, pattern = /\.test\.mjs$/) {
-  return () => {
+  return async () => {
     const files = existsSync(at('tests', folder)) ? readdirSync(at('tests', folder)).filter((f) => pattern.test(f)).sort() : [];
-    if (files.length === 0) return 0;
+    if (files.length === 0) throw new Trouble(`tests/${folder} has no such tests`);
     // One file at a time: each has browsers and a binary of its own, and two cores are all there may be.
     const args = ['--test', '--test-concurrency=1', '--test-timeout=600000', ...files.map((f) => at('tests', folder, f))];
     return status(process.execPath, args, { env: { CHROMIUM: chromium() } });
