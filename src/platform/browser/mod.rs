@@ -1,0 +1,133 @@
+//! The browser platform: WebSocket, WebRTC-direct, circuits, and WebRTC from browser to browser.
+
+mod webrtc;
+
+use std::task::{Context, Poll};
+
+use js_sys::Reflect;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{Multiaddr, Transport, identity};
+use wasm_bindgen::{JsCast, JsValue};
+
+use super::links::{self, Links, LinksConfig, Upgraded};
+use crate::base::{Code, Error, Mono, Now, Rng, Wall};
+use crate::crypto::sign::SigningKey;
+use crate::peer::{LinkCommand, LinkEvent};
+use crate::runtime::port::Platform;
+use webrtc::{direct, private, signaling};
+
+/// Links in a page or a worker, with the browser's clocks. A worker without WebRTC has WebSocket and circuits.
+pub struct BrowserPlatform {
+    links: Links<Toggle<signaling::Behaviour>>,
+}
+
+/// Both of the browser's clocks, read now. The monotonic one starts with the page.
+#[must_use]
+pub fn clock() -> Now {
+    thread_local! {
+        static PERFORMANCE: Option<web_sys::Performance> = Reflect::get(&js_sys::global(), &JsValue::from_str("performance"))
+            .ok()
+            .filter(JsValue::is_object)
+            .map(JsCast::unchecked_into);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds, not negative, far below 2^53")]
+    let millis = |ms: f64| ms.max(0.0) as u64;
+    let wall = js_sys::Date::now();
+    let mono = PERFORMANCE.with(|p| p.as_ref().map_or(wall, web_sys::Performance::now));
+    Now { mono: Mono(millis(mono)), wall: Wall(millis(wall)) }
+}
+
+/// A generator seeded by the browser.
+///
+/// # Errors
+/// [`Code::Unsupported`] if it gives no entropy.
+pub fn entropy() -> Result<Rng, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| Error::new(Code::Unsupported, "no entropy from the browser").caused_by(e.to_string()))?;
+    Ok(Rng::from_seed(seed))
+}
+
+impl BrowserPlatform {
+    /// Links under this identity; reachable through every relay they are told to use.
+    ///
+    /// # Errors
+    /// [`Code::Unsupported`] without entropy.
+    pub fn new(key: &SigningKey) -> Result<BrowserPlatform, Error> {
+        let mut seed = key.seed();
+        let key = identity::Keypair::ed25519_from_bytes(seed.as_mut_slice())
+            .map_err(|e| Error::new(Code::BadArgument, "not an Ed25519 key").caused_by(e))?;
+        let rtc = webrtc::is_available();
+        let (circuit, client) = links::circuit(&key)?;
+        let (transport, signals) = transports(&key, circuit, rtc)?;
+        let agent = concat!("peerage/", env!("CARGO_PKG_VERSION"), " (browser)").into();
+        let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable: if rtc { usable } else { usable_without_rtc }, agent };
+        let executor = libp2p::swarm::Config::with_executor(wasm_bindgen_futures::spawn_local);
+        let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(signals), |never| match never {});
+        if rtc {
+            links.listen(private::listen_address())?;
+        }
+        Ok(BrowserPlatform { links })
+    }
+}
+
+impl Platform for BrowserPlatform {
+    fn now(&self) -> Now {
+        clock()
+    }
+
+    fn command(&mut self, command: LinkCommand) {
+        self.links.command(command);
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
+        self.links.poll_event(cx)
+    }
+}
+
+/// Every transport of this platform behind one face, and the signalling that one of them needs.
+fn transports(
+    key: &identity::Keypair,
+    circuit: Boxed<Upgraded>,
+    rtc: bool,
+) -> Result<(Boxed<Upgraded>, Option<signaling::Behaviour>), Error> {
+    let web = links::secure(libp2p_websocket_websys::Transport::default(), key)?;
+    if !rtc {
+        return Ok((any(circuit, web), None));
+    }
+    let (private, signals) = private::new();
+    let private = private.map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let direct = direct::Direct::new(key.clone()).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    // `/webrtc` before the circuits, which would take its addresses for theirs.
+    Ok((any(private, any(circuit, any(direct, web))), Some(signals)))
+}
+
+fn any(first: Boxed<Upgraded>, second: Boxed<Upgraded>) -> Boxed<Upgraded> {
+    OrTransport::new(first, second).map(|either, _| either.into_inner()).boxed()
+}
+
+/// Can these transports dial the address?
+fn usable(address: &Multiaddr) -> bool {
+    let rest: Vec<Protocol<'_>> = address.iter().filter(|p| !matches!(p, Protocol::P2p(_))).collect();
+    usable_without_rtc(address)
+        || matches!(rest.as_slice(), [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(_), Protocol::WebRTCDirect, Protocol::Certhash(_)])
+}
+
+fn usable_without_rtc(address: &Multiaddr) -> bool {
+    let rest: Vec<Protocol<'_>> = address.iter().filter(|p| !matches!(p, Protocol::P2p(_))).collect();
+    matches!(
+        rest.as_slice(),
+        [
+            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
+            Protocol::Tcp(_),
+            Protocol::Ws(_) | Protocol::Wss(_)
+        ] | [
+            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
+            Protocol::Tcp(_),
+            Protocol::Tls,
+            Protocol::Ws(_)
+        ]
+    )
+}

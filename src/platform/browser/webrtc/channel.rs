@@ -1,0 +1,186 @@
+//! A data channel as a byte stream. A browser has no way to stop a remote that sends, so what arrives is queued up to a
+//! bound; what is sent waits while the browser's own buffer is full.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures::{AsyncRead, AsyncWrite};
+use js_sys::{ArrayBuffer, Uint8Array};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::JsCast;
+use wasm_bindgen::closure::Closure;
+use web_sys::{Event, MessageEvent, RtcDataChannel, RtcDataChannelState, RtcDataChannelType};
+
+use super::{Wakers, thrown};
+
+/// Received bytes that may wait to be read; beyond, the stream fails.
+const INBOUND: usize = 16 * 1024 * 1024;
+/// Bytes in the browser's send buffer at which writing waits.
+const HIGH_WATER: u32 = 256 * 1024;
+/// Bytes in it at which writing goes on.
+const LOW_WATER: u32 = 128 * 1024;
+
+/// What the event handlers and the stream share.
+#[derive(Default)]
+struct Shared {
+    queue: RefCell<VecDeque<Vec<u8>>>,
+    /// How much of the first message in the queue was read.
+    read: Cell<usize>,
+    queued: Cell<usize>,
+    failed: Cell<Option<&'static str>>,
+    wakers: Wakers,
+}
+
+impl Shared {
+    fn take(&self, event: &MessageEvent) {
+        let Ok(buffer) = event.data().dyn_into::<ArrayBuffer>() else {
+            return self.failed.set(Some("a message that is not binary"));
+        };
+        let bytes = Uint8Array::new(&buffer).to_vec();
+        let queued = self.queued.get() + bytes.len();
+        if queued > INBOUND {
+            self.queue.borrow_mut().clear();
+            return self.failed.set(Some("more arrived than was read"));
+        }
+        if !bytes.is_empty() && self.failed.get().is_none() {
+            self.queued.set(queued);
+            self.queue.borrow_mut().push_back(bytes);
+        }
+    }
+}
+
+struct Inner {
+    channel: RtcDataChannel,
+    shared: Rc<Shared>,
+    _message: Closure<dyn FnMut(MessageEvent)>,
+    _change: Closure<dyn FnMut(Event)>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Before the closures go: the browser may still have events for them.
+        self.channel.set_onmessage(None);
+        self.channel.set_onopen(None);
+        self.channel.set_onclose(None);
+        self.channel.set_onerror(None);
+        self.channel.set_onbufferedamountlow(None);
+        // Sends what is buffered first.
+        self.channel.close();
+    }
+}
+
+/// A data channel; clones are the same one, and the last to go closes it.
+#[derive(Clone)]
+pub(super) struct DataChannel(SendWrapper<Rc<Inner>>);
+
+impl DataChannel {
+    /// Attaches to a channel. At once when it comes, or messages are lost.
+    pub(super) fn new(channel: RtcDataChannel) -> DataChannel {
+        let shared = Rc::new(Shared::default());
+        channel.set_binary_type(RtcDataChannelType::Arraybuffer);
+        channel.set_buffered_amount_low_threshold(LOW_WATER);
+        let own = shared.clone();
+        let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+            own.take(&event);
+            own.wakers.wake();
+        });
+        let own = shared.clone();
+        let change = Closure::<dyn FnMut(Event)>::new(move |_: Event| own.wakers.wake());
+        channel.set_onmessage(Some(message.as_ref().unchecked_ref()));
+        let on_change = Some(change.as_ref().unchecked_ref());
+        channel.set_onopen(on_change);
+        channel.set_onclose(on_change);
+        channel.set_onerror(on_change);
+        channel.set_onbufferedamountlow(on_change);
+        DataChannel(SendWrapper::new(Rc::new(Inner { channel, shared, _message: message, _change: change })))
+    }
+
+    /// Waits until the channel is open, or will never be.
+    pub(super) async fn opened(&self) {
+        self.past(RtcDataChannelState::Connecting).await;
+    }
+
+    /// Closes the channel and waits until the other side has, too.
+    pub(super) async fn closed(&self) {
+        self.0.channel.close();
+        self.past(RtcDataChannelState::Closing).await;
+    }
+
+    async fn past(&self, state: RtcDataChannelState) {
+        poll_fn(|cx| {
+            if self.0.channel.ready_state() != state {
+                return Poll::Ready(());
+            }
+            self.0.shared.wakers.add(cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.shared.failed.get() {
+            Some(reason) => Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for DataChannel {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let shared = &self.0.shared;
+        let mut queue = shared.queue.borrow_mut();
+        let Some(first) = queue.front() else {
+            return match self.0.channel.ready_state() {
+                RtcDataChannelState::Closing | RtcDataChannelState::Closed => Poll::Ready(Ok(0)),
+                _ => {
+                    shared.wakers.add(cx);
+                    Poll::Pending
+                }
+            };
+        };
+        let start = shared.read.get();
+        let n = buffer.len().min(first.len() - start);
+        buffer[..n].copy_from_slice(&first[start..start + n]);
+        if start + n == first.len() {
+            queue.pop_front();
+            shared.read.set(0);
+        } else {
+            shared.read.set(start + n);
+        }
+        shared.queued.set(shared.queued.get() - n);
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl AsyncWrite for DataChannel {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let channel = &self.0.channel;
+        match channel.ready_state() {
+            RtcDataChannelState::Closing | RtcDataChannelState::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            RtcDataChannelState::Open if channel.buffered_amount() < HIGH_WATER => {}
+            _ => {
+                self.0.shared.wakers.add(cx);
+                return Poll::Pending;
+            }
+        }
+        channel.send_with_u8_array(bytes).map_err(|e| thrown("the browser did not send", &e))?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was written is the browser's, which needs no asking.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.channel.close();
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,107 @@
+//! Dials a native node over WebRTC-direct, version 1: no signalling; both descriptions are made up here from the address, and
+//! a noise handshake on the channel with number 0 proves who is at the other end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::{Multiaddr, PeerId, Transport, identity};
+use libp2p_webrtc_utils::{Fingerprint, Stream, noise, parse_webrtc_dial_addr, sdp};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{RtcDataChannelInit, RtcSdpType};
+
+use super::channel::DataChannel;
+use super::connection::{Connection, Peer};
+use super::{DIRECT_WRITE, TIMEOUT, described, set_local, set_remote, within};
+
+/// The transport: dials, never listens.
+pub struct Direct(identity::Keypair);
+
+impl Direct {
+    /// Proves `key` to those it dials.
+    pub fn new(key: identity::Keypair) -> Direct {
+        Direct(key)
+    }
+}
+
+impl Transport for Direct {
+    type Output = (PeerId, Connection);
+    type Error = io::Error;
+    type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
+    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn listen_on(&mut self, _: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        Err(TransportError::MultiaddrNotSupported(address))
+    }
+
+    fn remove_listener(&mut self, _: ListenerId) -> bool {
+        false
+    }
+
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        let Some((socket, fingerprint)) = parse_webrtc_dial_addr(&address).filter(|(s, _)| s.port() != 0 && !s.ip().is_unspecified())
+        else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        let key = self.0.clone();
+        Ok(async move {
+            let (mut tell, told) = oneshot::channel();
+            spawn_local(async move {
+                let work = within(TIMEOUT, "no answer over WebRTC-direct", connect(socket, fingerprint, key)).fuse();
+                futures::pin_mut!(work);
+                let result = futures::select! {
+                    result = work => Some(result),
+                    () = tell.cancellation().fuse() => None,
+                };
+                if let Some(result) = result {
+                    // Nobody waits any more: the connection closes with it.
+                    drop(tell.send(result));
+                }
+            });
+            told.await.map_err(|_| io::Error::other("the dial ended"))?
+        }
+        .boxed())
+    }
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Poll::Pending
+    }
+}
+
+async fn connect(socket: SocketAddr, remote: Fingerprint, key: identity::Keypair) -> io::Result<(PeerId, Connection)> {
+    let peer = Peer::new()?;
+    let options = RtcDataChannelInit::new();
+    options.set_negotiated(true);
+    options.set_id(0);
+    let channel = DataChannel::new(peer.raw.create_data_channel_with_data_channel_dict("", &options));
+    let name = sdp::random_ufrag();
+    let offer = named(&described(peer.raw.create_offer()).await?, &name);
+    let local = fingerprint(&offer).ok_or_else(|| io::Error::other("an offer without a fingerprint"))?;
+    set_local(&peer.raw, RtcSdpType::Offer, &offer).await?;
+    set_remote(&peer.raw, RtcSdpType::Answer, &sdp::answer(socket, remote, &name)).await?;
+    let (stream, dropped) = Stream::new(channel.clone());
+    drop(dropped);
+    let handshake = async { noise::outbound(key, stream, remote, local).await.map_err(io::Error::other) };
+    let id = peer.while_alive(handshake).await?;
+    Ok((id, Connection::new(peer, DIRECT_WRITE, Some(channel))))
+}
+
+/// The offer with its ICE credentials replaced by the name that the listener will see.
+fn named(offer: &str, name: &str) -> String {
+    let line = |line: &str| match line.split_once(':') {
+        Some((key @ ("a=ice-ufrag" | "a=ice-pwd"), _)) => format!("{key}:{name}\r\n"),
+        _ => format!("{line}\r\n"),
+    };
+    offer.lines().filter(|l| !l.is_empty()).map(line).collect()
+}
+
+fn fingerprint(description: &str) -> Option<Fingerprint> {
+    let text = description.lines().find_map(|l| l.strip_prefix("a=fingerprint:sha-256 "))?;
+    let bytes: Option<Vec<u8>> = text.trim().split(':').map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
+    bytes?.try_into().ok().map(Fingerprint::raw)
+}
