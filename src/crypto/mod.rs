@@ -5,7 +5,11 @@
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod chain;
 pub mod class;
+pub mod frame;
+pub mod invite;
 pub mod seal;
 pub mod sign;
 pub mod tag;
+pub use class::{Class, Role};

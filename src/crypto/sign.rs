@@ -79,3 +79,9 @@ pub fn labelled(label: &str, domain: &DomainId, message: &[u8]) -> Vec<u8> {
     input.extend_from_slice(message);
     input
 }
+
+/// Whether these bytes are a public key that [`verify`] can ever accept: a point, and not a weak (small-order) one.
+#[must_use]
+pub fn is_usable(public: &[u8; 32]) -> bool {
+    ed25519_dalek::VerifyingKey::from_bytes(public).is_ok_and(|key| !key.is_weak())
+}
