@@ -4,3 +4,4 @@
 
 pub mod bytes;
 pub mod frame;
+pub mod link;
