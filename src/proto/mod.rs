@@ -4,4 +4,6 @@
 
 pub mod channel;
 pub mod directory;
+pub mod membership;
 pub mod overlay;
+pub mod session;

@@ -1,0 +1,343 @@
+//! The machine: takes statements from anywhere, tells what is new, and brings two members' sets together.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::time::Duration;
+use sha2::{Digest, Sha256};
+
+use super::{
+    msg::{CHUNK, Msg, ShortId},
+    set::{Entry, Member, Set},
+    statement::{Genesis, Statement, StatementId, read_genesis, statement_id},
+};
+use crate::base::{Code, DomainId, Mono, NodeId, Now, Reject, Wall, limit};
+use crate::crypto::sign::labelled;
+use crate::wire::bytes::{Reader, Writer};
+
+/// How often neighbours compare their sets.
+const ROUND: Duration = Duration::from_secs(30);
+/// The least time between two full comparisons that one neighbour may ask for.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A message to one neighbour.
+    Send {
+        /// Whom.
+        to: NodeId,
+        /// What.
+        msg: Msg,
+    },
+    /// A statement that is new here, for every neighbour but the one it came from.
+    Spread {
+        /// The signed bytes.
+        statement: Vec<u8>,
+        /// Whom not.
+        except: Option<NodeId>,
+    },
+    /// Validity may have changed.
+    Changed,
+}
+
+/// The membership of one domain.
+pub struct Membership {
+    domain: DomainId,
+    genesis: Genesis,
+    genesis_bytes: Vec<u8>,
+    set: Set,
+    digest: [u8; 32],
+    /// Neighbours, with the time of the last full comparison.
+    neighbours: BTreeMap<NodeId, Option<Mono>>,
+    round: Mono,
+}
+
+impl Membership {
+    /// The membership of a domain in which nobody is but the holder of the root key.
+    ///
+    /// # Errors
+    /// [`Reject::Misdirected`] if the genesis is another domain's; [`Reject::Malformed`], [`Reject::Forged`], [`Reject::Version`].
+    pub fn new(domain: DomainId, genesis: &[u8]) -> Result<Membership, Reject> {
+        let parsed = read_genesis(&domain, genesis)?;
+        Ok(Membership {
+            domain,
+            set: Set::new(parsed.root),
+            genesis: parsed,
+            genesis_bytes: genesis.to_vec(),
+            digest: [0; 32],
+            neighbours: BTreeMap::new(),
+            round: Mono(0),
+        })
+    }
+
+    /// The domain's id.
+    #[must_use]
+    pub fn domain(&self) -> DomainId {
+        self.domain
+    }
+
+    /// What its genesis says.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// The signed genesis.
+    #[must_use]
+    pub fn genesis_bytes(&self) -> &[u8] {
+        &self.genesis_bytes
+    }
+
+    /// How many statements are held, the genesis not counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// Whether there is no statement but the genesis.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.len() == 0
+    }
+
+    /// Takes a statement. One that is known already is fine and changes nothing.
+    ///
+    /// # Errors
+    /// What [`Statement::verify`] says; [`Reject::Forbidden`] for one that only the root may make; [`Reject::Limit`]. The set is
+    /// unchanged then.
+    pub fn learn(&mut self, _now: Now, from: Option<NodeId>, bytes: &[u8], out: &mut Vec<Effect>) -> Result<StatementId, Reject> {
+        let id = statement_id(&self.domain, bytes);
+        if self.set.get(&id).is_some() {
+            return Ok(id);
+        }
+        let statement = Statement::verify(&self.domain, bytes)?;
+        self.set.insert(id, bytes.to_vec(), statement)?;
+        self.mix(&id);
+        out.push(Effect::Spread { statement: bytes.to_vec(), except: from });
+        if !out.contains(&Effect::Changed) {
+            out.push(Effect::Changed);
+        }
+        Ok(id)
+    }
+
+    fn mix(&mut self, id: &StatementId) {
+        self.digest.iter_mut().zip(id.0).for_each(|(d, b)| *d ^= b);
+    }
+
+    // ---- who --------------------------------------------------------------------------------------------------------
+
+    /// Whether a node is a member now, and as what.
+    #[must_use]
+    pub fn member(&self, now: Now, node: &NodeId) -> Option<Member> {
+        self.set.member(node, now.wall)
+    }
+
+    /// All members now.
+    #[must_use]
+    pub fn members(&self, now: Now) -> BTreeMap<NodeId, Member> {
+        self.set.members(now.wall)
+    }
+
+    /// Whether one statement holds now.
+    #[must_use]
+    pub fn holds(&self, now: Now, id: &StatementId) -> bool {
+        self.set.holds(id, now.wall).is_some()
+    }
+
+    /// When validity changes next by the clock alone.
+    #[must_use]
+    pub fn next_change(&self, now: Now) -> Option<Wall> {
+        self.set.next_change(now.wall)
+    }
+
+    /// The hash of the valid revocations: equal at members that know of the same removals.
+    #[must_use]
+    pub fn view(&self) -> [u8; 32] {
+        let ids: Vec<u8> = self.set.revocations().flat_map(|id| id.0).collect();
+        Sha256::digest(labelled("peerage/1/view", &self.domain, &ids)).into()
+    }
+
+    /// A member's credential and what it rests on, that first; at most 4 statements.
+    #[must_use]
+    pub fn chain(&self, now: Now, node: &NodeId) -> Vec<Vec<u8>> {
+        self.member(now, node).map(|m| self.set.chain(&m.credential)).unwrap_or_default()
+    }
+
+    /// An invitation and what it rests on, that first.
+    #[must_use]
+    pub fn invitation_chain(&self, sign_pk: &[u8; 32]) -> Vec<Vec<u8>> {
+        self.set.invitation(sign_pk).next().map(|id| self.set.chain(id)).unwrap_or_default()
+    }
+
+    /// Whether an invitation lets anybody in now, its uses aside.
+    ///
+    /// # Errors
+    /// [`Code::InviteUnknown`], [`Code::InviteRevoked`], [`Code::InviteExpired`].
+    pub fn invitation_status(&self, now: Now, sign_pk: &[u8; 32]) -> Result<(), Code> {
+        self.set.invitation_status(sign_pk, now.wall)
+    }
+
+    // ---- storing ----------------------------------------------------------------------------------------------------
+
+    /// All statements, in the order in which they came.
+    #[must_use]
+    pub fn export(&self) -> Vec<u8> {
+        let mut entries: Vec<&Entry> = self.set.iter().map(|(_, e)| e).collect();
+        entries.sort_by_key(|e| e.arrival);
+        let mut w = Writer::new();
+        w.u32(entries.len() as u32);
+        for entry in entries {
+            w.var(&entry.bytes);
+        }
+        w.finish()
+    }
+
+    /// The membership from a genesis and what [`Membership::export`] gave.
+    ///
+    /// # Errors
+    /// As [`Membership::new`] and [`Membership::learn`].
+    pub fn restore(domain: DomainId, genesis: &[u8], export: &[u8], now: Now) -> Result<Membership, Reject> {
+        let mut membership = Membership::new(domain, genesis)?;
+        let mut r = Reader::new(export);
+        for _ in 0..r.u32()? {
+            membership.learn(now, None, r.var(limit::STATEMENT)?, &mut Vec::new())?;
+        }
+        r.end()?;
+        Ok(membership)
+    }
+
+    // ---- coming together --------------------------------------------------------------------------------------------
+
+    /// Compares with a neighbour: at once, and every 30 seconds from now on.
+    pub fn sync_with(&mut self, _now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        if self.neighbours.len() < limit::LINKS {
+            self.neighbours.entry(node).or_insert(None);
+        }
+        out.push(Effect::Send { to: node, msg: Msg::Digest(self.digest) });
+    }
+
+    /// The link to a neighbour is gone.
+    pub fn link_down(&mut self, node: &NodeId) {
+        self.neighbours.remove(node);
+    }
+
+    /// Takes a neighbour's message.
+    ///
+    /// # Errors
+    /// [`Reject::Limit`] if it asks too often; for statements given, the first reason why one was refused: the others were taken.
+    pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        match msg {
+            Msg::Digest(digest) if digest == self.digest => Ok(()),
+            Msg::Digest(_) => {
+                let last = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
+                if last.is_some_and(|at| now.mono.since(at) < PAUSE) {
+                    return Err(Reject::Limit);
+                }
+                *last = Some(now.mono);
+                self.tell_ids(from, out);
+                Ok(())
+            }
+            Msg::Have { from: first, to: last, ids } => {
+                self.compare(from, first, last, &ids, out);
+                Ok(())
+            }
+            Msg::Want(ids) => {
+                let wanted: Vec<StatementId> =
+                    shorts(&ids).filter_map(|s| self.set.range(low(s), high(s)).next().map(|(id, _)| *id)).collect();
+                self.give(from, &wanted, out);
+                Ok(())
+            }
+            Msg::Give(statements) => {
+                let mut result = Ok(());
+                for bytes in statements {
+                    if let Err(reject) = self.learn(now, Some(from), &bytes, out) {
+                        result = result.and(Err(reject));
+                    }
+                }
+                result
+            }
+        }
+    }
+
+    /// Lets time pass: a comparison with every neighbour is due every 30 seconds.
+    pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if now.mono < self.round {
+            return;
+        }
+        self.round = now.mono.after(ROUND);
+        for id in self.set.prune(now.wall) {
+            self.mix(&id);
+        }
+        out.extend(self.neighbours.keys().map(|to| Effect::Send { to: *to, msg: Msg::Digest(self.digest) }));
+    }
+
+    fn tell_ids(&self, to: NodeId, out: &mut Vec<Effect>) {
+        let ids: Vec<ShortId> = self.set.iter().map(|(id, _)| short(id)).collect();
+        let mut from = [0; 8];
+        let mut chunks = ids.chunks(CHUNK / 8).peekable();
+        if ids.is_empty() {
+            out.push(Effect::Send { to, msg: Msg::Have { from, to: [255; 8], ids: Vec::new().into() } });
+        }
+        while let Some(chunk) = chunks.next() {
+            let last = if chunks.peek().is_some() { chunk[chunk.len() - 1] } else { [255; 8] };
+            out.push(Effect::Send { to, msg: Msg::Have { from, to: last, ids: chunk.concat().into() } });
+            from = (u64::from_be_bytes(last).saturating_add(1)).to_be_bytes();
+        }
+    }
+
+    fn compare(&self, to: NodeId, first: ShortId, last: ShortId, ids: &[u8], out: &mut Vec<Effect>) {
+        if first > last {
+            return;
+        }
+        let theirs: BTreeSet<ShortId> = shorts(ids).filter(|s| (first..=last).contains(s)).collect();
+        let mine: BTreeMap<ShortId, StatementId> = self.set.range(low(first), high(last)).map(|(id, _)| (short(id), *id)).collect();
+        let lacking: Vec<u8> = theirs.iter().filter(|s| !mine.contains_key(*s)).flatten().copied().collect();
+        if !lacking.is_empty() {
+            out.push(Effect::Send { to, msg: Msg::Want(lacking.into()) });
+        }
+        let giving: Vec<StatementId> = mine.iter().filter(|(s, _)| !theirs.contains(*s)).map(|(_, id)| *id).collect();
+        self.give(to, &giving, out);
+    }
+
+    fn give(&self, to: NodeId, ids: &[StatementId], out: &mut Vec<Effect>) {
+        let mut entries: Vec<&Entry> = ids.iter().filter_map(|id| self.set.get(id)).collect();
+        entries.sort_by_key(|e| (e.statement.body.order(), e.arrival));
+        let mut chunk = Vec::new();
+        let mut size = 0;
+        for entry in entries {
+            if size + entry.bytes.len() > CHUNK {
+                out.push(Effect::Send { to, msg: Msg::Give(core::mem::take(&mut chunk)) });
+                size = 0;
+            }
+            size += entry.bytes.len();
+            chunk.push(entry.bytes.clone().into());
+        }
+        if !chunk.is_empty() {
+            out.push(Effect::Send { to, msg: Msg::Give(chunk) });
+        }
+    }
+}
+
+fn short(id: &StatementId) -> ShortId {
+    let mut short = [0; 8];
+    short.copy_from_slice(&id.0[..8]);
+    short
+}
+
+fn shorts(ids: &[u8]) -> impl Iterator<Item = ShortId> {
+    ids.as_chunks::<8>().0.iter().copied()
+}
+
+fn low(short: ShortId) -> StatementId {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&short);
+    StatementId(id)
+}
+
+fn high(short: ShortId) -> StatementId {
+    let mut id = [255; 32];
+    id[..8].copy_from_slice(&short);
+    StatementId(id)
+}

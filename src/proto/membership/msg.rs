@@ -1,0 +1,72 @@
+//! How two members bring their sets of statements together.
+
+use alloc::vec::Vec;
+use minicbor::{Decode, Encode, bytes::ByteVec};
+
+use crate::base::{Reject, limit};
+
+/// Bytes of statements, or of short ids, in one message.
+pub const CHUNK: usize = 40 * 1024;
+
+/// The first bytes of a statement's id, enough to tell those of one domain apart.
+pub type ShortId = [u8; 8];
+
+/// A message between two members.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Msg {
+    /// The exclusive or of all statement ids.
+    #[n(0)]
+    Digest(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]),
+    /// The short ids held between two, both included, one after the other.
+    #[n(1)]
+    Have {
+        /// From this one.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        from: ShortId,
+        /// To this one.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        to: ShortId,
+        /// Those held.
+        #[n(2)]
+        ids: ByteVec,
+    },
+    /// The statements with these short ids are wanted.
+    #[n(2)]
+    Want(#[n(0)] ByteVec),
+    /// Statements.
+    #[n(3)]
+    Give(#[n(0)] Vec<ByteVec>),
+}
+
+impl Msg {
+    /// One statement on its way.
+    #[must_use]
+    pub fn give(statement: Vec<u8>) -> Msg {
+        Msg::Give(Vec::from([statement.into()]))
+    }
+
+    /// The bytes of this message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        minicbor::to_vec(self).expect("encoding to a vector cannot fail") // invariant: the writer is a Vec
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`], [`Reject::Malformed`] also for trailing bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Msg, Reject> {
+        if bytes.len() > limit::FRAME {
+            return Err(Reject::TooLarge);
+        }
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let msg: Msg = decoder.decode().map_err(|_| Reject::Malformed)?;
+        if decoder.position() != bytes.len() {
+            return Err(Reject::Malformed);
+        }
+        match &msg {
+            Msg::Have { ids, .. } | Msg::Want(ids) if ids.len() % 8 != 0 || ids.len() > CHUNK => Err(Reject::Malformed),
+            _ => Ok(msg),
+        }
+    }
+}
