@@ -23,4 +23,6 @@ pub mod proto;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(all(feature = "wasm", target_arch = "wasm32"))]
+mod wasm;
 pub mod wire;

@@ -20,11 +20,9 @@ export interface DomainEvents {
 
 /** What an invitation allows. */
 export interface InviteOptions {
-  /** @defaultValue 'participant' */
-  role?: 'participant' | 'manager';
-  /** How many nodes may join with it. */
+  /** How many nodes may join with it. @defaultValue no limit */
   uses?: number;
-  /** Until when. */
+  /** Until when it, and every membership it gives, holds. @defaultValue 30 days from now */
   expires?: Date;
   /** The page that the link opens, without a fragment. @defaultValue this page */
   page?: string;

@@ -1,5 +1,135 @@
 //! Layer 3: the composite machine of one node. No I/O: values in, values out.
+//!
+//! [`Peer`] owns the parts of [`proto`](crate::proto), one set per domain, and joins them: `input` takes what the platform
+//! reports, `command` what the application asks for, `route` carries effects between parts and reads like a table, `seal`
+//! is the only place where traffic meets keys, `join` is the way in, `dialling` decides whom to connect to.
+//!
+//! ```text
+//! peer.handle(now, event);                      // or a command, or on_timeout
+//! while let Some(output) = peer.poll_output() { … }
+//! sleep until peer.next_timeout()
+//! ```
 
+mod command;
+mod config;
+mod dialling;
+mod domain;
+mod hello;
+mod input;
+mod join;
 pub mod link;
+mod output;
+mod route;
+mod seal;
+mod table;
 
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use crate::base::{DomainId, Mono, NodeId, Rng};
+use crate::crypto::sign::SigningKey;
+use crate::proto::overlay::Registry;
+use crate::wire::frame::{self, Kind};
+
+pub use command::{InviteOptions, found_domain, make_invitation};
+pub use config::Config;
 pub use link::{Lane, LinkCommand, LinkEvent, Path, Side};
+pub use output::{Change, Event, LinkInfo, Output, Profile, SavedDomain, Stats, To};
+
+use dialling::Dial;
+use domain::Domain;
+use join::Join;
+use table::Table;
+
+/// One node: a participant, a manager or a relay.
+pub struct Peer {
+    me: NodeId,
+    identity: SigningKey,
+    config: Config,
+    rng: Rng,
+    table: Table,
+    addresses: Vec<String>,
+    relays: BTreeMap<String, Relay>,
+    registry: Option<Registry>,
+    domains: BTreeMap<DomainId, Domain>,
+    joins: BTreeMap<DomainId, Join>,
+    dials: BTreeMap<NodeId, Dial>,
+    probes: BTreeMap<NodeId, Option<crate::base::Error>>,
+    outputs: VecDeque<Output>,
+    tick: Option<Mono>,
+}
+
+/// A relay this node keeps.
+struct Relay {
+    node: NodeId,
+    up: bool,
+}
+
+impl Peer {
+    /// A node with its identity. `seed` is 32 bytes of entropy; the same seed and the same inputs give the same outputs.
+    #[must_use]
+    pub fn new(config: Config, identity: SigningKey, seed: [u8; 32]) -> Peer {
+        let me = identity.node_id();
+        let rng = Rng::from_seed(seed);
+        let registry = config.registry.then(Registry::new);
+        Peer {
+            me,
+            identity,
+            config,
+            rng,
+            table: Table::new(me),
+            addresses: Vec::new(),
+            relays: BTreeMap::new(),
+            registry,
+            domains: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            tick: None,
+        }
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.me
+    }
+
+    /// The next effect. Call until `None` after every input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether everything handed to control lanes was written.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.outputs.is_empty() && self.table.iter().all(|(_, link)| link.backlog(Lane::Control) == 0)
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn command_link(&mut self, command: LinkCommand) {
+        self.outputs.push_back(Output::Link(command));
+    }
+
+    /// Queues a frame on the best link to a node; false if there is none.
+    fn send_frame(&mut self, to: &NodeId, lane: Lane, kind: Kind, body: &[u8]) -> bool {
+        let Some((link, _)) = self.table.best(to) else { return false };
+        let frame = frame::encode(kind, body);
+        self.table.queued(link, lane, frame.len());
+        self.command_link(LinkCommand::Send { link, lane, frame });
+        true
+    }
+}
+
+impl core::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Peer").field("me", &self.me).field("domains", &self.domains.len()).finish_non_exhaustive()
+    }
+}

@@ -1,3 +1,16 @@
 //! Layer 4: the event loop that joins a [`Peer`](crate::peer) and a platform, and the handle applications hold.
 
+pub mod driver;
+pub mod handle;
 pub mod port;
+
+use std::sync::Arc;
+
+use crate::base::Now;
+use crate::peer::Peer;
+
+/// Puts a node together: the handle, and the driver to be run.
+pub fn start<P: port::Platform + Unpin>(peer: Peer, platform: P, clock: fn() -> Now) -> (handle::Node, driver::Driver<P>) {
+    let shared = handle::Shared::new(peer, clock);
+    (handle::Node::new(Arc::clone(&shared)), driver::Driver::new(shared, platform))
+}

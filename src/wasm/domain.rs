@@ -1,5 +1,7 @@
 //! `Domain`.
 
+use core::time::Duration;
+
 use serde::Deserialize;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
@@ -10,8 +12,7 @@ use super::{
     participant::{JsCapability, JsParticipant, JsQuery},
     to_js,
 };
-use crate::base::{Code, DomainId, Error, Wall};
-use crate::crypto::Role;
+use crate::base::DomainId;
 use crate::peer::InviteOptions;
 use crate::runtime::handle::Node;
 
@@ -31,7 +32,6 @@ impl DomainCore {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct JsInviteOptions {
-    role: Option<String>,
     uses: Option<u32>,
     /// Milliseconds since the Unix epoch.
     expires: Option<f64>,
@@ -78,20 +78,16 @@ impl DomainCore {
     /// Makes an invitation; the answer is its link.
     ///
     /// # Errors
-    /// As [`Node::invite`]; `bad-argument` for a role other than `participant` and `manager`.
+    /// As [`Node::invite`].
     pub fn invite(&self, options: JsValue) -> Result<String, JsValue> {
         let options: JsInviteOptions = from_js(options)?;
-        let role = match options.role.as_deref() {
-            None | Some("participant") => Role::Participant,
-            Some("manager") => Role::Manager,
-            Some(_) => return Err(error::to_js(&Error::new(Code::BadArgument, "a role is participant or manager"))),
-        };
-        let mut wanted = InviteOptions { role, ..InviteOptions::default() };
+        let mut wanted = InviteOptions::default();
         if let Some(uses) = options.uses {
-            wanted.uses = uses;
+            wanted.max_uses = uses;
         }
         if let Some(expires) = options.expires {
-            wanted.expires = Wall(expires as u64);
+            // An invitation of the past is made, and refused as expired.
+            wanted.lifetime = Duration::from_millis((expires - js_sys::Date::now()).max(0.0) as u64);
         }
         let link = self.node.invite(self.id, wanted).map_err(|e| error::to_js(&e))?;
         Ok(link.to_url(&options.base))

@@ -9,15 +9,40 @@ use crate::peer::{Change, Event};
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
 pub(super) enum JsEvent {
-    Participant { domain: String, id: String, change: &'static str },
-    Link { id: String, path: Option<&'static str> },
-    Degraded { domain: String, capability: String },
-    Restored { domain: String, capability: String },
-    Relay { address: String, up: bool },
-    Refused { id: String, code: &'static str, by_us: bool },
+    Participant {
+        domain: String,
+        id: String,
+        change: &'static str,
+    },
+    Link {
+        id: String,
+        path: Option<&'static str>,
+    },
+    Degraded {
+        domain: String,
+        capability: String,
+    },
+    Restored {
+        domain: String,
+        capability: String,
+    },
+    Relay {
+        address: String,
+        up: bool,
+    },
+    Refused {
+        id: String,
+        code: &'static str,
+        by_us: bool,
+    },
     #[serde(rename = "directfailed")]
-    DirectFailed { id: String, code: &'static str },
-    Closed { domain: String },
+    DirectFailed {
+        id: String,
+        code: &'static str,
+    },
+    Closed {
+        domain: String,
+    },
 }
 
 impl From<Event> for JsEvent {

@@ -6,15 +6,7 @@ use std::pin::pin;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 
-use super::{
-    domain::DomainCore,
-    error,
-    event::JsEvent,
-    from_js,
-    link::JsLink,
-    participant::JsProfile,
-    to_js,
-};
+use super::{domain::DomainCore, error, event::JsEvent, from_js, link::JsLink, participant::JsProfile, to_js};
 use crate::base::{Code, Error};
 use crate::platform::browser;
 use crate::runtime::handle::Node;

@@ -15,8 +15,8 @@ use wasm_bindgen::{JsCast, JsValue};
 use super::links::{self, Links, LinksConfig, Upgraded};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
-use crate::peer::{LinkCommand, LinkEvent};
-use crate::runtime::port::Platform;
+use crate::peer::{Config, LinkCommand, LinkEvent, Peer};
+use crate::runtime::{self, handle::Node, port::Platform};
 use webrtc::{direct, private, signaling};
 
 /// Links in a page or a worker, with the browser's clocks. A worker without WebRTC has WebSocket and circuits.
@@ -48,6 +48,20 @@ pub fn entropy() -> Result<Rng, Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|e| Error::new(Code::Unsupported, "no entropy from the browser").caused_by(e.to_string()))?;
     Ok(Rng::from_seed(seed))
+}
+
+/// Starts a node with an identity of its own, new in every page, and runs it on the page's event loop.
+///
+/// # Errors
+/// As [`BrowserPlatform::new`].
+pub fn start() -> Result<Node, Error> {
+    let mut rng = entropy()?;
+    let key = SigningKey::generate(&mut rng);
+    let platform = BrowserPlatform::new(&key)?;
+    let config = Config { webrtc: webrtc::is_available(), ..Config::browser() };
+    let (node, driver) = runtime::start(Peer::new(config, key, rng.bytes()), platform, clock);
+    wasm_bindgen_futures::spawn_local(driver);
+    Ok(node)
 }
 
 impl BrowserPlatform {

@@ -17,8 +17,8 @@ use libp2p_webrtc::tokio as webrtc;
 use super::links::{self, Links, LinksConfig, Upgraded};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
-use crate::peer::{LinkCommand, LinkEvent};
-use crate::runtime::port::Platform;
+use crate::peer::{Config, LinkCommand, LinkEvent, Peer};
+use crate::runtime::{self, driver::Driver, handle::Node, port::Platform};
 pub use count::Traffic;
 pub use server::{RelayLimits, Served};
 
@@ -140,6 +140,21 @@ impl NativePlatform {
     pub fn served(&self) -> Arc<Served> {
         self.served.clone()
     }
+}
+
+/// Starts a node on this platform. It does nothing until the driver runs.
+///
+/// # Errors
+/// As [`NativePlatform::new`].
+pub fn start(key: SigningKey, config: &NativeConfig, peer: Config) -> Result<(Node, Driver<NativePlatform>), Error> {
+    let platform = NativePlatform::new(&key, config)?;
+    Ok(start_on(platform, key, peer, entropy()?.bytes()))
+}
+
+/// As [`start`], on a platform whose counters somebody looks at.
+#[must_use]
+pub fn start_on(platform: NativePlatform, key: SigningKey, peer: Config, seed: [u8; 32]) -> (Node, Driver<NativePlatform>) {
+    runtime::start(Peer::new(peer, key, seed), platform, clock)
 }
 
 impl Platform for NativePlatform {

@@ -1,0 +1,497 @@
+//! What the application asks for.
+
+use alloc::{
+    borrow::ToOwned,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
+use zeroize::Zeroizing;
+
+use super::{
+    Event, LinkInfo, Output, Path, Peer, Profile, SavedDomain, Stats, To,
+    dialling::Dial,
+    domain::Domain,
+    hello::{self, Refuse},
+    link::{Lane, LinkCommand},
+};
+use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
+use crate::crypto::{Role, invite, sign::SigningKey, tag};
+use crate::proto::{
+    channel::{ChannelId, Message, Mode, SendId},
+    directory::{self, Capability, Participant, Query, Status},
+    membership::{self, InvitationSpec, Membership},
+    overlay::Locator,
+};
+use crate::wire::frame::Kind;
+use crate::wire::link::InviteLink;
+
+/// How long credentials made with the root key hold: the owner's and the managers'.
+const ROOT_CREDENTIAL: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// What an invitation allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InviteOptions {
+    /// How many may use it; 0 for no limit. Default 0.
+    pub max_uses: u32,
+    /// How long it, and every membership it gives, holds. Default 30 days.
+    pub lifetime: Duration,
+}
+
+impl Default for InviteOptions {
+    fn default() -> InviteOptions {
+        InviteOptions { max_uses: 0, lifetime: Duration::from_secs(30 * 24 * 3600) }
+    }
+}
+
+impl Peer {
+    // ---- domains ----------------------------------------------------------------------------------------------------
+
+    /// Founds a domain: this node holds its root key and is its first participant.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for a name or capability outside its bounds.
+    pub fn create_domain(&mut self, now: Now, name: &str, essential: &[String], profile: Profile) -> Result<DomainId, Error> {
+        let saved = found_domain(&mut self.rng, now, name, essential)?;
+        self.open_domain(now, &saved, Role::Participant, profile)
+    }
+
+    /// Opens a domain again from what [`Peer::save_domain`] gave. If this node has no credential and the root key is there,
+    /// it makes itself one with this `role`.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] for damaged data, [`Code::Forbidden`] if this node is no member.
+    pub fn open_domain(&mut self, now: Now, saved: &SavedDomain, role: Role, profile: Profile) -> Result<DomainId, Error> {
+        let id = membership::domain_id(&saved.genesis);
+        if self.domains.contains_key(&id) {
+            return Ok(id);
+        }
+        let mut membership =
+            Membership::restore(id, &saved.genesis, &saved.statements, now).map_err(|r| refused(r, "the stored domain"))?;
+        let root = saved.root.as_ref().map(|seed| SigningKey::from_seed(seed));
+        let held = membership.member(now, &self.me);
+        let soon = now.wall.after(ROOT_CREDENTIAL / 2);
+        if let Some(root) = root.as_ref().filter(|_| held.as_ref().is_none_or(|m| m.expires < soon)) {
+            let role = held.map_or(role, |m| m.role);
+            let dates = (now.wall.before(limit::CLOCK_SKEW), now.wall.after(ROOT_CREDENTIAL));
+            let credential = membership::root_credential(&id, root, &self.me, role, dates.0, dates.1);
+            membership.learn(now, None, &credential, &mut Vec::new()).map_err(|r| refused(r, "this node's credential"))?;
+        }
+        let Some(member) = membership.member(now, &self.me) else {
+            return Err(Error::new(Code::Forbidden, "this node is no member of the domain").hint("Join it with an invitation link."));
+        };
+        let mut domain = self.build_domain(now, membership, profile, member.role);
+        domain.locator = Some(Locator::new(id, &saved.secret, self.rng.fork("locator")));
+        domain.secret = Some(saved.secret.clone());
+        domain.root = root;
+        self.domains.insert(id, domain);
+        self.roles_changed(now, id);
+        if let Err(error) = self.publish(now, id) {
+            self.domains.remove(&id);
+            return Err(error);
+        }
+        self.relays_changed(now);
+        self.tick = Some(now.mono);
+        Ok(id)
+    }
+
+    /// What must be kept to open the domain again.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain, or not yet.
+    pub fn save_domain(&self, id: DomainId) -> Result<SavedDomain, Error> {
+        let domain = self.domain(id)?;
+        let secret = domain.secret.clone().ok_or_else(not_in)?;
+        Ok(SavedDomain {
+            genesis: domain.membership.genesis_bytes().to_vec(),
+            statements: domain.membership.export(),
+            secret,
+            root: domain.root.as_ref().map(|root| Zeroizing::new(*root.seed())),
+        })
+    }
+
+    /// Adds a signed membership statement from elsewhere, and spreads it.
+    ///
+    /// # Errors
+    /// [`Code::Closed`], or the code of the refusal.
+    pub fn insert_statement(&mut self, now: Now, id: DomainId, bytes: &[u8]) -> Result<(), Error> {
+        let domain = self.domain_mut(id)?;
+        let mut effects = Vec::new();
+        let learnt = domain.membership.learn(now, None, bytes, &mut effects);
+        self.membership_effects(now, id, effects);
+        self.settle(now);
+        learnt.map(|_| ()).map_err(|r| refused(r, "the statement"))
+    }
+
+    /// The name in the domain's genesis.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn domain_name(&self, id: DomainId) -> Result<String, Error> {
+        Ok(self.domain(id)?.membership.genesis().name.clone())
+    }
+
+    /// This node's role in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn role(&self, id: DomainId) -> Result<Role, Error> {
+        Ok(self.domain(id)?.role)
+    }
+
+    /// Makes an invitation and publishes its public half. The link names the relays this node keeps.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key.
+    pub fn invite(&mut self, now: Now, id: DomainId, options: InviteOptions) -> Result<InviteLink, Error> {
+        let secret = Zeroizing::new(self.rng.bytes());
+        let relays: Vec<String> = self.relays.keys().take(crate::wire::link::RELAYS).cloned().collect();
+        let domain = self.domain(id)?;
+        let root = domain.root.as_ref().ok_or_else(|| {
+            Error::new(Code::Forbidden, "only the domain's owner can invite").hint("Pass the link on that you were invited with.")
+        })?;
+        let manager = domain.known.iter().find(|(_, role)| **role == Role::Manager).map(|(node, _)| *node);
+        let rendezvous = domain.membership.genesis().rendezvous;
+        let (link, statement) = make_invitation(now, &id, root, secret, rendezvous, manager, relays, options);
+        self.insert_statement(now, id, &statement)?;
+        Ok(link)
+    }
+
+    /// Says goodbye to the domain's members and forgets the domain here.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn leave(&mut self, now: Now, id: DomainId) -> Result<(), Error> {
+        let domain = self.domain_mut(id)?;
+        let mut effects = Vec::new();
+        domain.directory.leave(now, &mut effects);
+        let linked = domain.linked();
+        self.directory_effects(now, id, effects);
+        for node in linked {
+            self.send_scoped(&id, &node, Lane::Control, Kind::Goodbye, &[]);
+        }
+        self.drop_domain(id);
+        Ok(())
+    }
+
+    /// Leaves every domain and closes every link once its control lane is written.
+    pub fn close(&mut self, now: Now) {
+        let ids: Vec<DomainId> = self.domains.keys().copied().collect();
+        for id in ids {
+            // Only a domain that is there is left: this cannot fail.
+            let _ = self.leave(now, id);
+        }
+        self.joins.clear();
+        let relays: Vec<String> = core::mem::take(&mut self.relays).into_keys().collect();
+        for address in relays {
+            self.command_link(LinkCommand::DropRelay { address });
+        }
+        let links: Vec<_> = self.table.iter().map(|(id, _)| *id).collect();
+        for link in links {
+            self.command_link(LinkCommand::Close { link });
+        }
+    }
+
+    /// Forgets a domain here; links that no other domain or relay needs are closed.
+    pub(super) fn drop_domain(&mut self, id: DomainId) {
+        let Some(domain) = self.domains.remove(&id) else { return };
+        for node in domain.greetings.keys() {
+            let needed = self.domains.values().any(|d| d.greetings.contains_key(node)) || self.relays.values().any(|r| r.node == *node);
+            if !needed {
+                let links: Vec<_> = self.table.iter().filter(|(_, l)| l.node == *node).map(|(id, _)| *id).collect();
+                for link in links {
+                    self.command_link(LinkCommand::Close { link });
+                }
+            }
+        }
+        if domain.joining.is_none() {
+            self.emit(Event::Closed { domain: id });
+        }
+    }
+
+    // ---- directory --------------------------------------------------------------------------------------------------
+
+    /// Who is in the directory of a domain, from this node's own copy.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn participants(&self, now: Now, id: DomainId, query: &Query) -> Result<Vec<Participant>, Error> {
+        let domain = self.domain(id)?;
+        Ok(domain.directory.participants(now, query, &|n| domain.known.get(n).copied()))
+    }
+
+    /// Replaces what this node offers.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] or [`Code::BadArgument`] for capabilities outside their bounds, [`Code::Closed`].
+    pub fn advertise(&mut self, now: Now, id: DomainId, capabilities: Vec<Capability>) -> Result<(), Error> {
+        let domain = self.domain_mut(id)?;
+        let before = core::mem::replace(&mut domain.profile.capabilities, capabilities);
+        let result = self.publish(now, id);
+        if result.is_err() {
+            self.domain_mut(id)?.profile.capabilities = before;
+        }
+        self.settle(now);
+        result
+    }
+
+    /// Signs this node's record anew and spreads it.
+    pub(super) fn publish(&mut self, now: Now, id: DomainId) -> Result<(), Error> {
+        let addresses = self.addresses.iter().take(directory::record::ADDRESSES).cloned().collect();
+        let domain = self.domain_mut(id)?;
+        let profile =
+            directory::Profile { name: domain.profile.name.clone(), addresses, capabilities: domain.profile.capabilities.clone() };
+        let mut effects = Vec::new();
+        let result = domain.directory.publish(now, profile, &mut effects);
+        self.directory_effects(now, id, effects);
+        result.map_err(|r| refused(r, "this node's name or capabilities"))
+    }
+
+    pub(super) fn publish_all(&mut self, now: Now) {
+        let ids: Vec<DomainId> = self.domains.keys().copied().collect();
+        for id in ids {
+            // The profile was taken before; only addresses changed, and the platform bounds those.
+            let _ = self.publish(now, id);
+        }
+    }
+
+    // ---- channels ---------------------------------------------------------------------------------------------------
+
+    /// Opens a channel; the same name and mode give the same channel.
+    ///
+    /// # Errors
+    /// What [`Channels::open`](crate::proto::channel::Channels::open) says; [`Code::Forbidden`] for a manager; [`Code::Closed`].
+    pub fn channel(&mut self, now: Now, id: DomainId, name: &str, mode: Mode) -> Result<ChannelId, Error> {
+        let domain = self.domain_mut(id)?;
+        if domain.role != Role::Participant {
+            return Err(Error::new(Code::Forbidden, "a domain manager takes no part in channels"));
+        }
+        let channel = domain.channels.open(now, name, mode)?;
+        self.channel_effects(id);
+        self.settle(now);
+        Ok(channel)
+    }
+
+    /// Closes a channel.
+    pub fn close_channel(&mut self, now: Now, id: DomainId, channel: ChannelId) {
+        if let Some(domain) = self.domains.get_mut(&id) {
+            domain.channels.close(channel);
+            self.channel_effects(id);
+            self.settle(now);
+        }
+    }
+
+    /// Whether the channel is open.
+    #[must_use]
+    pub fn has_channel(&self, id: DomainId, channel: ChannelId) -> bool {
+        self.domains.get(&id).is_some_and(|d| d.channels.is_open(channel))
+    }
+
+    /// Queues a message; its end comes as [`Output::Sent`].
+    ///
+    /// # Errors
+    /// What [`Channels::send`](crate::proto::channel::Channels::send) says; [`Code::NoParticipant`], [`Code::Closed`].
+    pub fn send(
+        &mut self,
+        now: Now,
+        id: DomainId,
+        channel: ChannelId,
+        to: To,
+        payload: Vec<u8>,
+        key: Option<String>,
+    ) -> Result<SendId, Error> {
+        let to = self.recipients(now, id, to)?;
+        let domain = self.domain_mut(id)?;
+        let send = domain.channels.send(now, channel, &to, payload, key)?;
+        self.settle(now);
+        Ok(send)
+    }
+
+    /// Sends what can be sent now.
+    ///
+    /// # Errors
+    /// What [`Channels::post`](crate::proto::channel::Channels::post) says; [`Code::NoParticipant`], [`Code::Closed`].
+    pub fn post(
+        &mut self,
+        now: Now,
+        id: DomainId,
+        channel: ChannelId,
+        to: To,
+        payload: Vec<u8>,
+        key: Option<String>,
+    ) -> Result<bool, Error> {
+        let to = self.recipients(now, id, to)?;
+        let domain = self.domain_mut(id)?;
+        let sent = domain.channels.post(now, channel, &to, payload, key)?;
+        self.settle(now);
+        Ok(sent)
+    }
+
+    /// The next message of a channel, if one is there. Taking it gives its sender credit.
+    pub fn receive(&mut self, now: Now, id: DomainId, channel: ChannelId) -> Option<Message> {
+        let message = self.domains.get_mut(&id)?.channels.receive(channel);
+        if message.is_some() {
+            self.settle(now);
+        }
+        message
+    }
+
+    /// Participants that are online, or the ones named if they are known; never this node, never a manager.
+    fn recipients(&self, now: Now, id: DomainId, to: To) -> Result<Vec<NodeId>, Error> {
+        let domain = self.domain(id)?;
+        let here = |n: &NodeId| *n != self.me && domain.known.get(n) == Some(&Role::Participant);
+        let live = |s: Status| matches!(s, Status::Online | Status::Suspended);
+        match to {
+            To::All => Ok(domain.directory.dialable(now).filter(|(n, s, _)| here(n) && live(*s)).map(|(n, _, _)| *n).collect()),
+            To::Some(nodes) => match nodes.iter().find(|n| !here(n)) {
+                None => Ok(nodes),
+                Some(node) if *node == self.me => Err(Error::new(Code::BadArgument, "a message to oneself")),
+                Some(node) if domain.known.get(node) == Some(&Role::Manager) => {
+                    Err(Error::new(Code::Forbidden, "the domain manager takes no part in channels"))
+                }
+                Some(node) => Err(Error::new(Code::NoParticipant, alloc::format!("no participant {node} in this domain"))),
+            },
+        }
+    }
+
+    // ---- links ------------------------------------------------------------------------------------------------------
+
+    /// The links to the members of a domain, or all of this node, one row per node.
+    #[must_use]
+    pub fn links(&self, now: Now, id: Option<DomainId>) -> Vec<LinkInfo> {
+        let mut nodes: Vec<NodeId> = match id.and_then(|id| self.domains.get(&id)) {
+            Some(domain) => domain.directory.dialable(now).filter(|(_, s, _)| *s != Status::Left).map(|(n, _, _)| *n).collect(),
+            None if id.is_some() => Vec::new(),
+            None => self.table.iter().map(|(_, l)| l.node).chain(self.dials.iter().filter(|(_, d)| d.running).map(|(n, _)| *n)).collect(),
+        };
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.into_iter().filter(|n| *n != self.me).map(|n| self.link_info(&n)).collect()
+    }
+
+    fn link_info(&self, node: &NodeId) -> LinkInfo {
+        let best = self.table.best(node).map(|(_, link)| link);
+        let (sent, received) =
+            self.table.iter().filter(|(_, l)| l.node == *node).fold((0, 0), |(s, r), (_, l)| (s + l.sent, r + l.received));
+        let address = best.map(|l| l.address.clone()).unwrap_or_default();
+        LinkInfo { node: *node, path: best.map(|l| l.path), rtt: best.and_then(|l| l.rtt), sent, received, address }
+    }
+
+    /// What was counted in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn stats(&self, _now: Now, id: DomainId) -> Result<Stats, Error> {
+        let domain = self.domain(id)?;
+        Ok(Stats {
+            sealed: domain.sealed,
+            opened: domain.opened,
+            rejected: domain.rejected.clone(),
+            members: domain.known.len() as u64,
+            linked: domain.linked().len() as u64,
+            statements: domain.membership.len() as u64,
+        })
+    }
+
+    /// Connects to any node that speaks the link protocol, for diagnosis; [`Peer::probe`] tells how it went.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] if the address does not end in `/p2p/<id>`.
+    pub fn dial(&mut self, _now: Now, address: &str) -> Result<NodeId, Error> {
+        let node = last_node(address)?;
+        self.probes.insert(node, None);
+        if self.table.best(&node).is_none_or(|(_, l)| l.path == Path::Relayed) {
+            self.dials.entry(node).or_insert_with(Dial::default).running = true;
+            self.command_link(LinkCommand::Dial { node, addresses: Vec::from([address.to_owned()]) });
+        }
+        Ok(node)
+    }
+
+    /// How a [`Peer::dial`] went: the link once a round trip was measured, the error, or `None` while it is under way.
+    pub fn probe(&mut self, node: &NodeId) -> Option<Result<LinkInfo, Error>> {
+        if let Some(Some(_)) = self.probes.get(node) {
+            return self.probes.remove(node).flatten().map(Err);
+        }
+        let info = self.link_info(node);
+        info.rtt.is_some().then(|| {
+            self.probes.remove(node);
+            Ok(info)
+        })
+    }
+
+    /// Tells a node why something of it was refused.
+    pub(super) fn tell_refusal(&mut self, node: NodeId, code: Code) {
+        self.send_frame(&node, Lane::Control, Kind::Refuse, &hello::encode(&Refuse::new(code)));
+        self.emit(Event::Refused { node, code, by_us: true });
+    }
+
+    /// The addresses at which others can dial this node now.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    pub(super) fn domain(&self, id: DomainId) -> Result<&Domain, Error> {
+        self.domains.get(&id).ok_or_else(not_in)
+    }
+
+    pub(super) fn domain_mut(&mut self, id: DomainId) -> Result<&mut Domain, Error> {
+        self.domains.get_mut(&id).ok_or_else(not_in)
+    }
+
+    /// Ends a join for whoever waits for it.
+    pub(super) fn end_join(&mut self, domain: DomainId, result: Result<(), Error>) {
+        self.outputs.push_back(Output::Joined { domain, result });
+    }
+}
+
+/// A new domain, with nobody in it yet but the holder of its root key.
+///
+/// # Errors
+/// [`Code::BadArgument`] for a name or capability outside its bounds.
+pub fn found_domain(rng: &mut Rng, now: Now, name: &str, essential: &[String]) -> Result<SavedDomain, Error> {
+    let secret = Zeroizing::new(rng.bytes());
+    let founding = membership::found(rng, now, name, essential, *tag::rendezvous_key(&secret).public())?;
+    let empty = Membership::new(founding.domain, &founding.genesis).map_err(|r| refused(r, "the new domain"))?;
+    let root = Some(founding.root.seed());
+    Ok(SavedDomain { genesis: founding.genesis, statements: empty.export(), secret, root })
+}
+
+/// An invitation made with the root key: the link for its bearer, and the statement that members must learn.
+#[allow(clippy::too_many_arguments)]
+#[must_use]
+pub fn make_invitation(
+    now: Now,
+    domain: &DomainId,
+    root: &SigningKey,
+    secret: Zeroizing<[u8; 32]>,
+    rendezvous: [u8; 32],
+    manager: Option<NodeId>,
+    relays: Vec<String>,
+    options: InviteOptions,
+) -> (InviteLink, Vec<u8>) {
+    let keys = invite::derive(domain, &secret);
+    let spec = InvitationSpec {
+        sign_pk: keys.sign.public(),
+        kem_pk: *keys.kem.public(),
+        max_uses: options.max_uses,
+        not_before: now.wall.before(limit::CLOCK_SKEW),
+        expires: now.wall.after(options.lifetime),
+    };
+    let statement = membership::issue_invitation(domain, root, &spec);
+    (InviteLink { domain: *domain, secret, generation: 0, manager, rendezvous, relays }, statement)
+}
+
+/// The node an address ends at.
+pub(super) fn last_node(address: &str) -> Result<NodeId, Error> {
+    let id = address.rsplit_once("/p2p/").and_then(|(_, id)| id.parse().ok());
+    id.ok_or_else(|| Error::new(Code::BadArgument, "an address ends in /p2p/<node id>".to_string()))
+}
+
+fn refused(reject: Reject, what: &str) -> Error {
+    Error::new(reject.code(), alloc::format!("{what} was refused: {reject}"))
+}
+
+fn not_in() -> Error {
+    Error::new(Code::Closed, "this node is not in that domain")
+}

@@ -1,0 +1,100 @@
+//! Whom to connect to: every member of every domain, directly where there is a way, through a relay's circuit meanwhile.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::time::Duration;
+
+use super::{
+    Peer,
+    link::{LinkCommand, Path},
+};
+use crate::base::{Mono, NodeId, Now};
+use crate::proto::directory::Status;
+
+/// First wait after a failed dial; doubles up to [`RETRY_MAX`].
+const RETRY: Duration = Duration::from_secs(3);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long the node with the larger id leaves the first move to the other one.
+const POLITE: Duration = Duration::from_millis(1_500);
+
+/// Dialling one node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dial {
+    /// A dial is under way.
+    pub running: bool,
+    /// Not before this moment.
+    pub next: Mono,
+    pub failures: u32,
+}
+
+/// `…/p2p-circuit/webrtc/p2p/X`: signalled over a circuit, then direct.
+fn is_webrtc(address: &str) -> bool {
+    address.contains("/p2p-circuit/webrtc")
+}
+
+fn is_circuit(address: &str) -> bool {
+    address.contains("/p2p-circuit") && !is_webrtc(address)
+}
+
+impl Peer {
+    /// Starts the dials that are due.
+    pub(super) fn dial_members(&mut self, now: Now) {
+        let mut wanted: BTreeMap<NodeId, Vec<String>> = BTreeMap::new();
+        for domain in self.domains.values() {
+            let contacts = domain.contacts.iter().map(|(node, addresses)| (node, &addresses[..]));
+            let listed = domain.directory.dialable(now).filter(|(_, status, _)| *status != Status::Left).map(|(node, _, a)| (node, a));
+            for (node, addresses) in contacts.chain(listed).filter(|(node, _)| **node != self.me && domain.may_know(node)) {
+                let known = wanted.entry(*node).or_default();
+                let new: Vec<String> = addresses.iter().filter(|a| !known.contains(a)).cloned().collect();
+                known.extend(new);
+            }
+        }
+        self.dials.retain(|node, dial| dial.running || wanted.contains_key(node));
+        for (node, addresses) in wanted {
+            self.dial_member(now, node, addresses);
+        }
+    }
+
+    fn dial_member(&mut self, now: Now, node: NodeId, addresses: Vec<String>) {
+        let path = self.table.best(&node).map(|(_, link)| link.path);
+        if path == Some(Path::Direct) {
+            self.dials.remove(&node);
+            return;
+        }
+        let relayed = path == Some(Path::Relayed);
+        let usable: Vec<String> = addresses
+            .into_iter()
+            .filter(|a| if is_webrtc(a) { self.config.webrtc && relayed } else { !is_circuit(a) || !relayed })
+            .collect();
+        if usable.is_empty() {
+            return;
+        }
+        let polite = self.me > node && !self.domains.values().any(|d| d.contacts.contains_key(&node));
+        let dial = self
+            .dials
+            .entry(node)
+            .or_insert_with(|| Dial { next: if polite { now.mono.after(POLITE) } else { now.mono }, ..Dial::default() });
+        if dial.running || dial.next > now.mono {
+            return;
+        }
+        dial.running = true;
+        self.command_link(LinkCommand::Dial { node, addresses: usable });
+    }
+
+    /// A dial ended without a link.
+    pub(super) fn dial_failed(&mut self, now: Now, node: NodeId) {
+        let jitter = Duration::from_millis(self.rng.below(1_000));
+        if let Some(dial) = self.dials.get_mut(&node) {
+            dial.running = false;
+            dial.next = now.mono.after((RETRY * 2u32.pow(dial.failures.min(5))).min(RETRY_MAX) + jitter);
+            dial.failures = dial.failures.saturating_add(1);
+        }
+    }
+
+    /// A link to this node came up: the next step towards a direct one may follow, at once for the smaller id.
+    pub(super) fn dial_succeeded(&mut self, now: Now, node: NodeId) {
+        if let Some(dial) = self.dials.get_mut(&node) {
+            let wait = if self.me > node { POLITE } else { Duration::ZERO };
+            *dial = Dial { next: now.mono.after(wait), ..Dial::default() };
+        }
+    }
+}

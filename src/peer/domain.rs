@@ -1,0 +1,76 @@
+//! One domain this node is in: its parts, and who of its members is linked.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use zeroize::Zeroizing;
+
+use super::output::Profile;
+use crate::base::{DomainId, Mono, NodeId, Reject, Wall};
+use crate::crypto::{Role, sign::SigningKey};
+use crate::proto::{channel::Channels, directory::Directory, membership::Membership, overlay::Locator, session::Session};
+
+/// A member of the domain that has an authenticated link to this node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Greeting {
+    /// Its Hello was received and holds.
+    pub heard: bool,
+    /// This node's Hello was sent.
+    pub told: bool,
+    /// When its keys were last asked for.
+    pub asked: Option<Mono>,
+}
+
+impl Greeting {
+    pub fn done(self) -> bool {
+        self.heard && self.told
+    }
+}
+
+pub(super) struct Domain {
+    pub id: DomainId,
+    pub membership: Membership,
+    pub session: Session,
+    pub directory: Directory,
+    pub channels: Channels,
+    /// `None` until the domain secret is known.
+    pub locator: Option<Locator>,
+    pub secret: Option<Zeroizing<[u8; 32]>>,
+    pub root: Option<SigningKey>,
+    pub role: Role,
+    pub profile: Profile,
+    pub greetings: BTreeMap<NodeId, Greeting>,
+    /// Whom to dial before the directory says so: the contacts of the join answer.
+    pub contacts: BTreeMap<NodeId, Vec<String>>,
+    /// The members as of the last look, for telling what changed.
+    pub known: BTreeMap<NodeId, Role>,
+    /// While a join is under way: when it is given up.
+    pub joining: Option<Mono>,
+    /// When validity of some statement changes by the clock alone.
+    pub next_change: Option<Wall>,
+    pub sealed: u64,
+    pub opened: u64,
+    pub rejected: BTreeMap<Reject, u64>,
+}
+
+impl Domain {
+    /// Members with a greeted link, in order.
+    pub fn linked(&self) -> BTreeSet<NodeId> {
+        self.greetings.iter().filter(|(_, g)| g.done()).map(|(n, _)| *n).collect()
+    }
+
+    pub fn is_linked(&self, node: &NodeId) -> bool {
+        self.greetings.get(node).is_some_and(|g| g.done())
+    }
+
+    /// Whether this node is a member, or somebody a member named.
+    pub fn may_know(&self, node: &NodeId) -> bool {
+        self.known.contains_key(node) || self.contacts.contains_key(node)
+    }
+
+    pub fn reject(&mut self, reject: Reject) {
+        *self.rejected.entry(reject).or_default() += 1;
+    }
+}

@@ -1,0 +1,284 @@
+//! What the platform reports, and the passing of time.
+
+use alloc::{string::ToString, vec::Vec};
+use core::time::Duration;
+
+use super::{
+    Event, Path, Peer, Relay,
+    command::last_node,
+    domain::Greeting,
+    hello::{self, Hello, Keys, Refuse, Welcome},
+    link::{Lane, LinkCommand, LinkEvent},
+    seal::Topic,
+};
+use crate::base::{DomainId, Error, LinkId, Mono, NodeId, Now, Reject, limit};
+use crate::crypto::{Role, tag};
+use crate::wire::frame::{self, Kind};
+
+/// How often links, dials and joins are looked after.
+const TICK: Duration = Duration::from_millis(500);
+/// At most this often the same member is asked for its keys.
+const ASK: Duration = Duration::from_millis(250);
+
+impl Peer {
+    /// Takes one thing the platform reports.
+    pub fn handle(&mut self, now: Now, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { link, node, path, side, address } => {
+                if self.table.len() >= limit::LINKS {
+                    self.command_link(LinkCommand::Close { link });
+                    return;
+                }
+                let before = self.table.best(&node).map(|(_, l)| l.path);
+                self.table.up(now.mono, link, node, path, side, address);
+                self.dial_succeeded(now, node);
+                self.link_up(now, node);
+                self.tell_path(node, before);
+            }
+            LinkEvent::Down { link } => {
+                if let Some(old) = self.table.down(link) {
+                    self.link_down(now, old.node);
+                    self.tell_path(old.node, Some(old.path));
+                }
+            }
+            LinkEvent::Frame { link, frame, .. } => self.frame(now, link, &frame),
+            LinkEvent::Drained { link, lane, bytes } => self.table.drained(link, lane, bytes),
+            LinkEvent::DialFailed { node, code, reason } => {
+                if self.table.best(&node).is_some() && self.domains.values().any(|d| d.is_linked(&node)) {
+                    self.emit(Event::DirectFailed { node, code });
+                }
+                if let Some(probe) = self.probes.get_mut(&node) {
+                    *probe = Some(Error::new(code, reason));
+                }
+                self.dial_failed(now, node);
+            }
+            LinkEvent::Addresses(addresses) => {
+                self.addresses = addresses;
+                self.publish_all(now);
+            }
+            LinkEvent::Relay { address, up } => {
+                if let Some(relay) = self.relays.get_mut(&address) {
+                    relay.up = up;
+                    self.emit(Event::Relay { address, up });
+                    self.relays_changed(now);
+                }
+            }
+            LinkEvent::Rtt { link, rtt } => {
+                if let Some(link) = self.table.get_mut(link) {
+                    link.rtt = Some(rtt);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Lets time pass. Early and repeated calls are harmless.
+    pub fn on_timeout(&mut self, now: Now) {
+        self.tick = Some(now.mono.after(TICK));
+        for link in self.table.retire(now.mono) {
+            self.command_link(LinkCommand::Close { link });
+        }
+        self.join_timeouts(now);
+        self.overlay_timeouts(now);
+        let ids: Vec<DomainId> = self.domains.keys().copied().collect();
+        for id in ids {
+            self.domain_timeouts(now, id);
+        }
+        self.dial_members(now);
+        self.settle(now);
+    }
+
+    /// When [`Peer::on_timeout`] is wanted next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Mono> {
+        let parts = self.domains.values().flat_map(|d| {
+            let locator = d.locator.as_ref().and_then(|l| l.next_timeout());
+            [d.session.next_timeout(), d.directory.next_timeout(), d.channels.next_timeout(), locator]
+        });
+        let seekers = self.joins.values().filter_map(|j| j.next_timeout());
+        let idle = self.domains.is_empty() && self.joins.is_empty() && self.table.len() == 0;
+        let tick = if idle && self.registry.is_none() { None } else { Some(self.tick.unwrap_or_default()) };
+        parts.flatten().chain(seekers).chain(tick).min()
+    }
+
+    /// After every input: what became sendable is sent.
+    pub(super) fn settle(&mut self, now: Now) {
+        let ids: Vec<DomainId> = self.domains.keys().copied().collect();
+        for id in ids {
+            self.send_keys(now, id);
+            self.send_channels(now, id);
+            self.channel_effects(id);
+        }
+    }
+
+    fn link_up(&mut self, now: Now, node: NodeId) {
+        if self.relays.values().any(|r| r.node == node) {
+            self.relays_changed(now);
+        }
+        let ids: Vec<DomainId> =
+            self.domains.iter().filter(|(_, d)| d.known.contains_key(&node) || d.contacts.contains_key(&node)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.greet(now, id, node, false);
+        }
+    }
+
+    fn link_down(&mut self, now: Now, node: NodeId) {
+        let gone = self.table.best(&node).is_none();
+        if gone {
+            self.overlay_disconnected(now, node);
+        }
+        let ids: Vec<DomainId> = self.domains.iter().filter(|(_, d)| d.is_linked(&node)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if gone {
+                self.unlinked(now, id, node);
+            } else if let Some(domain) = self.domains.get_mut(&id) {
+                // Frames may have been lost with the old link; the other one resumes.
+                domain.channels.link_up(now, node);
+            }
+        }
+    }
+
+    fn tell_path(&mut self, node: NodeId, before: Option<Path>) {
+        let after = self.table.best(&node).map(|(_, l)| l.path);
+        if before != after {
+            self.emit(Event::Link { node, path: after });
+        }
+    }
+
+    /// Sends this node's Hello for a domain.
+    pub(super) fn greet(&mut self, now: Now, id: DomainId, node: NodeId, answer: bool) {
+        let nonce = self.rng.bytes();
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let chain = domain.membership.chain(now, &self.me);
+        let hello = Hello::new(&self.identity, &id, &node, chain, domain.session.prekey_record(), nonce, answer);
+        if self.send_scoped(&id, &node, Lane::Control, Kind::Hello, &hello::encode(&hello))
+            && let Some(domain) = self.domains.get_mut(&id)
+        {
+            domain.greetings.entry(node).or_default().told = true;
+        }
+    }
+
+    fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
+        let Some(entry) = self.table.get_mut(link) else { return };
+        entry.received += bytes.len() as u64;
+        let node = entry.node;
+        let mut about = None;
+        if let Err(reject) = self.dispatch(now, node, bytes, &mut about) {
+            self.refuse(now, node, about, reject);
+        }
+    }
+
+    fn dispatch(&mut self, now: Now, node: NodeId, bytes: &[u8], about: &mut Option<DomainId>) -> Result<(), Reject> {
+        let frame = frame::decode(bytes)?;
+        match frame.kind {
+            Kind::Overlay => return self.overlay_message(now, node, frame.body),
+            Kind::Refuse => {
+                let refuse: Refuse = hello::decode(frame.body)?;
+                let code = refuse.code().ok_or(Reject::Malformed)?;
+                self.emit(Event::Refused { node, code, by_us: false });
+                return Ok(());
+            }
+            _ => {}
+        }
+        let (pair, body) = frame.body.split_first_chunk::<8>().ok_or(Reject::Malformed)?;
+        let id = self.domains.keys().copied().find(|id| tag::pair_tag(id, &self.me, &node) == *pair).ok_or(Reject::Misdirected)?;
+        *about = Some(id);
+        if frame.kind == Kind::Hello {
+            return self.hello(now, id, node, &hello::decode(body)?);
+        }
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        if !domain.greetings.get(&node).is_some_and(|g| g.heard) {
+            return Err(Reject::Forbidden);
+        }
+        match frame.kind {
+            Kind::Welcome => self.welcome(now, id, &hello::decode::<Welcome>(body)?),
+            Kind::Membership => self.membership_message(now, id, node, body),
+            Kind::Keys => self.keys(now, id, node, hello::decode(body)?),
+            Kind::Goodbye => {
+                self.unlinked(now, id, node);
+                Ok(())
+            }
+            Kind::Sealed => {
+                let (sender, topic, plaintext) = self.open(now, id, body)?;
+                match topic {
+                    Topic::Directory => self.directory_message(now, id, sender, &plaintext),
+                    Topic::Channels => self.channel_message(now, id, sender, &plaintext),
+                }
+            }
+            Kind::Hello | Kind::Overlay | Kind::Refuse => Err(Reject::UnknownKind),
+        }
+    }
+
+    fn hello(&mut self, now: Now, id: DomainId, node: NodeId, hello: &Hello) -> Result<(), Reject> {
+        hello.verify(&id, &node, &self.me)?;
+        for statement in &hello.chain {
+            self.insert_from(now, id, node, statement)?;
+        }
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        if domain.membership.member(now, &node).is_none() {
+            return Err(Reject::Forbidden);
+        }
+        domain.session.learn_prekey(now, &hello.prekey)?;
+        let greeting = domain.greetings.entry(node).or_insert_with(Greeting::default);
+        greeting.heard = true;
+        if !hello.answer {
+            self.greet(now, id, node, true);
+        }
+        self.linked(now, id, node);
+        Ok(())
+    }
+
+    fn keys(&mut self, now: Now, id: DomainId, node: NodeId, keys: Keys) -> Result<(), Reject> {
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        match keys {
+            Keys::Prekey(record) => domain.session.learn_prekey(now, &record).map(|_| ()),
+            Keys::Message(message) => domain.session.accept_key_message(now, node, &message).map(|_| ()),
+            Keys::Request => domain.session.resend_keys(now, node),
+        }
+    }
+
+    /// Counts what was refused, asks for missing keys, and tells the remote where that helps it.
+    fn refuse(&mut self, now: Now, node: NodeId, about: Option<DomainId>, reject: Reject) {
+        if let Some(domain) = about.and_then(|id| self.domains.get_mut(&id)) {
+            domain.reject(reject);
+            if reject == Reject::UnknownKey
+                && let Some(greeting) = domain.greetings.get_mut(&node)
+                && greeting.asked.is_none_or(|at| now.mono.since(at) >= ASK)
+            {
+                greeting.asked = Some(now.mono);
+                let id = domain.id;
+                self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &hello::encode(&Keys::Request));
+                return;
+            }
+        }
+        // Stale and unknown-key frames are the ordinary weather of a network; the rest is somebody's mistake or malice.
+        if matches!(reject, Reject::Stale | Reject::UnknownKey) {
+            return;
+        }
+        if let Some(at) = self.table.refusable(&node, now.mono, REFUSAL) {
+            *at = Some(now.mono);
+            self.tell_refusal(node, reject.code());
+        }
+    }
+
+    /// Keeps a relay: connects to it, holds a reservation where needed, leaves records there.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] if the address does not end in `/p2p/<id>`.
+    pub fn use_relay(&mut self, _now: Now, address: &str) -> Result<(), Error> {
+        let node = last_node(address)?;
+        if !self.relays.contains_key(address) {
+            self.relays.insert(address.to_string(), Relay { node, up: false });
+            self.command_link(LinkCommand::UseRelay { address: address.to_string() });
+        }
+        Ok(())
+    }
+}
+
+/// At most this often one node is told of a refusal.
+const REFUSAL: Duration = Duration::from_secs(1);
+
+/// Whether a role takes part in channels.
+pub(super) fn exchanges_data(role: Role) -> bool {
+    role == Role::Participant
+}

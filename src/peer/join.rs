@@ -1,0 +1,321 @@
+//! The way into a domain: from an invitation link to the first member, and the other side of it.
+//!
+//! The joiner signs its own credential with the invitation's key, asks for any member through a relay, gets the genesis and
+//! somebody's addresses, dials them, and is in once a member's Hello holds and the domain secret was given.
+
+use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
+use core::time::Duration;
+
+use super::{
+    Peer, Profile,
+    dialling::Dial,
+    domain::Domain,
+    hello::{self, Contact, JoinAnswer, JoinBody, Welcome},
+};
+use zeroize::Zeroizing;
+
+use crate::base::{Code, DomainId, Error, Mono, NodeId, Now, Reject, limit};
+use crate::crypto::{Role, invite, tag};
+use crate::proto::{
+    channel::{self, Channels},
+    directory::{self, Directory},
+    membership::{self, Membership},
+    overlay::{self, Answer, DomainRequest, DomainResponse, Locator, RequestKind, Seeker, Status},
+    session::Session,
+};
+use crate::wire::link::InviteLink;
+
+/// A browser's credential is short: its date is the only bound on somebody who withholds a revocation.
+const CREDENTIAL: Duration = Duration::from_secs(24 * 3600);
+/// For finding a relay, and a member behind it.
+const SEEK: Duration = Duration::from_secs(20);
+/// For connecting to the member and being let in.
+const ENTER: Duration = Duration::from_secs(25);
+
+/// Bytes of addresses in an answer.
+const CONTACT_BYTES: usize = 1_200;
+
+/// A join that has not found a member yet.
+pub(super) struct Join {
+    link: InviteLink,
+    profile: Profile,
+    credential: Vec<u8>,
+    seeker: Seeker,
+    deadline: Mono,
+    asked: bool,
+}
+
+impl Peer {
+    /// Begins to join. False if this node is in that domain already; else the end comes as [`Output::Joined`].
+    ///
+    /// # Errors
+    /// [`Code::NoRelay`] if the link names no relay and none is kept.
+    pub fn join(&mut self, now: Now, link: InviteLink, profile: Profile) -> Result<bool, Error> {
+        let id = link.domain;
+        if self.domains.get(&id).is_some_and(|d| d.joining.is_none()) {
+            return Ok(false);
+        }
+        if link.relays.is_empty() && self.relays.is_empty() {
+            return Err(Error::new(Code::NoRelay, "the invitation names no relay and none is configured"));
+        }
+        for relay in &link.relays {
+            self.use_relay(now, relay)?;
+        }
+        let keys = invite::derive(&id, &link.secret);
+        let from = now.wall.before(limit::CLOCK_SKEW);
+        let credential = membership::self_signed_credential(&id, &keys.sign, &self.me, from, now.wall.after(CREDENTIAL));
+        let body = JoinBody { credential: credential.clone().into(), invitation: keys.sign.public() };
+        let request = overlay::Seek { domain: id, rendezvous: link.rendezvous, kind: RequestKind::Join, body: hello::encode(&body) };
+        let seeker = Seeker::new(now, request, self.rng.fork("seeker"));
+        let deadline = now.mono.after(SEEK);
+        self.joins.insert(id, Join { link, profile, credential, seeker, deadline, asked: false });
+        self.tick = Some(now.mono);
+        self.join_relays(now);
+        Ok(true)
+    }
+
+    /// Gives a join up.
+    pub fn cancel_join(&mut self, _now: Now, id: DomainId) {
+        self.joins.remove(&id);
+        if self.domains.get(&id).is_some_and(|d| d.joining.is_some()) {
+            self.drop_domain(id);
+        }
+    }
+
+    /// Lets seekers ask through the relays that are linked now.
+    pub(super) fn join_relays(&mut self, now: Now) {
+        let relays = self.relay_links();
+        let mut effects = Vec::new();
+        for join in self.joins.values_mut() {
+            join.asked |= !relays.is_empty();
+            join.seeker.on_timeout(now, &relays, &mut effects);
+        }
+        self.overlay_effects(effects);
+    }
+
+    pub(super) fn join_timeouts(&mut self, now: Now) {
+        self.join_relays(now);
+        let failed: Vec<(DomainId, Error)> = self.joins.iter().filter_map(|(id, join)| Some((*id, join.failure(now)?))).collect();
+        for (id, error) in failed {
+            self.fail_join(id, error);
+        }
+        let stuck: Vec<DomainId> =
+            self.domains.iter().filter(|(_, d)| d.joining.is_some_and(|at| at <= now.mono)).map(|(id, _)| *id).collect();
+        for id in stuck {
+            let hint = "Is the other side still online? Does a firewall block the relay's circuits?";
+            self.fail_join(id, Error::new(Code::NoMember, "a member answered, but no connection to it could be made").hint(hint));
+        }
+    }
+
+    fn fail_join(&mut self, id: DomainId, error: Error) {
+        self.cancel_join(Now::default(), id);
+        self.end_join(id, Err(error));
+    }
+
+    /// An answer came back through a relay.
+    pub(super) fn join_response(&mut self, now: Now, from: NodeId, response: &DomainResponse) -> Result<(), Reject> {
+        let mut answer = None;
+        for (id, join) in &mut self.joins {
+            if join.seeker.expects(&response.id) {
+                answer = join.seeker.handle(now, from, response)?.map(|a| (*id, a));
+                break;
+            }
+        }
+        let Some((id, answer)) = answer else { return Ok(()) };
+        match self.enter(now, id, &answer) {
+            Ok(()) => Ok(()),
+            // Another domain's genesis is an attack or a mix-up, not something that a second try mends.
+            Err(Reject::Misdirected) => {
+                let hint = "Ask for a fresh invitation link; somebody between you and the domain may be interfering.";
+                self.fail_join(id, Error::new(Code::WrongDomain, "the answer came from another domain than the link names").hint(hint));
+                Err(Reject::Misdirected)
+            }
+            Err(reject) => Err(reject),
+        }
+    }
+
+    /// Checks a member's answer and dials the contacts it names.
+    fn enter(&mut self, now: Now, id: DomainId, answer: &Answer) -> Result<(), Reject> {
+        let body: JoinAnswer = hello::decode(&answer.body)?;
+        if let Some(code) = &body.refused {
+            let code = Code::ALL.iter().copied().find(|c| c.as_str() == code).unwrap_or(Code::Forbidden);
+            self.fail_join(id, refusal(code));
+            return Ok(());
+        }
+        let Some(join) = self.joins.get(&id) else { return Ok(()) };
+        let mut membership = Membership::new(id, &body.genesis)?;
+        if membership.genesis().rendezvous != join.link.rendezvous {
+            return Err(Reject::Misdirected);
+        }
+        let mut effects = Vec::new();
+        for statement in body.statements.iter().take(16) {
+            membership.learn(now, None, statement, &mut effects)?;
+        }
+        membership.learn(now, None, &join.credential, &mut effects)?;
+        if membership.member(now, &answer.member).is_none() {
+            return Err(Reject::Forbidden);
+        }
+        if membership.member(now, &self.me).is_none() {
+            let code = membership.invitation_status(now, &invite::derive(&id, &join.link.secret).sign.public()).err();
+            self.fail_join(id, refusal(code.unwrap_or(Code::InviteUsed)));
+            return Ok(());
+        }
+        let Some(join) = self.joins.remove(&id) else { return Ok(()) };
+        let contacts: BTreeMap<NodeId, Vec<String>> = body
+            .contacts
+            .into_iter()
+            .take(8)
+            .map(|c| (NodeId::from_public_key(c.node), c.addresses.into_iter().take(8).filter(|a| a.len() <= 512).collect()))
+            .filter(|(node, _)| *node != self.me)
+            .collect();
+        let mut domain = self.build_domain(now, membership, join.profile, Role::Participant);
+        domain.joining = Some(now.mono.after(ENTER));
+        for node in contacts.keys() {
+            // The answering member learnt of the joiner's credential by the request: no waiting for politeness.
+            self.dials.insert(*node, Dial { next: now.mono, ..Dial::default() });
+        }
+        domain.contacts = contacts;
+        self.domains.insert(id, domain);
+        self.roles_changed(now, id);
+        if let Err(error) = self.publish(now, id) {
+            self.fail_join(id, error);
+            return Ok(());
+        }
+        let linked: Vec<NodeId> = self.domains[&id].contacts.keys().filter(|n| self.table.best(n).is_some()).copied().collect();
+        for node in linked {
+            self.greet(now, id, node, false);
+        }
+        self.dial_members(now);
+        Ok(())
+    }
+
+    /// A member gave the domain secret: this node is in.
+    pub(super) fn welcome(&mut self, now: Now, id: DomainId, welcome: &Welcome) -> Result<(), Reject> {
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let key = tag::rendezvous_key(&welcome.secret);
+        if *key.public() != domain.membership.genesis().rendezvous {
+            return Err(Reject::Forged);
+        }
+        if domain.secret.is_none() {
+            domain.secret = Some(Zeroizing::new(welcome.secret));
+            domain.locator = Some(Locator::new(id, &welcome.secret, self.rng.fork("locator")));
+        }
+        if domain.joining.take().is_some() {
+            self.end_join(id, Ok(()));
+        }
+        self.overlay_timeouts(now);
+        Ok(())
+    }
+
+    /// The other side: a joiner's request reached this member.
+    pub(super) fn member_request(&mut self, now: Now, relay: NodeId, request: &DomainRequest) -> Result<(), Reject> {
+        let result = self.answer(now, request);
+        let response = match &result {
+            Ok(response) => response.clone(),
+            // The relay goes on to the next member at once.
+            Err(_) => DomainResponse::without(request.id, Status::Refused),
+        };
+        self.overlay_effects(Vec::from([overlay::Effect { to: relay, msg: overlay::Msg::Response(response) }]));
+        result.map(|_| ())
+    }
+
+    fn answer(&mut self, now: Now, request: &DomainRequest) -> Result<DomainResponse, Reject> {
+        let ours = |d: &&mut Domain| d.locator.as_ref().is_some_and(|l| l.is_ours(now, &request.tag));
+        let domain = self.domains.values_mut().find(ours).ok_or(Reject::Misdirected)?;
+        let id = domain.id;
+        let locator = domain.locator.as_mut().ok_or(Reject::Misdirected)?;
+        let ask = locator.open(now, request)?;
+        if ask.kind != RequestKind::Join {
+            return Err(Reject::UnknownKind);
+        }
+        let answer = self.admit(now, id, &hello::decode(&ask.body)?);
+        let locator = self.domains.get_mut(&id).and_then(|d| d.locator.as_mut()).ok_or(Reject::Misdirected)?;
+        locator.respond(&self.identity, &ask, &hello::encode(&answer))
+    }
+
+    fn admit(&mut self, now: Now, id: DomainId, body: &JoinBody) -> JoinAnswer {
+        let refused = self.check_joiner(now, id, body).err().map(|code| String::from(code.as_str()));
+        let mut answer = JoinAnswer { refused, genesis: Vec::new().into(), statements: Vec::new(), contacts: Vec::new() };
+        let Some(domain) = self.domains.get(&id).filter(|_| answer.refused.is_none()) else { return answer };
+        answer.genesis = domain.membership.genesis_bytes().to_vec().into();
+        let mut statements = domain.membership.chain(now, &self.me);
+        statements.extend(domain.membership.invitation_chain(&body.invitation));
+        answer.statements = statements.into_iter().map(Into::into).collect();
+        // What is left of an answer after genesis and chains.
+        let mut room = CONTACT_BYTES;
+        let fits = |a: &&String| room.checked_sub(a.len()).map(|left| room = left).is_some();
+        let mine = Contact { node: *self.me.as_bytes(), addresses: self.addresses.iter().filter(fits).take(6).cloned().collect() };
+        answer.contacts = Vec::from([mine]);
+        answer
+    }
+
+    fn check_joiner(&mut self, now: Now, id: DomainId, body: &JoinBody) -> Result<(), Code> {
+        let domain = self.domains.get_mut(&id).ok_or(Code::Closed)?;
+        domain.membership.invitation_status(now, &body.invitation)?;
+        let mut effects = Vec::new();
+        let learnt = domain.membership.learn(now, None, &body.credential, &mut effects).map_err(|r| r.code());
+        // A good credential that does not hold came after as many as the invitation allows.
+        let result = learnt.and_then(|credential| if domain.membership.holds(now, &credential) { Ok(()) } else { Err(Code::InviteUsed) });
+        self.membership_effects(now, id, effects);
+        result
+    }
+
+    /// Puts the parts of a domain together.
+    pub(super) fn build_domain(&mut self, now: Now, membership: Membership, profile: Profile, role: Role) -> Domain {
+        let id = membership.domain();
+        let session = Session::new(id, self.identity.clone(), role, self.rng.fork("session"), now);
+        let config = directory::Config { domain: id, essential: membership.genesis().essential.clone() };
+        let directory = Directory::new(now, self.identity.clone(), config, self.rng.fork("directory"));
+        let channels = Channels::new(channel::Config::default(), self.me, self.rng.fork("channels"));
+        Domain {
+            id,
+            membership,
+            session,
+            directory,
+            channels,
+            locator: None,
+            secret: None,
+            root: None,
+            role,
+            profile,
+            greetings: BTreeMap::new(),
+            contacts: BTreeMap::new(),
+            known: BTreeMap::new(),
+            joining: None,
+            next_change: None,
+            sealed: 0,
+            opened: 0,
+            rejected: BTreeMap::new(),
+        }
+    }
+}
+
+impl Join {
+    pub fn next_timeout(&self) -> Option<Mono> {
+        self.seeker.next_timeout()
+    }
+
+    fn failure(&self, now: Now) -> Option<Error> {
+        if let Some(code) = self.seeker.failed() {
+            return Some(refusal(code));
+        }
+        (now.mono >= self.deadline).then(|| if self.asked { refusal(Code::NoMember) } else { refusal(Code::NoRelay) })
+    }
+}
+
+/// The error a person reads for each way a join can be refused.
+fn refusal(code: Code) -> Error {
+    let (message, hint): (&str, &str) = match code {
+        Code::InviteExpired => ("this invitation has expired", "Ask the person who sent it for a new one."),
+        Code::InviteRevoked => ("this invitation was closed by its issuer", "Ask the person who sent it for a new one."),
+        Code::InviteUsed => ("this invitation was used as often as it allows", "Ask the person who sent it for a new one."),
+        Code::InviteUnknown => {
+            ("nobody in the domain knows this invitation", "Was it made just now on a machine that is offline? Ask for a new one.")
+        }
+        Code::NoRelay => ("no relay of this invitation could be reached", "Check the network; is the relay running?"),
+        Code::NoMember => ("no member of this domain is online", "Try again when somebody, or the domain manager, is there."),
+        Code::Busy => ("the relay is busy", "Try again in a moment."),
+        _ => ("the domain refused this invitation", "Ask the person who sent it for a new one."),
+    };
+    Error::new(code, Cow::Borrowed(message)).hint(hint)
+}

@@ -1,0 +1,188 @@
+//! What the [`Peer`](super::Peer) asks for and tells.
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+use zeroize::Zeroizing;
+
+use super::link::{LinkCommand, Path};
+use crate::base::{Code, DomainId, Error, NodeId};
+use crate::proto::{channel, directory::Capability};
+
+/// An effect. Taken one by one with [`Peer::poll_output`](super::Peer::poll_output) until there is none.
+#[derive(Debug)]
+pub enum Output {
+    /// For the platform.
+    Link(LinkCommand),
+    /// For the application.
+    Event(Event),
+    /// A join that was begun has ended.
+    Joined {
+        /// The domain that the link named.
+        domain: DomainId,
+        /// How.
+        result: Result<(), Error>,
+    },
+    /// A [`send`](super::Peer::send) was accepted into every recipient's window, or failed.
+    Sent {
+        /// In which domain.
+        domain: DomainId,
+        /// Which one.
+        id: channel::SendId,
+        /// How it ended.
+        result: Result<(), Code>,
+    },
+    /// Something can be received on a channel.
+    Readable {
+        /// In which domain.
+        domain: DomainId,
+        /// On which channel.
+        channel: channel::ChannelId,
+    },
+}
+
+/// How a participant changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// It is new, or back.
+    Joined,
+    /// Its record changed.
+    Updated,
+    /// It is not heard of any more.
+    Down,
+    /// It said goodbye, or is no member any more.
+    Left,
+}
+
+/// What an application is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody in a domain's directory changed.
+    Participant {
+        /// The domain.
+        domain: DomainId,
+        /// Who.
+        node: NodeId,
+        /// How.
+        change: Change,
+    },
+    /// The way to a node changed.
+    Link {
+        /// The node.
+        node: NodeId,
+        /// The path in use, `None` if there is no link left.
+        path: Option<Path>,
+    },
+    /// The last live supplier of a capability that the domain calls essential is gone.
+    Degraded {
+        /// The domain.
+        domain: DomainId,
+        /// What is missing.
+        capability: String,
+    },
+    /// It is back.
+    Restored {
+        /// The domain.
+        domain: DomainId,
+        /// What was missing.
+        capability: String,
+    },
+    /// A relay became usable or stopped being so.
+    Relay {
+        /// Its address, as given.
+        address: String,
+        /// Usable now?
+        up: bool,
+    },
+    /// A remote refused something of ours (`by_us` false), or we something of it.
+    Refused {
+        /// The remote.
+        node: NodeId,
+        /// Why.
+        code: Code,
+        /// Who refused.
+        by_us: bool,
+    },
+    /// A direct path to a node could not be built; the relayed one stays.
+    DirectFailed {
+        /// The node.
+        node: NodeId,
+        /// [`Code::IceFailed`] or [`Code::Unreachable`].
+        code: Code,
+    },
+    /// This node is no longer in the domain.
+    Closed {
+        /// The domain.
+        domain: DomainId,
+    },
+}
+
+/// Who this participant says it is, in a domain.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// A name for people, at most 64 bytes.
+    pub name: String,
+    /// What it offers at the start.
+    pub capabilities: Vec<Capability>,
+}
+
+/// Who a message is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Every other participant that is online.
+    All,
+    /// These.
+    Some(Vec<NodeId>),
+}
+
+/// One link, for showing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The node at the other end.
+    pub node: NodeId,
+    /// The path in use; `None` while connecting.
+    pub path: Option<Path>,
+    /// The last measured round trip.
+    pub rtt: Option<Duration>,
+    /// Bytes of frames sent on all links to this node that are up.
+    pub sent: u64,
+    /// Bytes of frames received likewise.
+    pub received: u64,
+    /// The remote address in use.
+    pub address: String,
+}
+
+/// What was counted in one domain since this process joined it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames sealed, both classes.
+    pub sealed: u64,
+    /// Frames opened, both classes.
+    pub opened: u64,
+    /// Messages refused, by reason.
+    pub rejected: alloc::collections::BTreeMap<crate::base::Reject, u64>,
+    /// Valid members, online or not, this node included.
+    pub members: u64,
+    /// Members with an authenticated link to this node.
+    pub linked: u64,
+    /// Membership statements held.
+    pub statements: u64,
+}
+
+/// What must be kept to open a domain again.
+#[derive(Clone)]
+pub struct SavedDomain {
+    /// The signed genesis.
+    pub genesis: Vec<u8>,
+    /// The membership statements, as [`Membership::export`](crate::proto::membership::Membership::export) gives them.
+    pub statements: Vec<u8>,
+    /// The domain secret.
+    pub secret: Zeroizing<[u8; 32]>,
+    /// The root key's seed, at the owner only.
+    pub root: Option<Zeroizing<[u8; 32]>>,
+}
+
+impl core::fmt::Debug for SavedDomain {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SavedDomain").field("owner", &self.root.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,315 @@
+//! What one part says and who hears it. The only module that names two parts; it reads like a table:
+//!
+//! | when | then |
+//! |---|---|
+//! | membership changes | session learns roles; directory, channels and greetings forget who is out; own role is kept |
+//! | a statement is new | it goes to every linked member except the one it came from |
+//! | both Hellos hold | membership and directory start to compare; channels resume; the domain secret is given |
+//! | the last link to a member breaks | directory and channels hear it |
+//! | the directory has news | it is sealed in the control class and sent; the application hears it |
+//! | a relay comes up | the locator leaves its records there; seekers ask through it |
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use super::{
+    Change, Event, Output, Peer,
+    domain::Domain,
+    hello::{self, Welcome},
+    input::exchanges_data,
+    link::Lane,
+    seal::Topic,
+};
+use crate::base::{DomainId, NodeId, Now, Reject};
+use crate::crypto::Role;
+use crate::proto::{channel, directory, membership, overlay};
+use crate::wire::frame::Kind;
+
+impl Peer {
+    // ---- membership -------------------------------------------------------------------------------------------------
+
+    pub(super) fn membership_message(&mut self, now: Now, id: DomainId, from: NodeId, body: &[u8]) -> Result<(), Reject> {
+        let message = membership::Msg::decode(body)?;
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let mut effects = Vec::new();
+        let result = domain.membership.handle(now, from, message, &mut effects);
+        self.membership_effects(now, id, effects);
+        result
+    }
+
+    /// A statement that came with a Hello or from the application.
+    pub(super) fn insert_from(&mut self, now: Now, id: DomainId, from: NodeId, bytes: &[u8]) -> Result<(), Reject> {
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let mut effects = Vec::new();
+        let result = domain.membership.learn(now, Some(from), bytes, &mut effects);
+        self.membership_effects(now, id, effects);
+        result.map(|_| ())
+    }
+
+    pub(super) fn membership_effects(&mut self, now: Now, id: DomainId, effects: Vec<membership::Effect>) {
+        let mut changed = false;
+        for effect in effects {
+            match effect {
+                membership::Effect::Send { to, msg } => {
+                    self.send_scoped(&id, &to, Lane::Control, Kind::Membership, &msg.encode());
+                }
+                membership::Effect::Spread { statement, except } => {
+                    let body = membership::Msg::give(statement).encode();
+                    let linked = self.domains.get(&id).map(Domain::linked).unwrap_or_default();
+                    for node in linked.iter().filter(|n| Some(**n) != except) {
+                        self.send_scoped(&id, node, Lane::Control, Kind::Membership, &body);
+                    }
+                }
+                membership::Effect::Changed => changed = true,
+            }
+        }
+        if changed {
+            self.roles_changed(now, id);
+        }
+    }
+
+    /// Tells every part who is a member now, and in which role.
+    pub(super) fn roles_changed(&mut self, now: Now, id: DomainId) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let members: BTreeMap<NodeId, Role> = domain.membership.members(now).iter().map(|(n, m)| (*n, m.role)).collect();
+        domain.next_change = domain.membership.next_change(now);
+        domain.session.set_view(domain.membership.view());
+        let before = core::mem::replace(&mut domain.known, members.clone());
+        for (node, role) in &members {
+            if before.get(node) != Some(role) {
+                domain.session.set_role(now, *node, Some(*role));
+            }
+        }
+        let out: Vec<NodeId> = before.keys().filter(|n| !members.contains_key(n)).copied().collect();
+        let mut effects = Vec::new();
+        for node in &out {
+            domain.session.set_role(now, *node, None);
+            domain.directory.forget(now, *node, &mut effects);
+            domain.channels.peer_gone(now, *node);
+            domain.greetings.remove(node);
+            domain.contacts.remove(node);
+        }
+        match members.get(&self.me) {
+            Some(role) => domain.role = *role,
+            None if domain.joining.is_none() => {
+                self.drop_domain(id);
+                return;
+            }
+            None => {}
+        }
+        self.directory_effects(now, id, effects);
+        self.channel_effects(id);
+        // Members that were linked before they were known to be members are greeted now.
+        let waiting: Vec<NodeId> = members.keys().filter(|n| !before.contains_key(n) && self.table.best(n).is_some()).copied().collect();
+        for node in waiting {
+            if self.domains.get(&id).is_some_and(|d| !d.greetings.get(&node).is_some_and(|g| g.told)) {
+                self.greet(now, id, node, false);
+            }
+        }
+    }
+
+    // ---- links ------------------------------------------------------------------------------------------------------
+
+    /// Both Hellos hold on a link to this member.
+    pub(super) fn linked(&mut self, now: Now, id: DomainId, node: NodeId) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        if !domain.is_linked(&node) {
+            return;
+        }
+        let (mut statements, mut records) = (Vec::new(), Vec::new());
+        domain.membership.sync_with(now, node, &mut statements);
+        domain.directory.link_up(now, node, &mut records);
+        if domain.known.get(&node).copied().is_some_and(exchanges_data) {
+            domain.channels.link_up(now, node);
+        }
+        let secret = domain.secret.clone();
+        self.membership_effects(now, id, statements);
+        if let Some(secret) = secret {
+            self.send_scoped(&id, &node, Lane::Control, Kind::Welcome, &hello::encode(&Welcome { secret: *secret }));
+        }
+        self.send_keys(now, id);
+        self.directory_effects(now, id, records);
+    }
+
+    /// The last link to a member broke, or it said goodbye on it.
+    pub(super) fn unlinked(&mut self, now: Now, id: DomainId, node: NodeId) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        domain.greetings.remove(&node);
+        domain.membership.link_down(&node);
+        let mut effects = Vec::new();
+        domain.directory.link_down(now, node, &mut effects);
+        self.directory_effects(now, id, effects);
+    }
+
+    // ---- directory --------------------------------------------------------------------------------------------------
+
+    pub(super) fn directory_message(&mut self, now: Now, id: DomainId, from: NodeId, plaintext: &[u8]) -> Result<(), Reject> {
+        let message = directory::Msg::decode(plaintext)?;
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let known = &domain.known;
+        let mut effects = Vec::new();
+        let result = domain.directory.handle(now, from, message, &|n| known.get(n).copied(), &mut effects);
+        self.directory_effects(now, id, effects);
+        result
+    }
+
+    pub(super) fn directory_effects(&mut self, now: Now, id: DomainId, effects: Vec<directory::Effect>) {
+        for effect in effects {
+            match effect {
+                directory::Effect::Broadcast { msg, except } => {
+                    let mut to = self.domains.get(&id).map(Domain::linked).unwrap_or_default();
+                    if let Some(node) = except {
+                        to.remove(&node);
+                    }
+                    self.send_sealed(now, id, Topic::Directory, &to, Lane::Control, &msg.encode());
+                }
+                directory::Effect::Send { to, msg } => {
+                    self.send_sealed(now, id, Topic::Directory, &BTreeSet::from([to]), Lane::Control, &msg.encode());
+                }
+                directory::Effect::Event(event) => self.directory_event(now, id, event),
+            }
+        }
+    }
+
+    fn directory_event(&mut self, now: Now, domain: DomainId, event: directory::Event) {
+        let (node, change) = match event {
+            directory::Event::Degraded { capability } => return self.emit(Event::Degraded { domain, capability }),
+            directory::Event::Restored { capability } => return self.emit(Event::Restored { domain, capability }),
+            directory::Event::Joined { node } => (node, Change::Joined),
+            directory::Event::Updated { node } => (node, Change::Updated),
+            directory::Event::Down { node } => (node, Change::Down),
+            directory::Event::Left { node } => (node, Change::Left),
+        };
+        if change == Change::Left || change == Change::Down {
+            if let Some(d) = self.domains.get_mut(&domain) {
+                d.contacts.remove(&node);
+                d.channels.peer_gone(now, node);
+            }
+            self.channel_effects(domain);
+        }
+        if node != self.me {
+            self.emit(Event::Participant { domain, node, change });
+        }
+    }
+
+    // ---- channels ---------------------------------------------------------------------------------------------------
+
+    pub(super) fn channel_message(&mut self, now: Now, id: DomainId, from: NodeId, plaintext: &[u8]) -> Result<(), Reject> {
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let result = domain.channels.handle(now, from, plaintext);
+        self.channel_effects(id);
+        result
+    }
+
+    pub(super) fn channel_effects(&mut self, id: DomainId) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        while let Some(effect) = domain.channels.poll_effect() {
+            self.outputs.push_back(match effect {
+                channel::Effect::SendDone { id: send, result } => Output::Sent { domain: id, id: send, result },
+                channel::Effect::Readable { channel } => Output::Readable { domain: id, channel },
+            });
+        }
+    }
+
+    // ---- time -------------------------------------------------------------------------------------------------------
+
+    pub(super) fn domain_timeouts(&mut self, now: Now, id: DomainId) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        if domain.next_change.is_some_and(|at| at <= now.wall) {
+            self.roles_changed(now, id);
+        }
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let (mut statements, mut records) = (Vec::new(), Vec::new());
+        domain.membership.on_timeout(now, &mut statements);
+        domain.directory.on_timeout(now, &mut records);
+        domain.channels.on_timeout(now);
+        let renewed = domain.session.on_timeout(now);
+        self.membership_effects(now, id, statements);
+        if renewed {
+            self.send_prekey(id);
+        }
+        self.directory_effects(now, id, records);
+        self.channel_effects(id);
+    }
+
+    /// This node's prekey record is new: every linked member gets it.
+    fn send_prekey(&mut self, id: DomainId) {
+        let Some(domain) = self.domains.get(&id) else { return };
+        let body = hello::encode(&hello::Keys::Prekey(domain.session.prekey_record().to_vec().into()));
+        for node in domain.linked() {
+            self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &body);
+        }
+    }
+
+    // ---- overlay ----------------------------------------------------------------------------------------------------
+
+    pub(super) fn overlay_message(&mut self, now: Now, from: NodeId, body: &[u8]) -> Result<(), Reject> {
+        let message = overlay::Msg::decode(body)?;
+        match message {
+            // To a relay, from a member or a joiner.
+            overlay::Msg::Put(_) => self.registry_message(now, from, message),
+            overlay::Msg::Request(ref request) => {
+                if self.registry.is_some() {
+                    return self.registry_message(now, from, message);
+                }
+                self.member_request(now, from, request)
+            }
+            // To a relay from the member that was asked, or to the joiner.
+            overlay::Msg::Response(ref response) => {
+                if self.registry.is_some() {
+                    return self.registry_message(now, from, message);
+                }
+                self.join_response(now, from, response)
+            }
+        }
+    }
+
+    fn registry_message(&mut self, now: Now, from: NodeId, message: overlay::Msg) -> Result<(), Reject> {
+        let registry = self.registry.as_mut().ok_or(Reject::Forbidden)?;
+        let mut effects = Vec::new();
+        let result = registry.handle(now, from, message, &mut effects);
+        self.overlay_effects(effects);
+        result
+    }
+
+    pub(super) fn overlay_effects(&mut self, effects: Vec<overlay::Effect>) {
+        for overlay::Effect { to, msg } in effects {
+            self.send_frame(&to, Lane::Control, Kind::Overlay, &msg.encode());
+        }
+    }
+
+    pub(super) fn overlay_disconnected(&mut self, now: Now, node: NodeId) {
+        let mut effects = Vec::new();
+        if let Some(registry) = &mut self.registry {
+            registry.disconnected(now, node, &mut effects);
+        }
+        self.overlay_effects(effects);
+    }
+
+    pub(super) fn overlay_timeouts(&mut self, now: Now) {
+        let mut effects = Vec::new();
+        if let Some(registry) = &mut self.registry {
+            registry.on_timeout(now, &mut effects);
+        }
+        let relays = self.relay_links();
+        for domain in self.domains.values_mut() {
+            if let Some(locator) = &mut domain.locator {
+                locator.on_timeout(now, &relays, &mut effects);
+            }
+        }
+        self.overlay_effects(effects);
+    }
+
+    /// The relays that are up and linked.
+    pub(super) fn relay_links(&self) -> BTreeSet<NodeId> {
+        self.relays.values().map(|r| r.node).filter(|n| self.table.best(n).is_some()).collect()
+    }
+
+    /// A relay came or went: records are left there, seekers ask through it.
+    pub(super) fn relays_changed(&mut self, now: Now) {
+        self.overlay_timeouts(now);
+        self.join_relays(now);
+    }
+}

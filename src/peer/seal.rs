@@ -1,0 +1,112 @@
+//! Where traffic meets keys: the only place that seals and opens.
+
+use alloc::{collections::BTreeSet, vec::Vec};
+
+use super::{
+    Peer,
+    domain::Domain,
+    hello::{self, Keys},
+    link::Lane,
+};
+use crate::base::{DomainId, NodeId, Now, Reject, limit};
+use crate::crypto::{Class, Role, tag};
+use crate::wire::bytes::Reader;
+use crate::wire::frame::Kind;
+
+/// Which machine a sealed message is for. In clear on the frame and bound into its seal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum Topic {
+    Directory = 1,
+    Channels = 2,
+}
+
+impl Topic {
+    pub fn parse(value: u16) -> Result<Topic, Reject> {
+        match value {
+            1 => Ok(Topic::Directory),
+            2 => Ok(Topic::Channels),
+            _ => Err(Reject::UnknownKind),
+        }
+    }
+
+    /// The class whose keys this topic uses.
+    pub fn class(self) -> Class {
+        match self {
+            Topic::Directory => Class::Control,
+            Topic::Channels => Class::Data,
+        }
+    }
+}
+
+impl Peer {
+    /// Sends a domain-scoped frame to one node.
+    pub(super) fn send_scoped(&mut self, domain: &DomainId, to: &NodeId, lane: Lane, kind: Kind, body: &[u8]) -> bool {
+        let tagged = [&tag::pair_tag(domain, &self.me, to)[..], body].concat();
+        self.send_frame(to, lane, kind, &tagged)
+    }
+
+    /// Seals one message and sends it to each of `to` that is linked and may hold the key. Keys go first.
+    pub(super) fn send_sealed(&mut self, now: Now, id: DomainId, topic: Topic, to: &BTreeSet<NodeId>, lane: Lane, plaintext: &[u8]) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let to: Vec<NodeId> = to.iter().filter(|n| domain.is_linked(n) && may_hold(domain, n, topic.class())).copied().collect();
+        if to.is_empty() {
+            return;
+        }
+        let Ok(frame) = domain.session.seal(now, topic.class(), topic as u16, plaintext) else { return };
+        domain.sealed += 1;
+        self.send_keys(now, id);
+        let body = [&(topic as u16).to_be_bytes()[..], &frame].concat();
+        for node in to {
+            self.send_scoped(&id, &node, lane, Kind::Sealed, &body);
+        }
+    }
+
+    /// Sends the key messages that are due. Always before a frame they are for.
+    pub(super) fn send_keys(&mut self, now: Now, id: DomainId) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        for (node, message) in domain.session.take_key_messages(now) {
+            self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &hello::encode(&Keys::Message(message.into())));
+        }
+    }
+
+    /// Takes a sealed message apart: who sent it, for which part, and what it says.
+    pub(super) fn open(&mut self, now: Now, id: DomainId, body: &[u8]) -> Result<(NodeId, Topic, Vec<u8>), Reject> {
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let mut reader = Reader::new(body);
+        let topic = Topic::parse(reader.u16()?)?;
+        let opened = domain.session.open(now, topic as u16, reader.rest())?;
+        if opened.class != topic.class() {
+            return Err(Reject::Forbidden);
+        }
+        domain.opened += 1;
+        Ok((opened.sender, topic, opened.plaintext))
+    }
+
+    /// Seals and sends what the channels have ready, as far as links take it.
+    pub(super) fn send_channels(&mut self, now: Now, id: DomainId) {
+        loop {
+            let Some(domain) = self.domains.get_mut(&id) else { return };
+            if domain.role != Role::Participant {
+                return;
+            }
+            let (table, greetings, known) = (&self.table, &domain.greetings, &domain.known);
+            let ready = |node: &NodeId, lane: Lane| {
+                greetings.get(node).is_some_and(|g| g.done())
+                    && known.get(node) == Some(&Role::Participant)
+                    && table.best(node).is_some_and(|(_, link)| link.backlog(lane) < limit::LINK_BACKLOG)
+            };
+            let Some(transmit) = domain.channels.poll_transmit(now, &ready) else { return };
+            let to = transmit.to.into_iter().collect();
+            self.send_sealed(now, id, Topic::Channels, &to, transmit.lane, &transmit.payload);
+        }
+    }
+}
+
+fn may_hold(domain: &Domain, node: &NodeId, class: Class) -> bool {
+    match domain.known.get(node) {
+        Some(Role::Participant) => true,
+        Some(Role::Manager) => class == Class::Control,
+        None => false,
+    }
+}

@@ -1,0 +1,173 @@
+//! The links of one node: which there are to whom, what was counted on them, and which of several to one node is used.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::time::Duration;
+
+use super::link::{Lane, Path, Side};
+use crate::base::{LinkId, Mono, NodeId};
+
+/// How long a better link must have been up before a worse one to the same node is closed: what was queued on the old
+/// one arrives meanwhile.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// One link, as counted here.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub node: NodeId,
+    pub path: Path,
+    pub side: Side,
+    pub address: String,
+    pub up_since: Mono,
+    pub rtt: Option<Duration>,
+    pub sent: u64,
+    pub received: u64,
+    queued: [usize; 2],
+    closing: bool,
+    /// When its node was last told of a refusal.
+    refused: Option<Mono>,
+}
+
+/// All links.
+#[derive(Debug)]
+pub(super) struct Table {
+    me: NodeId,
+    links: BTreeMap<LinkId, Link>,
+}
+
+impl Table {
+    pub fn new(me: NodeId) -> Table {
+        Table { me, links: BTreeMap::new() }
+    }
+
+    pub fn up(&mut self, now: Mono, id: LinkId, node: NodeId, path: Path, side: Side, address: String) {
+        let link = Link {
+            node,
+            path,
+            side,
+            address,
+            up_since: now,
+            rtt: None,
+            sent: 0,
+            received: 0,
+            queued: [0; 2],
+            closing: false,
+            refused: None,
+        };
+        self.links.insert(id, link);
+    }
+
+    pub fn down(&mut self, id: LinkId) -> Option<Link> {
+        self.links.remove(&id)
+    }
+
+    pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(&id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&LinkId, &Link)> {
+        self.links.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// The link in use to a node: direct before relayed, then the one dialled by the smaller node id, then the newer.
+    /// Both ends come to the same answer.
+    pub fn best(&self, node: &NodeId) -> Option<(LinkId, &Link)> {
+        self.links
+            .iter()
+            .filter(|(_, l)| l.node == *node && !l.closing)
+            .max_by_key(|(id, l)| (l.path, core::cmp::Reverse(self.dialler(l)), **id))
+            .map(|(id, l)| (*id, l))
+    }
+
+    /// Marks links that a better one has replaced for [`GRACE`] and that this node dialled, and returns them to be closed.
+    pub fn retire(&mut self, now: Mono) -> Vec<LinkId> {
+        let redundant: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(id, l)| {
+                l.side == Side::Dialler && !l.closing && {
+                    let best = self.best(&l.node);
+                    best.is_some_and(|(b, best)| b != **id && now.since(best.up_since) >= GRACE)
+                }
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &redundant {
+            if let Some(link) = self.links.get_mut(id) {
+                link.closing = true;
+            }
+        }
+        redundant
+    }
+
+    pub fn queued(&mut self, id: LinkId, lane: Lane, bytes: usize) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.queued[lane as usize] += bytes;
+            link.sent += bytes as u64;
+        }
+    }
+
+    pub fn drained(&mut self, id: LinkId, lane: Lane, bytes: usize) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.queued[lane as usize] = link.queued[lane as usize].saturating_sub(bytes);
+        }
+    }
+
+    /// Where to note that a node is told of a refusal, unless it was told less than `pause` ago.
+    pub fn refusable(&mut self, node: &NodeId, now: Mono, pause: Duration) -> Option<&mut Option<Mono>> {
+        let (id, _) = self.best(node)?;
+        let refused = &mut self.links.get_mut(&id)?.refused;
+        refused.is_none_or(|at| now.since(at) >= pause).then_some(refused)
+    }
+
+    fn dialler(&self, link: &Link) -> NodeId {
+        match link.side {
+            Side::Dialler => self.me,
+            Side::Listener => link.node,
+        }
+    }
+}
+
+impl Link {
+    pub fn backlog(&self, lane: Lane) -> usize {
+        self.queued[lane as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(b: u8) -> NodeId {
+        NodeId::from_public_key([b; 32])
+    }
+
+    #[test]
+    fn direct_replaces_relayed_and_only_the_dialler_closes() {
+        let mut t = Table::new(node(5));
+        t.up(Mono(0), LinkId(1), node(9), Path::Relayed, Side::Dialler, String::new());
+        assert_eq!(t.best(&node(9)).unwrap().0, LinkId(1));
+        t.up(Mono(10), LinkId(2), node(9), Path::Direct, Side::Listener, String::new());
+        assert_eq!(t.best(&node(9)).unwrap().0, LinkId(2));
+        assert!(t.retire(Mono(20)).is_empty(), "the old link drains first");
+        assert_eq!(t.retire(Mono(10 + 3_000)), [LinkId(1)]);
+        assert!(t.retire(Mono(99_000)).is_empty(), "asked once only; the direct one was dialled by the other side");
+    }
+
+    #[test]
+    fn both_ends_keep_the_same_one_of_two_direct_links() {
+        // Link 1 was dialled by node 5, link 2 by node 9.
+        let (mut five, mut nine) = (Table::new(node(5)), Table::new(node(9)));
+        five.up(Mono(0), LinkId(1), node(9), Path::Direct, Side::Dialler, String::new());
+        five.up(Mono(0), LinkId(2), node(9), Path::Direct, Side::Listener, String::new());
+        nine.up(Mono(0), LinkId(7), node(5), Path::Direct, Side::Dialler, String::new());
+        nine.up(Mono(0), LinkId(8), node(5), Path::Direct, Side::Listener, String::new());
+        assert_eq!(five.best(&node(9)).unwrap().0, LinkId(1));
+        assert_eq!(nine.best(&node(5)).unwrap().0, LinkId(8));
+        assert!(five.retire(Mono(9_000)).is_empty());
+        assert_eq!(nine.retire(Mono(9_000)), [LinkId(7)]);
+    }
+}

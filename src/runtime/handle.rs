@@ -1,0 +1,442 @@
+//! The async face of a node: what the command line, the JavaScript surface and Rust applications hold.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use futures::{channel::oneshot, future::poll_fn, task::AtomicWaker};
+use std::task::Poll;
+
+use crate::base::{Code, DomainId, Error, NodeId, Now};
+use crate::crypto::Role;
+use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Peer, Profile, SavedDomain, Stats, To};
+use crate::proto::channel::{ChannelId, Message, Mode, SendId};
+use crate::proto::directory::{Capability, Participant, Query};
+use crate::wire::link::InviteLink;
+
+/// Events kept for an application that does not take them; beyond, the oldest are dropped.
+const EVENTS: usize = 4_096;
+
+/// State shared by all clones of a [`Node`] and its driver.
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    driver: AtomicWaker,
+}
+
+pub(crate) struct Inner {
+    pub(crate) peer: Peer,
+    /// As the driver last read it: commands between two turns of the loop use it.
+    pub(crate) now: Now,
+    pub(crate) closed: bool,
+    closing: bool,
+    clock: fn() -> Now,
+    events: VecDeque<Event>,
+    event_waker: Option<Waker>,
+    joins: BTreeMap<DomainId, oneshot::Sender<Result<(), Error>>>,
+    sends: BTreeMap<(DomainId, SendId), oneshot::Sender<Result<(), Code>>>,
+    readers: BTreeMap<(DomainId, ChannelId), Vec<Waker>>,
+    probes: Vec<(NodeId, oneshot::Sender<Result<LinkInfo, Error>>)>,
+}
+
+impl Shared {
+    pub(crate) fn new(peer: Peer, clock: fn() -> Now) -> Arc<Shared> {
+        let inner = Inner {
+            peer,
+            now: clock(),
+            closed: false,
+            closing: false,
+            clock,
+            events: VecDeque::new(),
+            event_waker: None,
+            joins: BTreeMap::new(),
+            sends: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            probes: Vec::new(),
+        };
+        Arc::new(Shared { inner: Mutex::new(inner), driver: AtomicWaker::new() })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while the lock was held is a bug that ends the process or the tab's node anyway.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn register_driver(&self, waker: &Waker) {
+        self.driver.register(waker);
+    }
+}
+
+impl Inner {
+    /// Hands out what the peer produced: answers to waiting callers, events to the queue. Returns the next command for
+    /// the platform.
+    pub(crate) fn distribute(&mut self) -> Option<LinkCommand> {
+        while let Some(output) = self.peer.poll_output() {
+            match output {
+                Output::Link(command) => return Some(command),
+                Output::Event(event) => self.event(event),
+                Output::Joined { domain, result } => {
+                    if let Some(waiting) = self.joins.remove(&domain) {
+                        let _ = waiting.send(result);
+                    }
+                }
+                Output::Sent { domain, id, result } => {
+                    if let Some(waiting) = self.sends.remove(&(domain, id)) {
+                        let _ = waiting.send(result);
+                    }
+                }
+                Output::Readable { domain, channel } => self.wake_readers(domain, channel),
+            }
+        }
+        self.answer_probes();
+        if self.closing && self.peer.is_drained() {
+            self.close();
+        }
+        None
+    }
+
+    /// Ends everything that waits.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.joins.clear();
+        self.sends.clear();
+        self.probes.clear();
+        for waker in std::mem::take(&mut self.readers).into_values().flatten() {
+            waker.wake();
+        }
+        if let Some(waker) = self.event_waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        if let Event::Closed { domain } = event {
+            self.joins.remove(&domain);
+            let keys: Vec<_> = self.readers.keys().filter(|(d, _)| *d == domain).copied().collect();
+            for (domain, channel) in keys {
+                self.wake_readers(domain, channel);
+            }
+        }
+        if self.events.len() >= EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+        if let Some(waker) = self.event_waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_readers(&mut self, domain: DomainId, channel: ChannelId) {
+        for waker in self.readers.remove(&(domain, channel)).unwrap_or_default() {
+            waker.wake();
+        }
+    }
+
+    fn answer_probes(&mut self) {
+        for (node, waiting) in std::mem::take(&mut self.probes) {
+            match self.peer.probe(&node) {
+                Some(result) => drop(waiting.send(result)),
+                None if !waiting.is_canceled() => self.probes.push((node, waiting)),
+                None => {}
+            }
+        }
+    }
+}
+
+/// A running node. Cheap to clone; all clones are the same node.
+#[derive(Clone)]
+pub struct Node(Arc<Shared>);
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({:?})", self.id())
+    }
+}
+
+impl Node {
+    pub(crate) fn new(shared: Arc<Shared>) -> Node {
+        Node(shared)
+    }
+
+    /// Runs a command of the peer, then wakes the driver to carry out its effects.
+    fn with<T>(&self, command: impl FnOnce(&mut Peer, Now) -> T) -> T {
+        let mut inner = self.0.lock();
+        let now = (inner.clock)();
+        inner.now = now;
+        let result = command(&mut inner.peer, now);
+        drop(inner);
+        self.0.driver.wake();
+        result
+    }
+
+    /// Looks without waking anybody.
+    fn look<T>(&self, look: impl FnOnce(&Peer, Now) -> T) -> T {
+        let inner = self.0.lock();
+        look(&inner.peer, (inner.clock)())
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.look(|peer, _| peer.id())
+    }
+
+    /// Founds a domain: this node holds its root key and is its first participant.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for a name or capability outside its bounds.
+    pub fn create_domain(&self, name: &str, essential: &[String], profile: Profile) -> Result<DomainId, Error> {
+        self.with(|peer, now| peer.create_domain(now, name, essential, profile))
+    }
+
+    /// Opens a domain again from what [`Node::save_domain`] gave. With the root key at hand a credential with this `role` is
+    /// made for this node if it has none.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] for damaged data, [`Code::Forbidden`] if this node is no member.
+    pub fn open_domain(&self, saved: &SavedDomain, role: Role, profile: Profile) -> Result<DomainId, Error> {
+        self.with(|peer, now| peer.open_domain(now, saved, role, profile))
+    }
+
+    /// What must be kept to open the domain again.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn save_domain(&self, domain: DomainId) -> Result<SavedDomain, Error> {
+        self.look(|peer, _| peer.save_domain(domain))
+    }
+
+    /// Adds a signed membership statement from elsewhere, and spreads it.
+    ///
+    /// # Errors
+    /// [`Code::Closed`], or the code of the refusal.
+    pub fn insert_statement(&self, domain: DomainId, bytes: &[u8]) -> Result<(), Error> {
+        self.with(|peer, now| peer.insert_statement(now, domain, bytes))
+    }
+
+    /// Joins the domain that an invitation link names, through the relays it names. Dropping the future cancels the join.
+    ///
+    /// # Errors
+    /// [`Code::InviteGarbled`], [`Code::Version`], [`Code::NoRelay`], [`Code::NoMember`], [`Code::WrongDomain`],
+    /// [`Code::InviteExpired`], [`Code::InviteRevoked`], [`Code::InviteUnknown`], [`Code::InviteUsed`], [`Code::Timeout`],
+    /// [`Code::Closed`].
+    pub async fn join(&self, link: &str, profile: Profile) -> Result<DomainId, Error> {
+        let link = InviteLink::parse(link)?;
+        let domain = link.domain;
+        let (tell, told) = oneshot::channel();
+        {
+            let mut inner = self.0.lock();
+            let now = (inner.clock)();
+            if !inner.peer.join(now, link, profile)? {
+                return Ok(domain);
+            }
+            inner.joins.insert(domain, tell);
+        }
+        self.0.driver.wake();
+        let mut cancel = CancelJoin { node: self, domain: Some(domain) };
+        let result = told.await.unwrap_or_else(|_| Err(closed()));
+        cancel.domain = None;
+        result.map(|()| domain)
+    }
+
+    /// The name in the domain's genesis.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn domain_name(&self, domain: DomainId) -> Result<String, Error> {
+        self.look(|peer, _| peer.domain_name(domain))
+    }
+
+    /// This node's role in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn role(&self, domain: DomainId) -> Result<Role, Error> {
+        self.look(|peer, _| peer.role(domain))
+    }
+
+    /// Makes an invitation and publishes its public half.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key or the right to invite.
+    pub fn invite(&self, domain: DomainId, options: InviteOptions) -> Result<InviteLink, Error> {
+        self.with(|peer, now| peer.invite(now, domain, options))
+    }
+
+    /// Who is in the directory of a domain, from this node's own copy.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn participants(&self, domain: DomainId, query: &Query) -> Result<Vec<Participant>, Error> {
+        self.look(|peer, now| peer.participants(now, domain, query))
+    }
+
+    /// Replaces what this node offers.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] or [`Code::BadArgument`] for capabilities outside their bounds, [`Code::Closed`].
+    pub fn advertise(&self, domain: DomainId, capabilities: Vec<Capability>) -> Result<(), Error> {
+        self.with(|peer, now| peer.advertise(now, domain, capabilities))
+    }
+
+    /// Opens a channel; the same name and mode give the same channel.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for a name in use with another mode or too long, [`Code::Busy`] beyond the bound,
+    /// [`Code::Forbidden`] for a manager, [`Code::Closed`].
+    pub fn channel(&self, domain: DomainId, name: &str, mode: Mode) -> Result<ChannelId, Error> {
+        self.with(|peer, now| peer.channel(now, domain, name, mode))
+    }
+
+    /// Closes a channel; its readers end.
+    pub fn close_channel(&self, domain: DomainId, channel: ChannelId) {
+        self.with(|peer, now| peer.close_channel(now, domain, channel));
+        self.0.lock().wake_readers(domain, channel);
+    }
+
+    /// Sends, and waits until every recipient's window has taken all of it.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`], [`Code::Busy`] (the queue of the domain is full), [`Code::NoParticipant`], [`Code::Closed`].
+    pub async fn send(&self, domain: DomainId, channel: ChannelId, to: To, payload: Vec<u8>, key: Option<String>) -> Result<(), Error> {
+        let (tell, told) = oneshot::channel();
+        {
+            let mut inner = self.0.lock();
+            let now = (inner.clock)();
+            let id = inner.peer.send(now, domain, channel, to, payload, key)?;
+            inner.sends.insert((domain, id), tell);
+        }
+        self.0.driver.wake();
+        told.await.unwrap_or(Err(Code::Closed)).map_err(|code| Error::new(code, "the message could not be handed to every recipient"))
+    }
+
+    /// Sends what can be sent now, never waits; `false` tells that it was dropped for a recipient.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`], [`Code::Closed`], [`Code::NoParticipant`] for a recipient that is not in the directory.
+    pub fn post(&self, domain: DomainId, channel: ChannelId, to: To, payload: Vec<u8>, key: Option<String>) -> Result<bool, Error> {
+        self.with(|peer, now| peer.post(now, domain, channel, to, payload, key))
+    }
+
+    /// The next message of a channel, or `None` once it is closed.
+    pub async fn receive(&self, domain: DomainId, channel: ChannelId) -> Option<Message> {
+        poll_fn(|cx| {
+            let mut inner = self.0.lock();
+            let now = (inner.clock)();
+            if let Some(message) = inner.peer.receive(now, domain, channel) {
+                drop(inner);
+                self.0.driver.wake();
+                return Poll::Ready(Some(message));
+            }
+            if inner.closed || !inner.peer.has_channel(domain, channel) {
+                return Poll::Ready(None);
+            }
+            let waiting = inner.readers.entry((domain, channel)).or_default();
+            if !waiting.iter().any(|w| w.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The next message of a channel if one is there.
+    #[must_use]
+    pub fn try_receive(&self, domain: DomainId, channel: ChannelId) -> Option<Message> {
+        self.with(|peer, now| peer.receive(now, domain, channel))
+    }
+
+    /// The links to the members of a domain, or all links of the node.
+    #[must_use]
+    pub fn links(&self, domain: Option<DomainId>) -> Vec<LinkInfo> {
+        self.look(|peer, now| peer.links(now, domain))
+    }
+
+    /// What was counted in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn stats(&self, domain: DomainId) -> Result<Stats, Error> {
+        self.look(|peer, now| peer.stats(now, domain))
+    }
+
+    /// Connects to any libp2p node and waits for one round trip, for diagnosis.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] without `/p2p/<id>` at the end, [`Code::Unreachable`], [`Code::IceFailed`], [`Code::Closed`].
+    pub async fn dial(&self, address: &str) -> Result<LinkInfo, Error> {
+        let (tell, told) = oneshot::channel();
+        {
+            let mut inner = self.0.lock();
+            let now = (inner.clock)();
+            let node = inner.peer.dial(now, address)?;
+            inner.probes.push((node, tell));
+        }
+        self.0.driver.wake();
+        told.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Keeps a relay connected besides those that invitation links name.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] if the address does not end in `/p2p/<id>`.
+    pub fn use_relay(&self, address: &str) -> Result<(), Error> {
+        self.with(|peer, now| peer.use_relay(now, address))
+    }
+
+    /// The addresses at which others can dial this node now.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.look(|peer, _| peer.addresses().to_vec())
+    }
+
+    /// The next event; `None` once the node is closed. One consumer.
+    pub async fn next_event(&self) -> Option<Event> {
+        poll_fn(|cx| {
+            let mut inner = self.0.lock();
+            match inner.events.pop_front() {
+                Some(event) => Poll::Ready(Some(event)),
+                None if inner.closed => Poll::Ready(None),
+                None => {
+                    inner.event_waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// Says goodbye to the domain's members and forgets the domain here.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn leave(&self, domain: DomainId) -> Result<(), Error> {
+        self.with(|peer, now| peer.leave(now, domain))
+    }
+
+    /// Leaves every domain, writes what is queued and stops the driver.
+    pub fn close(&self) {
+        self.with(Peer::close);
+        self.0.lock().closing = true;
+        self.0.driver.wake();
+    }
+}
+
+struct CancelJoin<'a> {
+    node: &'a Node,
+    domain: Option<DomainId>,
+}
+
+impl Drop for CancelJoin<'_> {
+    fn drop(&mut self) {
+        if let Some(domain) = self.domain {
+            self.node.0.lock().joins.remove(&domain);
+            self.node.with(|peer, now| peer.cancel_join(now, domain));
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Code::Closed, "the node was closed")
+}
