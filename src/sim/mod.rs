@@ -3,6 +3,7 @@
 //! Everything follows from the seed: the same seed gives the same run, and [`trace`](World::trace) is its hash.
 
 pub mod net;
+mod peer;
 pub mod world;
 
 pub use net::{Conditions, Net};
