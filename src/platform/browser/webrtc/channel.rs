@@ -1,15 +1,13 @@
-//! A data channel as a byte stream. A browser has no way to stop a remote that sends, so what arrives is queued up to a
+//! A data channel. A browser has no way to stop a remote that sends, so what arrives is queued up to a
 //! bound; what is sent waits while the browser's own buffer is full.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use futures::{AsyncRead, AsyncWrite};
 use js_sys::{ArrayBuffer, Uint8Array};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
@@ -29,8 +27,6 @@ const LOW_WATER: u32 = 128 * 1024;
 #[derive(Default)]
 struct Shared {
     queue: RefCell<VecDeque<Vec<u8>>>,
-    /// How much of the first message in the queue was read.
-    read: Cell<usize>,
     queued: Cell<usize>,
     failed: Cell<Option<&'static str>>,
     wakers: Wakers,
@@ -128,59 +124,43 @@ impl DataChannel {
             None => Ok(()),
         }
     }
-}
 
-impl AsyncRead for DataChannel {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// The next message, in the order sent; `None` once the channel is closed and all were taken.
+    pub(super) fn poll_take(&self, cx: &Context<'_>) -> Poll<io::Result<Option<Vec<u8>>>> {
         self.check()?;
         let shared = &self.0.shared;
-        let mut queue = shared.queue.borrow_mut();
-        let Some(first) = queue.front() else {
-            return match self.0.channel.ready_state() {
-                RtcDataChannelState::Closing | RtcDataChannelState::Closed => Poll::Ready(Ok(0)),
-                _ => {
-                    shared.wakers.add(cx);
-                    Poll::Pending
-                }
-            };
-        };
-        let start = shared.read.get();
-        let n = buffer.len().min(first.len() - start);
-        buffer[..n].copy_from_slice(&first[start..start + n]);
-        if start + n == first.len() {
-            queue.pop_front();
-            shared.read.set(0);
-        } else {
-            shared.read.set(start + n);
+        if let Some(bytes) = shared.queue.borrow_mut().pop_front() {
+            shared.queued.set(shared.queued.get() - bytes.len());
+            return Poll::Ready(Ok(Some(bytes)));
         }
-        shared.queued.set(shared.queued.get() - n);
-        Poll::Ready(Ok(n))
+        match self.0.channel.ready_state() {
+            RtcDataChannelState::Closing | RtcDataChannelState::Closed => Poll::Ready(Ok(None)),
+            _ => {
+                shared.wakers.add(cx);
+                Poll::Pending
+            }
+        }
     }
-}
 
-impl AsyncWrite for DataChannel {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// Ready when the channel takes a message.
+    pub(super) fn poll_ready(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.check()?;
         let channel = &self.0.channel;
         match channel.ready_state() {
-            RtcDataChannelState::Closing | RtcDataChannelState::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            RtcDataChannelState::Open if channel.buffered_amount() < HIGH_WATER => {}
+            RtcDataChannelState::Closing | RtcDataChannelState::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            RtcDataChannelState::Open if channel.buffered_amount() < HIGH_WATER => Poll::Ready(Ok(())),
             _ => {
                 self.0.shared.wakers.add(cx);
-                return Poll::Pending;
+                Poll::Pending
             }
         }
-        channel.send_with_u8_array(bytes).map_err(|e| thrown("the browser did not send", &e))?;
-        Poll::Ready(Ok(bytes.len()))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What was written is the browser's, which needs no asking.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.channel.close();
-        Poll::Ready(Ok(()))
+    /// Sends a message, after [`DataChannel::poll_ready`].
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        if self.0.channel.ready_state() != RtcDataChannelState::Open {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.0.channel.send_with_u8_array(bytes).map_err(|e| thrown("the browser did not send", &e))
     }
 }

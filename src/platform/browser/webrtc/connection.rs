@@ -9,25 +9,24 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
-use futures::{AsyncRead, AsyncWrite, FutureExt, StreamExt};
+use futures::FutureExt;
 use futures_timer::Delay;
 use js_sys::Reflect;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
-use libp2p_webrtc_utils::{DropListener, Stream};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Event, RtcDataChannelEvent, RtcPeerConnection, RtcPeerConnectionState};
 
 use super::channel::DataChannel;
+use super::stream::{Kind, RtcStream};
 use super::{Wakers, thrown};
 use crate::base::Code;
 
 /// Streams the remote opened that may wait to be taken; beyond, they are closed.
 const INBOUND: usize = 256;
 /// How long ICE may look for a lost path before the connection counts as dead.
-const LOST: Duration = Duration::from_secs(10);
+const LOST: Duration = Duration::from_secs(5);
 /// The channel that is there only for the offer to have a data section.
 pub(super) const INIT: &str = "init";
 
@@ -135,25 +134,16 @@ pub(super) fn ice_failed(reason: &str) -> io::Error {
 /// A connected peer connection.
 pub struct Connection {
     peer: SendWrapper<Peer>,
-    /// Written at once, bytes.
-    most: usize,
-    resets: FuturesUnordered<DropListener<DataChannel>>,
+    kind: Kind,
     lost: Option<Delay>,
     /// A channel whose number is not to be used again.
     _kept: Option<DataChannel>,
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, most: usize, kept: Option<DataChannel>) -> Connection {
+    pub(super) fn new(peer: Peer, kind: Kind, kept: Option<DataChannel>) -> Connection {
         peer.watch_association(peer.change.as_ref());
-        Connection { peer: SendWrapper::new(peer), most, resets: FuturesUnordered::new(), lost: None, _kept: kept }
-    }
-
-    fn stream(&mut self, channel: DataChannel) -> RtcStream {
-        let (inner, dropped) = Stream::new(channel);
-        self.resets.push(dropped);
-        self.peer.shared.wakers.wake();
-        RtcStream { inner, most: self.most }
+        Connection { peer: SendWrapper::new(peer), kind, lost: None, _kept: kept }
     }
 
     fn check(&self) -> io::Result<()> {
@@ -165,20 +155,20 @@ impl StreamMuxer for Connection {
     type Substream = RtcStream;
     type Error = io::Error;
 
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<RtcStream>> {
+    fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<RtcStream>> {
         let next = self.peer.shared.inbound.borrow_mut().pop_front();
         if let Some(channel) = next {
-            return Poll::Ready(Ok(self.stream(channel)));
+            return Poll::Ready(Ok(RtcStream::new(channel, self.kind)));
         }
         self.check()?;
         self.peer.shared.wakers.add(cx);
         Poll::Pending
     }
 
-    fn poll_outbound(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<RtcStream>> {
+    fn poll_outbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<RtcStream>> {
         self.check()?;
         let channel = DataChannel::new(self.peer.raw.create_data_channel(""));
-        Poll::Ready(Ok(self.stream(channel)))
+        Poll::Ready(Ok(RtcStream::new(channel, self.kind)))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -188,8 +178,6 @@ impl StreamMuxer for Connection {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
-        // A stream that could not even be reset has ended as well.
-        while let Poll::Ready(Some(_)) = self.resets.poll_next_unpin(cx) {}
         self.check()?;
         self.peer.shared.wakers.add(cx);
         if self.peer.raw.connection_state() != RtcPeerConnectionState::Disconnected {
@@ -198,34 +186,5 @@ impl StreamMuxer for Connection {
         }
         ready!(self.lost.get_or_insert_with(|| Delay::new(LOST)).poll_unpin(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-/// One stream. Every write leaves as a message of its own before the next is taken: gathered, they would be larger than the
-/// remote takes.
-pub struct RtcStream {
-    inner: Stream<DataChannel>,
-    most: usize,
-}
-
-impl AsyncRead for RtcStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for RtcStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
-        let most = self.most.min(bytes.len());
-        Pin::new(&mut self.inner).poll_write(cx, &bytes[..most])
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(cx)
     }
 }

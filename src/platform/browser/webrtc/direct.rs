@@ -11,13 +11,14 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, Transport, identity};
-use libp2p_webrtc_utils::{Fingerprint, Stream, noise, parse_webrtc_dial_addr, sdp};
+use libp2p_webrtc_utils::{Fingerprint, noise, parse_webrtc_dial_addr, sdp};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{RtcDataChannelInit, RtcSdpType};
 
 use super::channel::DataChannel;
 use super::connection::{Connection, Peer};
-use super::{DIRECT_WRITE, TIMEOUT, described, set_local, set_remote, within};
+use super::stream::RtcStream;
+use super::{DIRECT, TIMEOUT, described, set_local, set_remote, within};
 
 /// The transport: dials, never listens.
 pub struct Direct(identity::Keypair);
@@ -84,11 +85,10 @@ async fn connect(socket: SocketAddr, remote: Fingerprint, key: identity::Keypair
     let local = fingerprint(&offer).ok_or_else(|| io::Error::other("an offer without a fingerprint"))?;
     set_local(&peer.raw, RtcSdpType::Offer, &offer).await?;
     set_remote(&peer.raw, RtcSdpType::Answer, &sdp::answer(socket, remote, &name)).await?;
-    let (stream, dropped) = Stream::new(channel.clone());
-    drop(dropped);
+    let stream = RtcStream::new(channel.clone(), DIRECT);
     let handshake = async { noise::outbound(key, stream, remote, local).await.map_err(io::Error::other) };
     let id = peer.while_alive(handshake).await?;
-    Ok((id, Connection::new(peer, DIRECT_WRITE, Some(channel))))
+    Ok((id, Connection::new(peer, DIRECT, Some(channel))))
 }
 
 /// The offer with its ICE credentials replaced by the name that the listener will see.

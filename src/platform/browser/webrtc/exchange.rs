@@ -11,14 +11,14 @@ use futures::channel::mpsc;
 use futures::{FutureExt, SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use unsigned_varint::codec::UviBytes;
-use unsigned_varint::{decode, encode};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{RtcIceCandidateInit, RtcPeerConnection, RtcPeerConnectionIceEvent, RtcSdpType};
 
 use super::channel::DataChannel;
 use super::connection::{Connection, INIT, Peer, ice_failed};
-use super::{PRIVATE_WRITE, TIMEOUT, described, set_local, set_remote, settled, within};
+use super::message::{self, invalid};
+use super::{PRIVATE, TIMEOUT, described, set_local, set_remote, settled, within};
 
 /// The longest message, bytes.
 const MESSAGE: usize = 16 * 1024;
@@ -53,7 +53,7 @@ pub(super) async fn offer(stream: libp2p::Stream) -> io::Result<Connection> {
     init.opened().await;
     drop(within(FAREWELL, "", init.closed().map(Ok)).await);
     drop(within(FAREWELL, "", wire.close()).await);
-    Ok(Connection::new(peer, PRIVATE_WRITE, None))
+    Ok(Connection::new(peer, PRIVATE, None))
 }
 
 /// Answers an offer.
@@ -72,7 +72,7 @@ pub(super) async fn answer(stream: libp2p::Stream) -> io::Result<Connection> {
     within_ice(talk).await?;
     drop(own);
     drop(within(FAREWELL, "", wire.close()).await);
-    Ok(Connection::new(peer, PRIVATE_WRITE, None))
+    Ok(Connection::new(peer, PRIVATE, None))
 }
 
 async fn within_ice(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
@@ -116,7 +116,7 @@ async fn connect(peer: &Peer, own: &mut Candidates, wire: &mut Wire) -> io::Resu
                 }
                 taken += 1;
                 if taken <= CANDIDATES {
-                    add(&peer.raw, &data).await;
+                    add(&peer.raw, data).await;
                 }
             }
             Step::Silent => listening = false,
@@ -133,7 +133,7 @@ fn framed(stream: libp2p::Stream) -> Wire {
 async fn expect(wire: &mut Wire, wanted: u64) -> io::Result<String> {
     let bytes = wire.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
     let (kind, data) = parse(&bytes)?;
-    if kind == wanted { Ok(data) } else { Err(invalid("a message out of turn")) }
+    if kind == wanted { Ok(data.to_owned()) } else { Err(invalid("a message out of turn")) }
 }
 
 // Candidates.
@@ -196,68 +196,15 @@ async fn add(raw: &RtcPeerConnection, text: &str) {
     }
 }
 
-// Messages: protobuf, `type` in field 1 and `data` in field 2.
-
-const KIND_KEY: u8 = 1 << 3;
-const DATA_KEY: u8 = 2 << 3 | 2;
+// Messages.
 
 fn message(kind: u64, data: &str) -> Bytes {
-    let mut bytes = vec![KIND_KEY];
-    bytes.extend_from_slice(encode::u64(kind, &mut encode::u64_buffer()));
-    bytes.push(DATA_KEY);
-    bytes.extend_from_slice(encode::usize(data.len(), &mut encode::usize_buffer()));
-    bytes.extend_from_slice(data.as_bytes());
-    bytes.into()
+    message::write(Some(kind), Some(data.as_bytes())).into()
 }
 
-/// Kind and data; a field that is absent has its default, an unknown one is passed over.
-fn parse(mut bytes: &[u8]) -> io::Result<(u64, String)> {
-    let number = |bytes| decode::u64(bytes).map_err(|_| invalid("a number that ends early"));
-    let (mut kind, mut data) = (OFFER, "");
-    while !bytes.is_empty() {
-        let (key, rest) = number(bytes)?;
-        let (skip, rest) = match key & 7 {
-            0 => {
-                let (value, rest) = number(rest)?;
-                if key == u64::from(KIND_KEY) {
-                    kind = value;
-                }
-                (0, rest)
-            }
-            1 => (8, rest),
-            2 => {
-                let (length, rest) = number(rest)?;
-                (usize::try_from(length).unwrap_or(usize::MAX), rest)
-            }
-            5 => (4, rest),
-            _ => return Err(invalid("an unknown wire type")),
-        };
-        let (value, rest) = rest.split_at_checked(skip).ok_or_else(|| invalid("a field that ends early"))?;
-        if key == u64::from(DATA_KEY) {
-            data = std::str::from_utf8(value).map_err(|_| invalid("data that is no text"))?;
-        }
-        bytes = rest;
-    }
-    Ok((kind, data.to_owned()))
-}
-
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("signalling: {what}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wasm_bindgen_test::wasm_bindgen_test;
-
-    #[wasm_bindgen_test]
-    fn messages_are_read_back_and_damaged_ones_refused() {
-        let bytes = message(CANDIDATE, "x");
-        assert_eq!(bytes.as_ref(), [8, 2, 18, 1, b'x']);
-        assert_eq!(parse(&bytes).unwrap(), (CANDIDATE, "x".to_owned()));
-        assert_eq!(parse(&[26, 1, 0, 18, 1, b'y']).unwrap(), (OFFER, "y".to_owned()));
-        for bad in [&[18, 2, b'x'][..], &[8], &[18, 1, 0xff], &[11], &[18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-    }
+/// Kind and data.
+fn parse(bytes: &[u8]) -> io::Result<(u64, &str)> {
+    let (kind, data) = message::read(bytes)?;
+    let data = std::str::from_utf8(&bytes[data]).map_err(|_| invalid("data that is no text"))?;
+    Ok((kind.unwrap_or(OFFER), data))
 }

@@ -5,8 +5,10 @@ mod channel;
 mod connection;
 pub(super) mod direct;
 mod exchange;
+mod message;
 pub(super) mod private;
 pub(super) mod signaling;
+mod stream;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -23,15 +25,16 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{RtcPeerConnection, RtcSdpType, RtcSessionDescriptionInit};
 
 use crate::platform::links;
+use stream::Kind;
 
 /// How long a connection may take from the first message to the last.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Room for the framing around what is written at once, bytes.
+/// Room for the framing in a message, bytes.
 const FRAMING: usize = 192;
-/// What is written to a stream at once to a native node, bytes.
-const DIRECT_WRITE: usize = links::RTC_DIRECT_MESSAGE - FRAMING;
-/// What is written to a stream at once to a browser, bytes: a message of the 16 KiB that every implementation takes.
-const PRIVATE_WRITE: usize = 16 * 1024 - FRAMING;
+/// Streams to a native node.
+const DIRECT: Kind = Kind { most: links::RTC_DIRECT_MESSAGE - FRAMING, acknowledge: false };
+/// Streams to a browser: messages of the 16 KiB that every implementation takes.
+const PRIVATE: Kind = Kind { most: 16 * 1024 - FRAMING, acknowledge: true };
 
 /// Does this scope have WebRTC? Workers have not, in most browsers.
 pub(super) fn is_available() -> bool {
