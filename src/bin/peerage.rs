@@ -18,13 +18,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Up(cmd::up::Up),
     Relay(cmd::relay::Relay),
+    Manager(cmd::manager::Manager),
+    Join(cmd::join::Join),
+    Domain(cmd::domain::Domain),
+    Invite(cmd::domain::Invite),
 }
 
 fn main() -> ExitCode {
     // Usage errors end the process with code 2 in here.
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PEERAGE_LOG").unwrap_or_else(|_| "error".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PEERAGE_LOG").unwrap_or_else(|_| "error,libp2p_webrtc=off,webrtc=off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     peerage::platform::native::install_crypto();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -36,7 +41,12 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match cli.command {
+            Command::Up(up) => up.run(&cli.common).await,
             Command::Relay(relay) => relay.run(&cli.common).await,
+            Command::Manager(manager) => manager.run(&cli.common).await,
+            Command::Join(join) => join.run(&cli.common).await,
+            Command::Domain(domain) => domain.run(&cli.common),
+            Command::Invite(invite) => invite.run(&cli.common),
         }
     });
     // Reading standard input blocks a thread that nothing can wake.

@@ -2,7 +2,9 @@
 
 pub mod children;
 pub mod data;
+pub mod domain;
 pub mod lines;
+pub mod manager;
 pub mod qr;
 pub mod relay;
 pub mod settings;

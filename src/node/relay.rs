@@ -1,6 +1,6 @@
 //! The relay role: circuits for nodes that cannot be dialled. It knows no domain, and tells no addresses above debug level.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,8 @@ use super::children::Ready;
 use super::web::{self, Health};
 use crate::base::Error;
 use crate::crypto::sign::SigningKey;
-use crate::peer::LinkEvent;
-use crate::platform::native::{NativeConfig, NativePlatform, RelayLimits, Served, Traffic};
-use crate::runtime::port::Platform;
+use crate::peer::{Config, Event};
+use crate::platform::native::{self, NativeConfig, NativePlatform, RelayLimits, Served, Traffic};
 
 /// What a relay is to do.
 #[derive(Clone, Debug)]
@@ -58,7 +57,7 @@ impl Health for Status {
 /// # Errors
 /// [`Code::AddressInUse`](crate::base::Code::AddressInUse) for a taken port, and what [`NativePlatform::new`] gives.
 pub async fn run(
-    key: &SigningKey,
+    key: SigningKey,
     config: RelayConfig,
     ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()> + Send,
@@ -68,35 +67,42 @@ pub async fn run(
         None => None,
     };
     let wanted = config.listen.len();
-    let native = NativeConfig {
+    let settings = NativeConfig {
         listen: config.listen,
         announce: config.announce,
         reserve: false,
         certificate: Some(config.certificate),
         serve: Some(config.limits),
     };
-    let mut platform = NativePlatform::new(key, &native)?;
+    let platform = NativePlatform::new(&key, &settings)?;
     let status = Arc::new(Status { ready: AtomicBool::new(false), traffic: platform.traffic(), served: platform.served() });
     let http = listener.as_ref().and_then(|l| l.local_addr().ok()).map_or_else(String::new, |a| format!("http://{a}"));
     let (halt, halted) = tokio::sync::oneshot::channel::<()>();
     let serving = listener.map(|l| tokio::spawn(web::serve(l, web::health(status.clone()), async { drop(halted.await) })));
+    let (node, driver) = native::start_on(platform, key, Config::relay(), native::entropy()?.bytes());
+    let driving = tokio::spawn(driver);
     let mut ready = Some(ready);
-    let running = async {
-        while let Some(event) = poll_fn(|cx| platform.poll_event(cx)).await {
-            // Listeners come up one after the other; ready means all of them.
-            if let LinkEvent::Addresses(addresses) = event
-                && listeners(&addresses) >= wanted
-                && let Some(ready) = ready.take()
-            {
-                status.ready.store(true, Ordering::Relaxed);
-                ready(&Ready { role: "relay".into(), id: key.node_id().to_string(), addresses, http: http.clone() });
+    tokio::pin!(stop);
+    loop {
+        let event = tokio::select! {
+            () = &mut stop => break,
+            event = node.next_event() => event,
+        };
+        // Listeners come up one after the other; ready means all of them.
+        match event {
+            Some(Event::Addresses) if listeners(&node.addresses()) >= wanted => {
+                if let Some(ready) = ready.take() {
+                    status.ready.store(true, Ordering::Relaxed);
+                    ready(&Ready { role: "relay".into(), id: node.id().to_string(), addresses: node.addresses(), http: http.clone() });
+                }
             }
+            Some(_) => {}
+            None => break,
         }
-    };
-    tokio::select! {
-        () = running => {}
-        () = stop => {}
     }
+    node.close();
+    // Bounded by the goodbye.
+    let _ = driving.await;
     drop(halt);
     if let Some(serving) = serving {
         // Its own errors have no reader any more.
@@ -106,7 +112,7 @@ pub async fn run(
 }
 
 /// How many listeners stand behind these addresses: each has a port of its own, on one or more interfaces.
-fn listeners(addresses: &[String]) -> usize {
+pub(super) fn listeners(addresses: &[String]) -> usize {
     let ends = |a: &String| {
         let mut parts = a.split('/').skip(3);
         (parts.next().map(str::to_owned), parts.next().map(str::to_owned))

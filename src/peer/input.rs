@@ -54,6 +54,7 @@ impl Peer {
             }
             LinkEvent::Addresses(addresses) => {
                 self.addresses = addresses;
+                self.emit(Event::Addresses);
                 self.publish_all(now);
             }
             LinkEvent::Relay { address, up } => {
@@ -251,8 +252,8 @@ impl Peer {
                 return;
             }
         }
-        // Stale and unknown-key frames are the ordinary weather of a network; the rest is somebody's mistake or malice.
-        if matches!(reject, Reject::Stale | Reject::UnknownKey) {
+        // These are the ordinary weather of a network; the rest is somebody's mistake or malice.
+        if matches!(reject, Reject::Stale | Reject::UnknownKey | Reject::Limit) {
             return;
         }
         if let Some(at) = self.table.refusable(&node, now.mono, REFUSAL) {

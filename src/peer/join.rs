@@ -29,6 +29,8 @@ use crate::wire::link::InviteLink;
 const CREDENTIAL: Duration = Duration::from_secs(24 * 3600);
 /// For finding a relay, and a member behind it.
 const SEEK: Duration = Duration::from_secs(20);
+/// How long the first relay address has before the others are tried too.
+const SPARE: Duration = Duration::from_secs(3);
 /// For connecting to the member and being let in.
 const ENTER: Duration = Duration::from_secs(25);
 
@@ -43,6 +45,8 @@ pub(super) struct Join {
     seeker: Seeker,
     deadline: Mono,
     asked: bool,
+    /// Relay addresses to be tried from a moment on.
+    spare: (Mono, Vec<String>),
 }
 
 impl Peer {
@@ -58,8 +62,11 @@ impl Peer {
         if link.relays.is_empty() && self.relays.is_empty() {
             return Err(Error::new(Code::NoRelay, "the invitation names no relay and none is configured"));
         }
-        for relay in &link.relays {
-            self.use_relay(now, relay)?;
+        // One address per relay; the others only if that one leads nowhere.
+        let mut relays = link.relays.clone();
+        let first: Vec<String> = relays.drain(..1.min(relays.len())).collect();
+        for relay in first {
+            self.use_relay(now, &relay)?;
         }
         let keys = invite::derive(&id, &link.secret);
         let from = now.wall.before(limit::CLOCK_SKEW);
@@ -68,7 +75,7 @@ impl Peer {
         let request = overlay::Seek { domain: id, rendezvous: link.rendezvous, kind: RequestKind::Join, body: hello::encode(&body) };
         let seeker = Seeker::new(now, request, self.rng.fork("seeker"));
         let deadline = now.mono.after(SEEK);
-        self.joins.insert(id, Join { link, profile, credential, seeker, deadline, asked: false });
+        self.joins.insert(id, Join { link, profile, credential, seeker, deadline, asked: false, spare: (now.mono.after(SPARE), relays) });
         self.tick = Some(now.mono);
         self.join_relays(now);
         Ok(true)
@@ -94,6 +101,12 @@ impl Peer {
     }
 
     pub(super) fn join_timeouts(&mut self, now: Now) {
+        let late: Vec<String> =
+            self.joins.values_mut().filter(|j| !j.asked && now.mono >= j.spare.0).flat_map(|j| core::mem::take(&mut j.spare.1)).collect();
+        for relay in late {
+            // A spare address that is none is not worth failing for.
+            let _ = self.use_relay(now, &relay);
+        }
         self.join_relays(now);
         let failed: Vec<(DomainId, Error)> = self.joins.iter().filter_map(|(id, join)| Some((*id, join.failure(now)?))).collect();
         for (id, error) in failed {

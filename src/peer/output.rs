@@ -86,6 +86,8 @@ pub enum Event {
         /// What was missing.
         capability: String,
     },
+    /// The addresses at which this node can be dialled changed.
+    Addresses,
     /// A relay became usable or stopped being so.
     Relay {
         /// Its address, as given.

@@ -1,6 +1,10 @@
 //! The subcommands, and the flags they share.
 
+pub mod domain;
+pub mod join;
+pub mod manager;
 pub mod relay;
+pub mod up;
 
 use std::io::Write;
 use std::path::PathBuf;

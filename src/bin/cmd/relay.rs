@@ -61,7 +61,7 @@ impl Relay {
         };
         let key = data.key("node.key")?;
         let mut said = Ok(());
-        relay::run(&key, config, |ready| said = say(ready), stop).await?;
+        relay::run(key, config, |ready| said = say(ready), stop).await?;
         said
     }
 }

@@ -1,0 +1,255 @@
+//! `peerage join`
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use peerage::base::{Code, DomainId, Error};
+use peerage::node::children::stop_signal;
+use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, recipients};
+use peerage::peer::{Config, Event, Path, Profile, To};
+use peerage::platform::native::{self, NativeConfig};
+use peerage::proto::channel::{ChannelId, Mode};
+use peerage::proto::directory::Query;
+use peerage::runtime::handle::Node;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::sync::mpsc;
+
+use super::{Common, say};
+
+/// Take part in a domain without a screen: events as JSON lines on standard output, commands on standard input
+///
+/// Ends when it was told to leave, on Ctrl-C or SIGTERM, or when standard input closes.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  peerage join 'http://127.0.0.1:9600/#…'
+  echo '{\"cmd\":\"send\",\"channel\":\"chat\",\"text\":\"hi\"}' | peerage join LINK --name robot
+
+Commands, one per line (\"id\" is given back with the answer):
+  {\"cmd\":\"open\",\"channel\":\"chat\",\"mode\":\"reliable\"}      its messages come as events from now on
+  {\"cmd\":\"send\",\"channel\":\"chat\",\"to\":null,\"text\":\"hi\"}  to: null or a list of node ids; text, or data in base64
+  {\"cmd\":\"send\",\"channel\":\"pose\",\"mode\":\"latest\",\"key\":\"me\",\"text\":\"…\"}
+  {\"cmd\":\"participants\"}   {\"cmd\":\"links\"}   {\"cmd\":\"stats\"}   {\"cmd\":\"leave\"}
+
+Events, one per line:
+  {\"event\":\"joined\",\"node\":…,\"domain\":…,\"name\":…}
+  {\"event\":\"participant\",\"node\":…,\"change\":\"joined|updated|down|left\"}
+  {\"event\":\"link\",\"node\":…,\"path\":\"direct|relayed|none\"}
+  {\"event\":\"message\",\"channel\":…,\"from\":…,\"sent_at\":MILLISECONDS,\"text\":… or \"data\":…,\"key\":…}
+  {\"event\":\"degraded|restored\",\"capability\":…}
+  {\"event\":\"answer\",\"id\":…, …}   {\"event\":\"error\",\"id\":…,\"code\":…,\"message\":…}")]
+pub struct Join {
+    /// The invitation link
+    link: String,
+    /// A name for people
+    #[arg(long, default_value = "peerage", env = "PEERAGE_NAME")]
+    name: String,
+    /// A multiaddr to listen on; may be given several times [default: free ports of this machine]
+    #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_LISTEN", value_delimiter = ',')]
+    listen: Vec<String>,
+}
+
+const LISTEN: [&str; 4] =
+    ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/webrtc-direct"];
+
+struct Session {
+    node: Node,
+    domain: DomainId,
+    channels: BTreeMap<String, (ChannelId, Delivery)>,
+    /// Messages and answers of tasks, to be printed in one place. Bounded: readers wait when nobody reads our output.
+    out: mpsc::Sender<Value>,
+}
+
+impl Join {
+    pub async fn run(self, common: &Common) -> Result<(), Error> {
+        let stop = stop_signal(false)?;
+        let settings = common.settings()?;
+        let data = common.data(&settings)?.folder("participant")?;
+        let listen = if self.listen.is_empty() { LISTEN.map(String::from).to_vec() } else { self.listen };
+        let config = NativeConfig { listen, reserve: true, certificate: Some(data.certificate()?), ..NativeConfig::default() };
+        let (node, driver) = native::start(data.key("node.key")?, &config, Config::native())?;
+        let driving = tokio::spawn(driver);
+        let profile = Profile { name: self.name, capabilities: Vec::new() };
+        tokio::pin!(stop);
+        let domain = tokio::select! {
+            joined = node.join(&self.link, profile) => joined?,
+            () = &mut stop => return Ok(()),
+        };
+        say(&json!({"event": "joined", "node": node.id().to_string(), "domain": domain.to_string(), "name": node.domain_name(domain)?}))?;
+        let (out, mut printed) = mpsc::channel(64);
+        let mut session = Session { node: node.clone(), domain, channels: BTreeMap::new(), out };
+        let mut input = lines();
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                event = node.next_event() => match event {
+                    Some(event) => if let Some(line) = event_line(&event) { say(&line)? },
+                    None => break,
+                },
+                Some(line) = printed.recv() => say(&line)?,
+                line = input.recv() => match line.transpose()? {
+                    Some(line) if line.trim().is_empty() => {}
+                    Some(line) => if session.line(&line)? { break },
+                    None => break,
+                },
+            }
+        }
+        node.close();
+        // Bounded by the peer's own goodbye.
+        let _ = driving.await;
+        Ok(())
+    }
+}
+
+/// Standard input, line by line. A task of its own reads, so that nothing half read is lost when something else happens first.
+fn lines() -> mpsc::Receiver<Result<String, Error>> {
+    let (tell, told) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let mut input = BufReader::new(tokio::io::stdin());
+        while let Some(line) = read_line(&mut input).await.transpose() {
+            let last = line.is_err();
+            if tell.send(line).await.is_err() || last {
+                return;
+            }
+        }
+    });
+    told
+}
+
+/// A line of at most [`LINE`] bytes; a longer one is an error, as what follows cannot be told apart.
+async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<String>, Error> {
+    let mut bytes = Vec::new();
+    let failed = |e| Error::new(Code::Storage, "standard input cannot be read").caused_by(e);
+    let n = input.take(LINE as u64 + 1).read_until(b'\n', &mut bytes).await.map_err(failed)?;
+    if n > LINE {
+        return Err(Error::new(Code::TooLarge, "a command line of more than 85 MiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Error::new(Code::BadArgument, "standard input is no UTF-8"))?;
+    Ok((n > 0).then_some(text))
+}
+
+impl Session {
+    /// Carries out a line; true to end.
+    fn line(&mut self, line: &str) -> Result<bool, Error> {
+        let request = match Request::parse(line) {
+            Ok(request) => request,
+            Err(error) => return say(&error_line(None, &error)).map(|()| false),
+        };
+        let id = request.id;
+        let result = match request.command {
+            Command::Leave => return Ok(true),
+            Command::Open { channel, mode } => self.open(&channel, mode).map(|_| json!({})),
+            Command::Participants => self.participants(),
+            Command::Links => Ok(self.links()),
+            Command::Stats => self.node.stats(self.domain).map(|s| {
+                json!({"sealed": s.sealed, "opened": s.opened, "members": s.members,
+                "linked": s.linked, "statements": s.statements,
+                "rejected": s.rejected.iter().map(|(r, n)| (r.to_string(), json!(n))).collect::<serde_json::Map<_, _>>()})
+            }),
+            Command::Send { channel, mode, to, text, data, key } => {
+                let prepared = self
+                    .open(&channel, mode)
+                    .and_then(|c| Ok((c, recipients(to.as_deref())?.map_or(To::All, To::Some), content(text, data.as_deref())?)));
+                match prepared {
+                    Ok((channel, to, payload)) => {
+                        let (node, domain, out) = (self.node.clone(), self.domain, self.out.clone());
+                        tokio::spawn(async move {
+                            let line = match node.send(domain, channel, to, payload, key).await {
+                                Ok(()) => json!({"event": "answer", "id": id}),
+                                Err(error) => error_line(id, &error),
+                            };
+                            // Nobody prints any more once the program ends.
+                            let _ = out.send(line).await;
+                        });
+                        return Ok(false);
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        say(&match result {
+            Ok(mut answer) => {
+                answer["event"] = "answer".into();
+                answer["id"] = json!(id);
+                answer
+            }
+            Err(error) => error_line(id, &error),
+        })?;
+        Ok(false)
+    }
+
+    fn open(&mut self, name: &str, delivery: Delivery) -> Result<ChannelId, Error> {
+        if let Some((id, _)) = self.channels.get(name) {
+            return Ok(*id);
+        }
+        let mode = match delivery {
+            Delivery::Reliable => Mode::Reliable,
+            Delivery::Latest => Mode::Latest,
+        };
+        let id = self.node.channel(self.domain, name, mode)?;
+        self.channels.insert(name.to_owned(), (id, delivery));
+        let (node, domain, out, name) = (self.node.clone(), self.domain, self.out.clone(), name.to_owned());
+        tokio::spawn(async move {
+            while let Some(message) = node.receive(domain, id).await {
+                let mut line = json!({"event": "message", "channel": name, "from": message.from.to_string(), "sent_at": message.sent_at.0,
+                    "key": message.key});
+                match Content::from(message.payload) {
+                    Content::Text(text) => line["text"] = text.into(),
+                    Content::Data(data) => line["data"] = data.into(),
+                }
+                if out.send(line).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(id)
+    }
+
+    fn participants(&self) -> Result<Value, Error> {
+        let all = self.node.participants(self.domain, &Query::default())?;
+        let one = |p: &peerage::proto::directory::Participant| {
+            json!({"node": p.node.to_string(), "name": p.name, "role": format!("{:?}", p.role).to_lowercase(),
+                "presence": format!("{:?}", p.presence).to_lowercase(), "self": p.is_self,
+                "capabilities": p.capabilities.iter().map(|c| json!({"name": c.name, "version": c.version})).collect::<Vec<_>>()})
+        };
+        Ok(json!({"participants": all.iter().map(one).collect::<Vec<_>>()}))
+    }
+
+    fn links(&self) -> Value {
+        let one = |l: &peerage::peer::LinkInfo| {
+            json!({"node": l.node.to_string(), "path": path(l.path), "rtt_ms": l.rtt.map(|r| r.as_secs_f64() * 1_000.0),
+                "sent": l.sent, "received": l.received})
+        };
+        json!({"links": self.node.links(Some(self.domain)).iter().map(one).collect::<Vec<_>>()})
+    }
+}
+
+fn path(path: Option<Path>) -> &'static str {
+    match path {
+        Some(Path::Direct) => "direct",
+        Some(Path::Relayed) => "relayed",
+        None => "none",
+    }
+}
+
+fn error_line(id: Option<u64>, error: &Error) -> Value {
+    json!({"event": "error", "id": id, "code": error.code().as_str(), "message": error.one_line()})
+}
+
+fn event_line(event: &Event) -> Option<Value> {
+    Some(match event {
+        Event::Addresses => return None,
+        Event::Participant { node, change, .. } => {
+            json!({"event": "participant", "node": node.to_string(), "change": format!("{change:?}").to_lowercase()})
+        }
+        Event::Link { node, path: p } => json!({"event": "link", "node": node.to_string(), "path": path(*p)}),
+        Event::Degraded { capability, .. } => json!({"event": "degraded", "capability": capability}),
+        Event::Restored { capability, .. } => json!({"event": "restored", "capability": capability}),
+        Event::Relay { address, up } => json!({"event": "relay", "address": address, "up": up}),
+        Event::Refused { node, code, by_us } => {
+            json!({"event": "refused", "node": node.to_string(), "code": code.as_str(), "by_us": by_us})
+        }
+        Event::DirectFailed { node, code } => json!({"event": "direct-failed", "node": node.to_string(), "code": code.as_str()}),
+        Event::Closed { .. } => json!({"event": "closed"}),
+    })
+}

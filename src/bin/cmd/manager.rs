@@ -1,0 +1,57 @@
+//! `peerage manager`
+
+use clap::Args;
+use peerage::base::Error;
+use peerage::node::children::stop_signal;
+use peerage::node::domain::DomainFiles;
+use peerage::node::manager::{self, ManagerConfig};
+use peerage::node::settings::MANAGER_LISTEN;
+
+use super::{Common, say};
+
+/// Run the manager of the domain in the data directory
+///
+/// It admits joiners when nobody else is there and keeps what was decided about membership. It holds no key to what
+/// participants exchange. When it listens it prints one JSON line: {"role":"manager","id":…,"addresses":[…]}.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  peerage domain create 'the workshop'
+  peerage manager --relay /ip4/127.0.0.1/tcp/9611/ws/p2p/12D3KooW…
+
+Settings file:
+  [manager]
+  listen = [\"/ip4/127.0.0.1/tcp/9621/ws\"]
+  relays = [\"/ip4/127.0.0.1/tcp/9611/ws/p2p/12D3KooW…\"]")]
+pub struct Manager {
+    /// A multiaddr to listen on; may be given several times
+    #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_MANAGER_LISTEN", value_delimiter = ',')]
+    listen: Vec<String>,
+    /// A relay through which joiners find this domain; may be given several times
+    #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_RELAYS", value_delimiter = ',')]
+    relay: Vec<String>,
+    /// Its name in the directory
+    #[arg(long, default_value = "manager", env = "PEERAGE_NAME")]
+    name: String,
+    /// Stop when standard input closes
+    #[arg(long, hide = true)]
+    follow_stdin: bool,
+}
+
+impl Manager {
+    pub async fn run(self, common: &Common) -> Result<(), Error> {
+        let stop = stop_signal(self.follow_stdin)?;
+        let settings = common.settings()?;
+        let data = common.data(&settings)?;
+        let own = data.folder("manager")?;
+        let listen = if self.listen.is_empty() { settings.manager.listen } else { Some(self.listen) };
+        let config = ManagerConfig {
+            listen: listen.unwrap_or_else(|| MANAGER_LISTEN.map(String::from).to_vec()),
+            relays: if self.relay.is_empty() { settings.manager.relays.unwrap_or_default() } else { self.relay },
+            certificate: own.certificate()?,
+            name: self.name,
+        };
+        let mut said = Ok(());
+        manager::run(own.key("node.key")?, &DomainFiles::open(&data)?, config, |ready| said = say(ready), stop).await?;
+        said
+    }
+}

@@ -1,0 +1,198 @@
+//! A domain on disk: `domain/` in the data directory. The root key is a file of its own; `statements/` is where other
+//! programs leave new ones for a running manager.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::data::{DataDir, Statements};
+use crate::base::{Code, DomainId, Error, NodeId, Now};
+use crate::crypto::{sign::SigningKey, tag};
+use crate::peer::{InviteOptions, SavedDomain, found_domain, make_invitation};
+use crate::platform::native;
+use crate::proto::membership::{Membership, domain_id};
+use crate::wire::link::InviteLink;
+
+const ROOT: &str = "root.key";
+const GENESIS: &str = "genesis";
+const SECRET: &str = "secret";
+const MEMBERS: &str = "members";
+const INVITE: &str = "invite";
+const RELAYS: &str = "relays.json";
+/// An invitation is given again only if it holds this much longer.
+const WORTHWHILE: Duration = Duration::from_secs(24 * 3_600);
+
+/// The capability that every domain made here calls essential: its absence is shown to all.
+pub const MANAGING: &str = "domain/manager";
+
+/// A domain's files.
+#[derive(Clone, Debug)]
+pub struct DomainFiles(DataDir);
+
+/// Where relays were reached last, for invitations made while no relay is asked.
+#[derive(Default, Serialize, Deserialize)]
+struct Relays {
+    relays: Vec<String>,
+    manager: Option<String>,
+}
+
+impl DomainFiles {
+    /// The folder in a data directory.
+    ///
+    /// # Errors
+    /// [`Code::Storage`] if it cannot be made or written.
+    pub fn open(data: &DataDir) -> Result<DomainFiles, Error> {
+        Ok(DomainFiles(data.folder("domain")?))
+    }
+
+    /// The domain, if there is one.
+    ///
+    /// # Errors
+    /// [`Code::Storage`] for files that cannot be read or are damaged.
+    pub fn load(&self) -> Result<Option<SavedDomain>, Error> {
+        let Some(genesis) = self.0.read_secret(GENESIS)? else { return Ok(None) };
+        let secret = self.0.read_secret(SECRET)?.and_then(|s| <[u8; 32]>::try_from(s.as_slice()).ok()).map(Zeroizing::new);
+        let secret = secret.ok_or_else(|| self.damaged(SECRET))?;
+        let root = self.0.existing_key(ROOT)?.map(|key| key.seed());
+        let statements = self.0.read_secret(MEMBERS)?.ok_or_else(|| self.damaged(MEMBERS))?.to_vec();
+        Ok(Some(SavedDomain { genesis: genesis.to_vec(), statements, secret, root }))
+    }
+
+    /// The domain, or an error that says how to get one.
+    ///
+    /// # Errors
+    /// As [`DomainFiles::load`]; [`Code::Storage`] if there is none.
+    pub fn existing(&self) -> Result<SavedDomain, Error> {
+        self.load()?.ok_or_else(|| {
+            Error::new(Code::Storage, format!("there is no domain in {}", self.0.path().display()))
+                .hint("Make one with: peerage domain create NAME")
+        })
+    }
+
+    /// Founds a domain here. Nothing that exists is replaced.
+    ///
+    /// # Errors
+    /// [`Code::Storage`] if there is one already; [`Code::BadArgument`] for its name.
+    pub fn create(&self, name: &str) -> Result<SavedDomain, Error> {
+        if self.load()?.is_some() {
+            return Err(Error::new(Code::Storage, format!("there is a domain in {} already", self.0.path().display()))
+                .hint("Name another directory with --data DIR"));
+        }
+        let saved = found_domain(&mut native::entropy()?, native::clock(), name, &[MANAGING.to_owned()])?;
+        if let Some(root) = &saved.root {
+            self.0.create_key(ROOT, &SigningKey::from_seed(root))?;
+        }
+        self.0.create_secret(SECRET, &saved.secret[..])?;
+        self.0.create_secret(MEMBERS, &saved.statements)?;
+        // Last: a domain without its genesis is none.
+        self.0.create_secret(GENESIS, &saved.genesis)?;
+        Ok(saved)
+    }
+
+    /// Stores the membership statements.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn store_members(&self, export: &[u8]) -> Result<(), Error> {
+        self.0.replace_secret(MEMBERS, export)
+    }
+
+    /// The folder for new statements.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn statements(&self) -> Result<Statements, Error> {
+        Statements::open(&self.0)
+    }
+
+    /// Notes where the relays, and who the manager, are.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn store_relays(&self, relays: &[String], manager: &str) -> Result<(), Error> {
+        let noted = Relays { relays: relays.to_vec(), manager: Some(manager.to_owned()) };
+        let text = serde_json::to_vec(&noted).map_err(|e| self.damaged(RELAYS).caused_by(e))?;
+        self.0.replace_secret(RELAYS, &text)
+    }
+
+    /// Makes an invitation and leaves its statement for the manager. Without `relays` those noted last are named.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, [`Code::NoRelay`] if no relay is known, [`Code::Storage`].
+    pub fn invite(&self, saved: &SavedDomain, relays: &[String], options: InviteOptions) -> Result<InviteLink, Error> {
+        self.issue(saved, relays, Zeroizing::new(native::entropy()?.bytes()), native::clock(), options)
+    }
+
+    /// The invitation made here before, with these relays, or a new one if it ends within a day.
+    ///
+    /// # Errors
+    /// As [`DomainFiles::invite`].
+    pub fn standing_invite(&self, saved: &SavedDomain, relays: &[String]) -> Result<InviteLink, Error> {
+        let now = native::clock();
+        let kept = self.0.read_secret(INVITE)?;
+        if let Some((made, secret)) = kept.as_deref().and_then(|k| k.split_first_chunk::<8>())
+            && let Ok(secret) = <[u8; 32]>::try_from(secret)
+        {
+            let made = Now { wall: crate::base::Wall(u64::from_be_bytes(*made)), ..now };
+            if made.wall.after(InviteOptions::default().lifetime) > now.wall.after(WORTHWHILE) {
+                return self.issue(saved, relays, Zeroizing::new(secret), made, InviteOptions::default());
+            }
+        }
+        let secret = Zeroizing::new(native::entropy()?.bytes::<32>());
+        let link = self.issue(saved, relays, secret.clone(), now, InviteOptions::default())?;
+        self.0.replace_secret(INVITE, &Zeroizing::new([&now.wall.0.to_be_bytes()[..], &secret[..]].concat()))?;
+        Ok(link)
+    }
+
+    fn issue(
+        &self,
+        saved: &SavedDomain,
+        relays: &[String],
+        secret: Zeroizing<[u8; 32]>,
+        at: Now,
+        options: InviteOptions,
+    ) -> Result<InviteLink, Error> {
+        let noted: Relays = match self.0.read_secret(RELAYS)? {
+            Some(text) => serde_json::from_slice(&text).map_err(|e| self.damaged(RELAYS).caused_by(e))?,
+            None => Relays::default(),
+        };
+        let relays = for_invitations(if relays.is_empty() { &noted.relays } else { relays });
+        if relays.is_empty() {
+            return Err(Error::new(Code::NoRelay, "no relay is known that the invitation could name").hint("Name one with --relay ADDRESS"));
+        }
+        let seed = saved.root.as_ref().ok_or_else(|| {
+            Error::new(Code::Forbidden, "the domain's root key is not here").hint("Invite on the machine that has root.key")
+        })?;
+        let domain = domain_id(&saved.genesis);
+        let manager = noted.manager.and_then(|m| m.parse::<NodeId>().ok());
+        let rendezvous = *tag::rendezvous_key(&saved.secret).public();
+        let (link, statement) = make_invitation(at, &domain, &SigningKey::from_seed(seed), secret, rendezvous, manager, relays, options);
+        self.statements()?.add(&statement)?;
+        Ok(link)
+    }
+
+    /// Id, name and members of a stored domain.
+    ///
+    /// # Errors
+    /// [`Code::Storage`] if it is damaged.
+    pub fn describe(&self, saved: &SavedDomain) -> Result<(DomainId, Membership), Error> {
+        let id = domain_id(&saved.genesis);
+        let membership = Membership::restore(id, &saved.genesis, &saved.statements, native::clock());
+        Ok((id, membership.map_err(|r| self.damaged(MEMBERS).caused_by(r))?))
+    }
+
+    fn damaged(&self, name: &str) -> Error {
+        Error::new(Code::Storage, format!("{} is missing or damaged", self.0.path().join(name).display())).hint("Restore it from a copy")
+    }
+}
+
+/// Of a relay's addresses those for an invitation: WebSocket, which every platform can dial, then WebRTC-direct.
+fn for_invitations(relays: &[String]) -> Vec<String> {
+    let of = |what: &'static str| relays.iter().filter(move |a| a.contains(what) && a.len() <= crate::wire::link::RELAY_ADDRESS);
+    let mut chosen: Vec<String> = of("/ws").chain(of("/webrtc-direct")).take(crate::wire::link::RELAYS).cloned().collect();
+    if chosen.is_empty() {
+        chosen = relays.iter().take(crate::wire::link::RELAYS).cloned().collect();
+    }
+    chosen
+}

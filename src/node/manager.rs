@@ -1,0 +1,103 @@
+//! The manager role. For now it keeps the domain findable and the membership stored, and shows by its capability that it is
+//! there; domain data and tasks build on it. It holds control keys only, and takes no part in channels.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::children::Ready;
+use super::domain::{DomainFiles, MANAGING};
+use super::relay::listeners;
+use crate::base::{DomainId, Error};
+use crate::crypto::{Role, sign::SigningKey};
+use crate::peer::{Config, Event, Profile};
+use crate::platform::native::{self, NativeConfig};
+use crate::proto::directory::Capability;
+use crate::runtime::handle::Node;
+
+/// How often new statements are looked for, and changed ones stored.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a manager is to do.
+#[derive(Clone, Debug)]
+pub struct ManagerConfig {
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Relays to be found through.
+    pub relays: Vec<String>,
+    /// The certificate for WebRTC-direct, with its key, as PEM.
+    pub certificate: String,
+    /// Its name in the directory.
+    pub name: String,
+}
+
+/// Runs the manager of a stored domain until `stop` resolves; `ready` is called once, when it listens.
+///
+/// # Errors
+/// What is wrong with the domain's files; [`Code::AddressInUse`](crate::base::Code::AddressInUse).
+pub async fn run(
+    key: SigningKey,
+    files: &DomainFiles,
+    config: ManagerConfig,
+    ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let saved = files.existing()?;
+    let wanted = config.listen.len();
+    let native = NativeConfig { listen: config.listen, reserve: true, certificate: Some(config.certificate), ..NativeConfig::default() };
+    let (node, driver) = native::start(key, &native, Config::native())?;
+    let profile = Profile { name: config.name, capabilities: vec![Capability::new(MANAGING, 1)] };
+    let domain = node.open_domain(&saved, Role::Manager, profile)?;
+    for relay in &config.relays {
+        node.use_relay(relay)?;
+    }
+    let driving = tokio::spawn(driver);
+    let mut keeper = Keeper { node: &node, domain, files, statements: files.statements()?, stored: saved.statements };
+    keeper.look()?;
+    let mut ready = Some(ready);
+    let mut clock = tokio::time::interval(LOOK);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            _ = clock.tick() => keeper.look()?,
+            event = node.next_event() => match event {
+                Some(Event::Addresses) if listeners(&node.addresses()) >= wanted => if let Some(ready) = ready.take() {
+                    let line = Ready { role: "manager".into(), id: node.id().to_string(), addresses: node.addresses(), http: String::new() };
+                    ready(&line);
+                },
+                Some(_) => {}
+                None => break,
+            },
+        }
+    }
+    keeper.look()?;
+    node.close();
+    // Bounded by the goodbye.
+    let _ = driving.await;
+    Ok(())
+}
+
+/// Keeps the files and the running node in step.
+struct Keeper<'a> {
+    node: &'a Node,
+    domain: DomainId,
+    files: &'a DomainFiles,
+    statements: super::data::Statements,
+    stored: Vec<u8>,
+}
+
+impl Keeper<'_> {
+    fn look(&mut self) -> Result<(), Error> {
+        for statement in self.statements.fresh()? {
+            if let Err(error) = self.node.insert_statement(self.domain, &statement) {
+                tracing::warn!("a statement in the data directory was refused: {}", error.one_line());
+            }
+        }
+        let export = self.node.save_domain(self.domain)?.statements;
+        if export != self.stored {
+            self.files.store_members(&export)?;
+            self.stored = export;
+        }
+        Ok(())
+    }
+}
