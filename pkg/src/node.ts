@@ -7,6 +7,8 @@ import type { Capability, Link } from './types.js';
 
 /** What a {@link Node} tells. */
 export interface NodeEvents {
+  /** The addresses at which this node can be dialled changed. */
+  addresses: Record<string, never>;
   /** A relay became usable or stopped being so. */
   relay: { address: string; up: boolean };
   /** The way to a node changed; without `path` there is no link left. */

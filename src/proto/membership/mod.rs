@@ -5,6 +5,8 @@ mod machine;
 mod msg;
 mod set;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 pub use machine::{Effect, Membership};
 pub use msg::Msg;

@@ -8,6 +8,8 @@ mod machine;
 pub mod prekey;
 mod receiver;
 mod sender;
+#[cfg(test)]
+mod tests;
 
 pub use machine::{Opened, Session};
 pub use receiver::{AHEAD, KEEP, WINDOW};
