@@ -393,7 +393,7 @@ impl Peer {
         })
     }
 
-    /// Connects to any node that speaks the link protocol, for diagnosis; [`Peer::probe`] tells how it went.
+    /// Connects to any libp2p node, for diagnosis; [`Peer::probe`] tells how it went.
     ///
     /// # Errors
     /// [`Code::BadArgument`] if the address does not end in `/p2p/<id>`.
@@ -410,7 +410,7 @@ impl Peer {
     /// How a [`Peer::dial`] went: the link once a round trip was measured, the error, or `None` while it is under way.
     pub fn probe(&mut self, node: &NodeId) -> Option<Result<LinkInfo, Error>> {
         if let Some(Some(_)) = self.probes.get(node) {
-            return self.probes.remove(node).flatten().map(Err);
+            return self.probes.remove(node).flatten();
         }
         let info = self.link_info(node);
         info.rtt.is_some().then(|| {

@@ -4,7 +4,7 @@ use alloc::{string::ToString, vec::Vec};
 use core::time::Duration;
 
 use super::{
-    Event, Path, Peer, Relay,
+    Event, LinkInfo, Path, Peer, Relay,
     command::last_node,
     domain::Greeting,
     hello::{self, Hello, Keys, Refuse, Welcome},
@@ -48,7 +48,13 @@ impl Peer {
                     self.emit(Event::DirectFailed { node, code });
                 }
                 if let Some(probe) = self.probes.get_mut(&node) {
-                    *probe = Some(Error::new(code, reason));
+                    *probe = Some(Err(Error::new(code, reason)));
+                }
+                self.dial_failed(now, node);
+            }
+            LinkEvent::Foreign { node, path, address, rtt } => {
+                if let Some(probe) = self.probes.get_mut(&node) {
+                    *probe = Some(Ok(LinkInfo { node, path: Some(path), rtt: Some(rtt), sent: 0, received: 0, address }));
                 }
                 self.dial_failed(now, node);
             }

@@ -29,7 +29,7 @@ pub enum Side {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkCommand {
     /// Connect to a node, trying the addresses given (all without or with a final `/p2p/<node>`). Ends in
-    /// [`LinkEvent::Up`] or [`LinkEvent::DialFailed`] for the same node. `…/p2p-circuit/webrtc` addresses give a direct link.
+    /// [`LinkEvent::Up`], [`LinkEvent::Foreign`] or [`LinkEvent::DialFailed`] for the same node. `…/p2p-circuit/webrtc` addresses give a direct link.
     Dial {
         /// Whom.
         node: NodeId,
@@ -110,6 +110,18 @@ pub enum LinkEvent {
         code: Code,
         /// For people and logs.
         reason: String,
+    },
+    /// A node given to [`LinkCommand::Dial`] was reached and answered a ping, but does not speak the Peerage protocol: there
+    /// is no link.
+    Foreign {
+        /// The node, authenticated.
+        node: NodeId,
+        /// How the connection goes.
+        path: Path,
+        /// The remote address, for people.
+        address: String,
+        /// The measured round trip.
+        rtt: Duration,
     },
     /// The full set of addresses at which others can dial this node now, circuit and `/webrtc` addresses included,
     /// each ending in `/p2p/<this node>`.

@@ -57,7 +57,7 @@ pub struct Peer {
     domains: BTreeMap<DomainId, Domain>,
     joins: BTreeMap<DomainId, Join>,
     dials: BTreeMap<NodeId, Dial>,
-    probes: BTreeMap<NodeId, Option<crate::base::Error>>,
+    probes: BTreeMap<NodeId, Option<Result<LinkInfo, crate::base::Error>>>,
     outputs: VecDeque<Output>,
     tick: Option<Mono>,
 }

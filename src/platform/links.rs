@@ -21,7 +21,7 @@ use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent
 use libp2p::{Multiaddr, PeerId, Transport, connection_limits, identify, identity, noise, ping, relay, yamux};
 
 use crate::base::{Code, Error, NodeId, Rng, limit};
-use crate::peer::{LinkCommand, LinkEvent};
+use crate::peer::{LinkCommand, LinkEvent, Path};
 use relays::{Relays, Standing};
 
 /// How long a connection without lanes or other streams stays, for foreign nodes that ping now and then.
@@ -77,6 +77,10 @@ pub struct LinksConfig {
 /// A dial the driver asked for.
 struct Pending {
     node: NodeId,
+    /// How the connection goes and its address, once there is one.
+    reached: Option<(Path, String)>,
+    /// The remote has no lanes: a ping will show that it lives.
+    refused: bool,
 }
 
 /// A timer or retry inside the links.
@@ -297,7 +301,7 @@ where
     fn dial_now(&mut self, node: NodeId, peer: PeerId, addresses: Vec<Multiaddr>) {
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
         let id = opts.connection_id();
-        self.dials.insert(id, Pending { node });
+        self.dials.insert(id, Pending { node, reached: None, refused: false });
         if let Err(error) = self.swarm.dial(opts) {
             self.dials.remove(&id);
             self.dial_error(node, &error);
@@ -475,6 +479,9 @@ where
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
+                if let Some(dial) = self.dials.get_mut(&connection_id) {
+                    dial.reached = Some((address::path(&endpoint), endpoint.get_remote_address().to_string()));
+                }
                 if !endpoint.is_relayed() {
                     self.direct.entry(peer_id).or_default().push(connection_id);
                     self.bridges.remove(&connection_id);
@@ -495,7 +502,11 @@ where
                     }
                 }
                 if let Some(dial) = self.dials.remove(&connection_id) {
-                    self.dial_failed(dial.node, Code::Unreachable, "the connection closed before its lanes were open".into());
+                    self.dial_failed(
+                        dial.node,
+                        Code::Unreachable,
+                        "the connection closed before its lanes were open, or it does not speak the Peerage protocol".into(),
+                    );
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
@@ -555,8 +566,9 @@ where
                 }
             }
             BehaviourEvent::Lanes(lanes::Event::Refused(id)) => {
-                if let Some(dial) = self.dials.remove(&id) {
-                    self.dial_failed(dial.node, Code::Unreachable, "it does not speak the Peerage protocol".into());
+                if let Some(dial) = self.dials.get_mut(&id) {
+                    dial.refused = true;
+                    self.tell_foreign(id);
                 }
             }
             BehaviourEvent::Ping(ping::Event { connection, result, .. }) => self.on_ping(connection, result),
@@ -574,6 +586,7 @@ where
                 if let Some(link) = self.swarm.behaviour().lanes.link(connection) {
                     self.events.push_back(LinkEvent::Rtt { link, rtt });
                 }
+                self.tell_foreign(connection);
             }
             Err(ping::Failure::Unsupported) => {}
             Err(_) => {
@@ -582,6 +595,16 @@ where
                     self.swarm.behaviour_mut().lanes.cut(connection);
                 }
             }
+        }
+    }
+
+    /// Ends the dial of a node that has no lanes but answered a ping.
+    fn tell_foreign(&mut self, connection: ConnectionId) {
+        let Some(&(Some(rtt), _)) = self.rtt.get(&connection) else { return };
+        if self.dials.get(&connection).is_some_and(|d| d.refused)
+            && let Some(Pending { node, reached: Some((path, address)), .. }) = self.dials.remove(&connection)
+        {
+            self.events.push_back(LinkEvent::Foreign { node, path, address, rtt });
         }
     }
 
