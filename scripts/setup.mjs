@@ -33,6 +33,14 @@ async function npmPackages() {
   await run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 
+/** js-libp2p, for the interoperation tests alone: a lock of its own, so that nobody else waits for its packages. */
+async function foreignPackages() {
+  const folder = 'tests/interop';
+  if (fresh([`${folder}/package-lock.json`], [`${folder}/node_modules/.package-lock.json`])) return;
+  say('installing js-libp2p for the interoperation tests');
+  await run('npm', ['ci', '--prefix', at(folder), '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+}
+
 async function browser() {
   if (!chromium()) {
     if (process.getuid?.() !== 0 || !which('apt-get')) {
@@ -54,7 +62,10 @@ export async function setup({ tests = false } = {}) {
   await wasmTarget();
   await npmPackages();
   await wasmBindgen();
-  if (tests) await browser();
+  if (tests) {
+    await foreignPackages();
+    await browser();
+  }
 }
 
 if (process.argv[1] === at('scripts/setup.mjs')) {

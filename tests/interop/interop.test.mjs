@@ -1,0 +1,56 @@
+// Our tab and an unmodified js-libp2p tab, each dialling the other over `/webrtc` through our relay.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { build } from 'esbuild';
+import { at } from '../../scripts/lib.mjs';
+import { browser, relay, scratch, serve, tab } from '../web/harness.mjs';
+
+/** A relay, our tab and theirs, both with a reservation. */
+async function scene(t) {
+  const { addresses } = await relay(t, await scratch(t));
+  const address = addresses.find((a) => a.includes('/ws/'));
+  const folder = await scratch(t);
+  await build({
+    entryPoints: [at('tests/interop/foreign.mjs')], outfile: join(folder, 'foreign.js'), bundle: true, format: 'esm', platform: 'browser', logLevel: 'warning',
+  });
+  const started = await browser(t);
+
+  const ours = await tab(started);
+  await ours.goto(`${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`);
+  const us = await ours.evaluate(async (address) => {
+    const { Node } = await import('/dist/index.js');
+    window.node = await Node.start({ relays: [address] });
+    return window.node.id;
+  }, address);
+  await ours.waitForFunction(() => window.node.addresses().some((a) => a.includes('/p2p-circuit/webrtc/')), null, { timeout: 30_000 });
+
+  const theirs = await tab(started);
+  await theirs.goto(await serve(t, folder, { '/': '<!doctype html><script type="module" src="/foreign.js"></script>' }));
+  await theirs.waitForFunction(() => window.foreign, null, { timeout: 30_000 }).catch((error) => assert.fail(`${error.message}\n${theirs.faults.join('\n')}`));
+  const them = await theirs.evaluate(() => window.foreign.id);
+  await theirs.evaluate((address) => window.foreign.dial(address), address);
+  return { address, ours, us, theirs, them };
+}
+
+test('our tab dials a js-libp2p tab over /webrtc, and each pings the other', { timeout: 120_000 }, async (t) => {
+  const { ours, us, theirs, them } = await scene(t);
+  const reached = await theirs.evaluate(() => window.foreign.address());
+  const link = await ours.evaluate((address) => window.node.dial(address), reached);
+  assert.equal(link.peer, them);
+  assert.equal(link.path, 'direct');
+  assert.ok(link.rttMs > 0 && link.rttMs < 10_000, `${link.rttMs} ms`);
+  const { ms, address } = await theirs.evaluate((id) => window.foreign.ping(id), us);
+  assert.ok(ms >= 0);
+  assert.match(address, /^\/webrtc\//);
+});
+
+test('a js-libp2p tab dials ours over /webrtc, and pings it', { timeout: 120_000 }, async (t) => {
+  const { address, us, theirs } = await scene(t);
+  await theirs.evaluate((address) => window.foreign.dial(address), `${address}/p2p-circuit/webrtc/p2p/${us}`);
+  for (let i = 0; i < 3; i += 1) {
+    const { ms, address: used } = await theirs.evaluate((id) => window.foreign.ping(id), us);
+    assert.ok(ms >= 0);
+    assert.match(used, /\/p2p-circuit\/webrtc\/p2p\//);
+  }
+});
