@@ -43,6 +43,7 @@ pub struct Parsed<'a> {
 
 /// Seals one message.
 #[must_use]
+#[expect(clippy::too_many_arguments, reason = "one per field of the message")]
 pub fn seal(
     owner: &Owner,
     key: &MessageKey,

@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 
 use super::{
     Event, LinkInfo, Output, Path, Peer, Profile, SavedDomain, Stats, To,
-    dialling::Dial,
     domain::Domain,
     hello::{self, Refuse},
     link::{Lane, LinkCommand},
@@ -401,7 +400,7 @@ impl Peer {
         let node = last_node(address)?;
         self.probes.insert(node, None);
         if self.table.best(&node).is_none_or(|(_, l)| l.path == Path::Relayed) {
-            self.dials.entry(node).or_insert_with(Dial::default).running = true;
+            self.dials.entry(node).or_default().running = true;
             self.command_link(LinkCommand::Dial { node, addresses: Vec::from([address.to_owned()]) });
         }
         Ok(node)

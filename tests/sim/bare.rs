@@ -251,7 +251,11 @@ impl Machine for Bare {
                 self.addresses = addresses;
                 self.publish(now);
             }
-            LinkEvent::Drained { .. } | LinkEvent::DialFailed { .. } | LinkEvent::Foreign { .. } | LinkEvent::Relay { .. } | LinkEvent::Rtt { .. } => {}
+            LinkEvent::Drained { .. }
+            | LinkEvent::DialFailed { .. }
+            | LinkEvent::Foreign { .. }
+            | LinkEvent::Relay { .. }
+            | LinkEvent::Rtt { .. } => {}
         }
         self.overlay(out);
     }
