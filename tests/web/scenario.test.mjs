@@ -102,20 +102,26 @@ test('first light', { timeout: 540_000 }, async (t) => {
   });
 
   await t.test('the tabs are connected directly: the selected candidate pairs are host to host', async () => {
-    for (const page of tabs) {
-      await direct(page, others(page));
-      const pairs = await page.evaluate(async () => {
-        const found = [];
-        for (const connection of window.connections.filter((c) => c.connectionState === 'connected')) {
-          const stats = new Map([...(await connection.getStats())]);
-          const transport = [...stats.values()].find((s) => s.type === 'transport');
-          const pair = stats.get(transport?.selectedCandidatePairId);
-          if (pair) found.push([stats.get(pair.localCandidateId).candidateType, stats.get(pair.remoteCandidateId).candidateType]);
-        }
-        return found;
-      });
+    for (const page of tabs) await direct(page, others(page));
+    const seen = await Promise.all(tabs.map((page) => page.evaluate(async () => {
+      const [pairs, hosts] = [[], []];
+      for (const connection of window.connections.filter((c) => c.connectionState === 'connected')) {
+        const stats = new Map([...(await connection.getStats())]);
+        const at = (candidate) => `${candidate.address}:${candidate.port}`;
+        for (const s of stats.values()) if (s.type === 'local-candidate' && s.candidateType === 'host') hosts.push(at(s));
+        const transport = [...stats.values()].find((s) => s.type === 'transport');
+        const pair = stats.get(transport?.selectedCandidatePairId);
+        if (pair) pairs.push([stats.get(pair.localCandidateId), stats.get(pair.remoteCandidateId)].map((c) => ({ type: c.candidateType, at: at(c) })));
+      }
+      return { pairs, hosts };
+    })));
+    const hosts = new Set(seen.flatMap((tab) => tab.hosts));
+    for (const { pairs } of seen) {
       assert.ok(pairs.length >= 2, `two tabs, ${pairs.length} connections`);
-      for (const pair of pairs) assert.deepEqual(pair, ['host', 'host']);
+      for (const [local, remote] of pairs) {
+        // A check that overtakes the candidate on its way makes the remote "peer-reflexive"; its address is a host's all the same.
+        for (const end of [local, remote]) assert.ok(['host', 'prflx'].includes(end.type) && hosts.has(end.at), JSON.stringify([local, remote]));
+      }
     }
   });
 
@@ -189,6 +195,7 @@ test('first light', { timeout: 540_000 }, async (t) => {
     for (const page of [a, b]) {
       await until(page, (id) => !window.peerage.domain.participants({ online: true }).some((p) => p.id === id), c.node, 'the closed tab is still listed');
     }
-    for (const page of [a, b]) assert.deepEqual(page.faults, []);
+    // The browser itself reports every try to reach the relay and the manager that were killed.
+    for (const page of [a, b]) assert.deepEqual(page.faults.filter((fault) => !fault.includes('ERR_CONNECTION_REFUSED')), []);
   });
 });
