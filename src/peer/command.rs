@@ -457,7 +457,7 @@ pub fn found_domain(rng: &mut Rng, now: Now, name: &str, essential: &[String]) -
 }
 
 /// An invitation made with the root key: the link for its bearer, and the statement that members must learn.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "one per field of the link")]
 #[must_use]
 pub fn make_invitation(
     now: Now,

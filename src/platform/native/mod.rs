@@ -152,7 +152,6 @@ pub fn start(key: SigningKey, config: &NativeConfig, peer: Config) -> Result<(No
 }
 
 /// As [`start`], on a platform whose counters somebody looks at.
-#[must_use]
 pub fn start_on(platform: NativePlatform, key: SigningKey, peer: Config, seed: [u8; 32]) -> (Node, Driver<NativePlatform>) {
     runtime::start(Peer::new(peer, key, seed), platform, clock)
 }
