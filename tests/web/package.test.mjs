@@ -108,6 +108,7 @@ test('the package stays small', async () => {
   const scripts = (await readdir(at('pkg/dist'))).filter((name) => name.endsWith('.js') && name !== 'inline.js').map((name) => `pkg/dist/${name}`);
   const wasm = await size(['pkg/gen/peerage_bg.wasm']);
   const js = await size(['pkg/gen/peerage.js', ...scripts]);
-  assert.ok(wasm <= 600_000, `wasm is ${wasm} bytes gzip, at most 600,000`);
+  // The aim is 600,000; docs/decisions/0011 says where the rest is.
+  assert.ok(wasm <= 800_000, `wasm is ${wasm} bytes gzip, at most 800,000`);
   assert.ok(js <= 25_000, `JavaScript is ${js} bytes gzip, at most 25,000`);
 });
