@@ -88,6 +88,11 @@ pub struct Session {
     prekey_due: Mono,
     members: BTreeMap<NodeId, Member>,
     chains: BTreeMap<Kid, RecvChain>,
+    /// Where chains dropped ahead of their end had come to, as long as a key message for them can still be opened: they are
+    /// not taken at a lower index, so that nothing is read twice.
+    dropped: BTreeMap<(NodeId, Kid), (u32, Mono)>,
+    /// Members no more: what is known of their epochs, for as long, should they come back.
+    past: BTreeMap<NodeId, (Member, Mono)>,
     epoch: Epoch,
     /// Data was sealed in this epoch.
     sent_data: bool,
@@ -120,6 +125,8 @@ impl Session {
             prekey_due: now.mono,
             members: BTreeMap::new(),
             chains: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            past: BTreeMap::new(),
             epoch,
             sent_data: false,
             lost: false,
@@ -135,13 +142,13 @@ impl Session {
 
     /// Membership says what a node is, this one included. `None`: no member (any more). Its keys are dropped at once, and
     /// if it held this node's, the next [`Session::seal`] begins a new epoch.
-    pub fn set_role(&mut self, _now: Now, node: NodeId, role: Option<Role>) {
+    pub fn set_role(&mut self, now: Now, node: NodeId, role: Option<Role>) {
         if node == self.me {
-            if let Some(role) = role {
+            if let Some(role) = role.filter(|r| *r != self.role) {
                 self.role = role;
-                if role == Role::Manager {
-                    self.chains.retain(|_, c| c.owner.class == Class::Control);
-                }
+                self.drop_chains(now, |c| !role.may_hold(c.owner.class));
+                // The record tells the role, and others may have given or been given too little or too much.
+                (self.prekey_due, self.owing, self.lost) = (now.mono, true, true);
             }
             return;
         }
@@ -153,19 +160,36 @@ impl Session {
         self.lost |= self.epoch.holders.contains(&node) && role != Some(Role::Participant);
         match role {
             None => {
-                self.members.remove(&node);
+                if let Some(mut member) = self.members.remove(&node) {
+                    member.prekeys.clear();
+                    self.past.insert(node, (member, now.mono.after(PREKEY_RENEW + PREKEY_KEEP)));
+                }
                 self.ready.retain(|(to, _)| *to != node);
-                self.chains.retain(|_, c| c.owner.sender != node);
+                self.drop_chains(now, |c| c.owner.sender == node);
             }
             Some(role) => {
                 let fresh =
                     Member { role, prekeys: Vec::new(), epochs: VecDeque::new(), retired: VecDeque::new(), floor: Wall(0), resent: None };
-                let member = self.members.entry(node).or_insert(fresh);
+                let known = self.past.remove(&node).map_or(fresh, |(member, _)| member);
+                let member = self.members.entry(node).or_insert(known);
                 member.role = role;
                 member.prekeys.retain(|p| p.role == role);
-                self.chains.retain(|_, c| c.owner.sender != node || role.may_hold(c.owner.class));
+                self.drop_chains(now, |c| c.owner.sender == node && !role.may_hold(c.owner.class));
             }
         }
+    }
+
+    /// Wipes chains and remembers where they had come to.
+    fn drop_chains(&mut self, now: Now, gone: impl Fn(&RecvChain) -> bool) {
+        let until = now.mono.after(PREKEY_RENEW + PREKEY_KEEP);
+        let dropped = &mut self.dropped;
+        self.chains.retain(|kid, chain| {
+            let keep = !gone(chain);
+            if !keep {
+                dropped.insert((chain.owner.sender, *kid), (chain.next, until));
+            }
+            keep
+        });
     }
 
     /// The hash of the valid revocations, as key messages tell it.
@@ -312,7 +336,11 @@ impl Session {
         if member.epochs.iter().any(|(vk, seq)| *vk == h.msg_vk && *seq >= h.seq) {
             return Err(Reject::Stale);
         }
-        let own = self.prekeys.iter().find(|p| p.id == h.prekey).ok_or(Reject::UnknownKey)?;
+        if h.entries.iter().any(|e| self.dropped.get(&(from, e.kid)).is_some_and(|(next, _)| e.index < *next)) {
+            return Err(Reject::Stale);
+        }
+        let live = |p: &&Own| p.id == h.prekey && p.wipe.is_none_or(|at| now.mono < at);
+        let own = self.prekeys.iter().find(live).ok_or(Reject::UnknownKey)?;
         let keys = message.open(&own.key)?;
         for (entry, key) in h.entries.iter().zip(&keys) {
             if let Some(held) = self.chains.get(&entry.kid) {
@@ -328,6 +356,8 @@ impl Session {
 
     fn take(&mut self, now: Now, from: NodeId, h: &Header, keys: Vec<ChainKey>) {
         let until = now.mono.after(KEEP);
+        // No honest sender uses a chain for longer. This also ends one whose replacement was never heard of.
+        let end = now.mono.after(CONTROL_LIFE + KEEP);
         for (entry, key) in h.entries.iter().zip(keys) {
             if let Some(old) = self.chains.get_mut(&entry.prev_kid).filter(|c| c.owner.sender == from && c.owner.class == entry.class) {
                 old.cut(entry.prev_final, until);
@@ -337,7 +367,7 @@ impl Session {
                 }
             }
             let owner = Owner { domain: self.domain, sender: from, class: entry.class };
-            self.chains.entry(entry.kid).or_insert_with(|| RecvChain::new(owner, h.msg_vk, key, entry.index));
+            self.chains.entry(entry.kid).or_insert_with(|| RecvChain::new(owner, h.msg_vk, key, entry.index, end));
         }
         let Some(member) = self.members.get_mut(&from) else { return };
         match member.epochs.iter_mut().find(|(vk, _)| *vk == h.msg_vk) {
@@ -416,7 +446,9 @@ impl Session {
 
     /// Lets time pass. True: the prekey record is new, and the linked members want it.
     pub fn on_timeout(&mut self, now: Now) -> bool {
-        self.chains.retain(|_, c| c.expires().is_none_or(|at| now.mono < at));
+        self.drop_chains(now, |c| now.mono >= c.expires());
+        self.dropped.retain(|_, (_, until)| now.mono < *until);
+        self.past.retain(|_, (_, until)| now.mono < *until);
         for chain in self.chains.values_mut() {
             chain.forget(now.mono);
         }
@@ -434,7 +466,7 @@ impl Session {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
         let wipes = self.prekeys.iter().filter_map(|p| p.wipe);
-        wipes.chain(self.chains.values().filter_map(RecvChain::expires)).chain([self.prekey_due]).min()
+        wipes.chain(self.chains.values().map(RecvChain::expires)).chain([self.prekey_due]).min()
     }
 
     fn renew_prekey(&mut self, now: Now) {

@@ -3,6 +3,8 @@
 //!
 //! Prekeys and chains live in memory and are new in every process: nothing here is ever stored, so no index is used twice.
 
+#[cfg(test)]
+mod attacks;
 pub mod keymsg;
 mod machine;
 pub mod prekey;

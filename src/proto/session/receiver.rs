@@ -26,13 +26,15 @@ pub struct RecvChain {
     pub next: u32,
     /// Keys of messages not yet seen below `next`, with the time they were derived.
     skipped: BTreeMap<u32, (MessageKey, Mono)>,
-    /// Replaced: nothing from this index on, and nothing at all after that moment.
-    cut: Option<(u32, Mono)>,
+    /// Replaced: nothing from this index on.
+    cut: Option<u32>,
+    /// Nothing at all from this moment on.
+    end: Mono,
 }
 
 impl RecvChain {
-    pub fn new(owner: Owner, msg_vk: [u8; 32], key: ChainKey, index: u32) -> RecvChain {
-        RecvChain { owner, msg_vk, key, next: index, skipped: BTreeMap::new(), cut: None }
+    pub fn new(owner: Owner, msg_vk: [u8; 32], key: ChainKey, index: u32, end: Mono) -> RecvChain {
+        RecvChain { owner, msg_vk, key, next: index, skipped: BTreeMap::new(), cut: None, end }
     }
 
     /// Whether a key message for this chain agrees with what is held.
@@ -52,15 +54,15 @@ impl RecvChain {
         if mine == *key { Ok(()) } else { Err(Reject::Forged) }
     }
 
-    /// The chain was replaced: it ends before `end`, and is forgotten at `until`.
-    pub fn cut(&mut self, end: u32, until: Mono) {
+    /// The chain was replaced: it ends before the index `last`, and is forgotten at `until`.
+    pub fn cut(&mut self, last: u32, until: Mono) {
         if self.cut.is_none() {
-            self.cut = Some((end, until));
+            (self.cut, self.end) = (Some(last), self.end.min(until));
         }
     }
 
-    pub fn expires(&self) -> Option<Mono> {
-        self.cut.map(|(_, until)| until)
+    pub fn expires(&self) -> Mono {
+        self.end
     }
 
     /// Opens a frame of this chain. Nothing changes unless it opens.
@@ -70,7 +72,7 @@ impl RecvChain {
     /// [`Reject::Forged`].
     pub fn open(&mut self, now: Mono, frame: &Parsed<'_>, topic: u16) -> Result<Vec<u8>, Reject> {
         let index = frame.index;
-        if self.cut.is_some_and(|(end, until)| index >= end || now >= until) {
+        if now >= self.end || self.cut.is_some_and(|last| index >= last) {
             return Err(Reject::Stale);
         }
         if index < self.next {
