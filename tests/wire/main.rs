@@ -6,6 +6,7 @@
 //! ```
 
 mod frozen;
+mod independent;
 mod official;
 
 /// Thirty-two bytes from hexadecimal text.
