@@ -41,25 +41,27 @@ pub struct Parsed<'a> {
     signature: &'a [u8; SIGNATURE],
 }
 
+/// Where in which chain a message is, and its salt.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The chain.
+    pub kid: Kid,
+    /// The index in it.
+    pub index: u32,
+    /// Random, so that a cloned state does not use one key twice.
+    pub salt: [u8; 8],
+}
+
 /// Seals one message.
 #[must_use]
-#[expect(clippy::too_many_arguments, reason = "one per field of the message")]
-pub fn seal(
-    owner: &Owner,
-    key: &MessageKey,
-    signer: &SigningKey,
-    kid: &Kid,
-    index: u32,
-    salt: [u8; 8],
-    topic: u16,
-    plaintext: &[u8],
-) -> Vec<u8> {
+pub fn seal(owner: &Owner, key: &MessageKey, signer: &SigningKey, place: Place, topic: u16, plaintext: &[u8]) -> Vec<u8> {
+    let Place { kid, index, salt } = place;
     let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
     out.extend_from_slice(&[VERSION, SUITE, owner.class.wire(), 0]);
-    out.extend_from_slice(kid);
+    out.extend_from_slice(&kid);
     out.extend_from_slice(&index.to_be_bytes());
     out.extend_from_slice(&salt);
-    let (aead_key, nonce) = key.expand(owner, kid, index, &salt);
+    let (aead_key, nonce) = key.expand(owner, &kid, index, &salt);
     let aad = aad(owner, topic, &out);
     let cipher = ChaCha20Poly1305::new((&*aead_key).into());
     let ciphertext = cipher.encrypt(&nonce.into(), Payload { msg: plaintext, aad: &aad }).expect("a frame is far below 256 GiB"); // invariant: RFC 8439 2.8

@@ -20,7 +20,7 @@ fn made() -> Vec<(&'static str, String)> {
     let kid = chain::kid(&owner, &other.public(), &[4; 32]);
     let first = ChainKey::first(&owner, &kid, &[4; 32]);
     let (message_key, second) = first.step();
-    let sealed = frame::seal(&owner, &message_key, &other, &kid, 0, [5; 8], 2, b"frozen");
+    let sealed = frame::seal(&owner, &message_key, &other, frame::Place { kid, index: 0, salt: [5; 8] }, 2, b"frozen");
     let dates = Dates { not_before: Wall(1), expires: Wall(2) };
     let prekey =
         Prekey { member: key.node_id(), id: [6; 8], spk: [7; 32], role: Role::Participant, seq: 8, created: Wall(9), expires: Wall(10) };

@@ -136,7 +136,8 @@ fn frames() {
     for c in &f.chains {
         let (owner, kid): (Owner, Kid) = (f.inputs.owner(c.class), array(&c.kid));
         let (message, _) = ChainKey::from_bytes(array(&c.chain_keys[c.index as usize])).step();
-        let sealed = frame::seal(&owner, &message, &signer, &kid, c.index, array(&c.salt), c.topic, &bytes(&c.plaintext));
+        let place = frame::Place { kid, index: c.index, salt: array(&c.salt) };
+        let sealed = frame::seal(&owner, &message, &signer, place, c.topic, &bytes(&c.plaintext));
         assert_eq!(sealed, bytes(&c.frame));
         let parsed = frame::parse(&sealed).unwrap();
         assert_eq!((parsed.class.wire(), parsed.kid, parsed.index), (c.class, kid, c.index));

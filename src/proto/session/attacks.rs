@@ -81,7 +81,8 @@ fn leaked_signer(header: &Header) -> SigningKey {
 /// A frame in A's name in the data class.
 fn forge(header: &Header, key: &ChainKey, signer: &SigningKey, index: u32) -> Vec<u8> {
     let owner = Owner { domain: DOMAIN, sender: id(A), class: Class::Data };
-    frame::seal(&owner, &key.step().0, signer, &header.entries[1].kid, index, [0; 8], TOPIC, b"forged")
+    let place = frame::Place { kid: header.entries[1].kid, index, salt: [0; 8] };
+    frame::seal(&owner, &key.step().0, signer, place, TOPIC, b"forged")
 }
 
 fn data(a: &mut Session, text: &[u8]) -> Vec<u8> {

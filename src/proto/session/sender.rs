@@ -82,7 +82,8 @@ impl Epoch {
         let chain = &mut self.chains[usize::from(class == Class::Data)];
         let next = chain.index.checked_add(1).ok_or(Reject::Limit)?;
         let (key, following) = chain.key.step();
-        let frame = frame::seal(&chain.owner, &key, &self.signer, &chain.kid, chain.index, rng.bytes(), topic, plaintext);
+        let place = frame::Place { kid: chain.kid, index: chain.index, salt: rng.bytes() };
+        let frame = frame::seal(&chain.owner, &key, &self.signer, place, topic, plaintext);
         (chain.key, chain.index) = (following, next);
         chain.bytes += plaintext.len() as u64;
         Ok(frame)
