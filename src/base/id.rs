@@ -14,6 +14,11 @@ pub struct NodeId([u8; 32]);
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
 impl NodeId {
+    /// Before every other in order; no node's id.
+    pub const MIN: NodeId = NodeId([0; 32]);
+    /// After every other in order; no node's id.
+    pub const MAX: NodeId = NodeId([255; 32]);
+
     /// The id of the holder of this Ed25519 public key. Whether the bytes are a usable point is for the verifier to say.
     #[must_use]
     pub const fn from_public_key(key: [u8; 32]) -> NodeId {

@@ -175,6 +175,12 @@ fn attack_08_an_insider_reseals_the_real_chain() {
     let message = own.seal(&key(C), &prekey.spk, &keys, &mut rng).unwrap();
     b.accept_key_message(at(1), id(C), &message).unwrap();
     assert_eq!(b.open(at(1), TOPIC, &sealed).unwrap_err(), Reject::Forged);
+    // Nor does it keep A's own keys out: whoever comes first with a kid has no claim to it.
+    learn(&mut a, &b);
+    let true_keys = keys_for(&mut a, B, at(1));
+    b.accept_key_message(at(1), id(A), &true_keys).unwrap();
+    let opened = b.open(at(1), TOPIC, &data(&mut a, b"after")).unwrap();
+    assert_eq!((opened.sender, &opened.plaintext[..]), (id(A), &b"after"[..]));
 }
 
 #[test]

@@ -87,7 +87,9 @@ pub struct Session {
     prekey_count: u32,
     prekey_due: Mono,
     members: BTreeMap<NodeId, Member>,
-    chains: BTreeMap<Kid, RecvChain>,
+    /// By kid and sender: a kid is told in clear, so an insider may register another's as its own at somebody who does not
+    /// know it yet; the signature tells whose a frame is.
+    chains: BTreeMap<(Kid, NodeId), RecvChain>,
     /// Where chains dropped ahead of their end had come to, as long as a key message for them can still be opened: they are
     /// not taken at a lower index, so that nothing is read twice.
     dropped: BTreeMap<(NodeId, Kid), (u32, Mono)>,
@@ -183,10 +185,10 @@ impl Session {
     fn drop_chains(&mut self, now: Now, gone: impl Fn(&RecvChain) -> bool) {
         let until = now.mono.after(PREKEY_RENEW + PREKEY_KEEP);
         let dropped = &mut self.dropped;
-        self.chains.retain(|kid, chain| {
+        self.chains.retain(|(kid, sender), chain| {
             let keep = !gone(chain);
             if !keep {
-                dropped.insert((chain.owner.sender, *kid), (chain.next, until));
+                dropped.insert((*sender, *kid), (chain.next, until));
             }
             keep
         });
@@ -343,8 +345,8 @@ impl Session {
         let own = self.prekeys.iter().find(live).ok_or(Reject::UnknownKey)?;
         let keys = message.open(&own.key)?;
         for (entry, key) in h.entries.iter().zip(&keys) {
-            if let Some(held) = self.chains.get(&entry.kid) {
-                if held.owner.sender != from || held.owner.class != entry.class || held.msg_vk != h.msg_vk {
+            if let Some(held) = self.chains.get(&(entry.kid, from)) {
+                if held.owner.class != entry.class || held.msg_vk != h.msg_vk {
                     return Err(Reject::Forged);
                 }
                 held.agrees(key, entry.index)?;
@@ -359,7 +361,7 @@ impl Session {
         // No honest sender uses a chain for longer. This also ends one whose replacement was never heard of.
         let end = now.mono.after(CONTROL_LIFE + KEEP);
         for (entry, key) in h.entries.iter().zip(keys) {
-            if let Some(old) = self.chains.get_mut(&entry.prev_kid).filter(|c| c.owner.sender == from && c.owner.class == entry.class) {
+            if let Some(old) = self.chains.get_mut(&(entry.prev_kid, from)).filter(|c| c.owner.class == entry.class) {
                 old.cut(entry.prev_final, until);
                 let (vk, created) = (old.msg_vk, h.created);
                 if vk != h.msg_vk {
@@ -367,7 +369,7 @@ impl Session {
                 }
             }
             let owner = Owner { domain: self.domain, sender: from, class: entry.class };
-            self.chains.entry(entry.kid).or_insert_with(|| RecvChain::new(owner, h.msg_vk, key, entry.index, end));
+            self.chains.entry((entry.kid, from)).or_insert_with(|| RecvChain::new(owner, h.msg_vk, key, entry.index, end));
         }
         let Some(member) = self.members.get_mut(&from) else { return };
         match member.epochs.iter_mut().find(|(vk, _)| *vk == h.msg_vk) {
@@ -430,16 +432,22 @@ impl Session {
         if !self.role.may_hold(frame.class) {
             return Err(Reject::Forbidden);
         }
-        let chain = self.chains.get_mut(&frame.kid).ok_or(Reject::UnknownKey)?;
-        if chain.owner.class != frame.class {
-            return Err(Reject::Forged);
+        // Nearly always one. Only the sender's own signature opens, so whose chain it is needs no trust in who came first.
+        let mut refusal = Reject::UnknownKey;
+        for (_, chain) in self.chains.range_mut((frame.kid, NodeId::MIN)..=(frame.kid, NodeId::MAX)) {
+            let sender = chain.owner.sender;
+            refusal = if chain.owner.class != frame.class {
+                Reject::Forged
+            } else if !self.members.get(&sender).is_some_and(|m| m.role.may_hold(frame.class)) {
+                Reject::Forbidden
+            } else {
+                match chain.open(now.mono, &frame, topic) {
+                    Ok(plaintext) => return Ok(Opened { sender, class: frame.class, plaintext }),
+                    Err(reject) => reject,
+                }
+            };
         }
-        let sender = chain.owner.sender;
-        if !self.members.get(&sender).is_some_and(|m| m.role.may_hold(frame.class)) {
-            return Err(Reject::Forbidden);
-        }
-        let plaintext = chain.open(now.mono, &frame, topic)?;
-        Ok(Opened { sender, class: frame.class, plaintext })
+        Err(refusal)
     }
 
     // ---- time -------------------------------------------------------------------------------------------------------
