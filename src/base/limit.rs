@@ -49,3 +49,11 @@ pub const LATEST_PENDING: usize = 16_384;
 pub const LATEST_KEPT: usize = 4 * 1024 * 1024;
 /// The key of a message.
 pub const MESSAGE_KEY: usize = 128;
+/// Others with whom a participant seeks links, where there are more than these: up to here everybody is linked with everybody.
+pub const DEGREE: usize = 12;
+/// Bytes of casts a node keeps for neighbours that lack them.
+pub const CASTS: usize = 8 * 1024 * 1024;
+/// Ids of casts remembered after their bytes were dropped, or that were refused.
+pub const CASTS_KNOWN: usize = 65_536;
+/// Casts a node has heard of and does not have.
+pub const CASTS_MISSING: usize = 4_096;

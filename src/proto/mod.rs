@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod broadcast;
 pub mod channel;
 pub mod directory;
 pub mod membership;

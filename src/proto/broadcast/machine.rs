@@ -1,0 +1,310 @@
+//! Plumtree: who is pushed to, who is only told, and how what is missing is fetched.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use super::msg::{CastId, IDS, Msg, cast_id};
+use crate::base::{Mono, NodeId, Now, Reject, limit};
+
+/// How long ids wait for company before a neighbour is told of them.
+const TELL: Duration = Duration::from_millis(100);
+/// How long a cast that was told of may take to come along the tree.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a neighbour that was asked for it may take.
+const AGAIN: Duration = Duration::from_millis(400);
+/// How often a cast that could not be taken yet is asked for again.
+const PUT_OFF: u8 = 20;
+/// How long a cast is kept for those that ask.
+const KEEP: Duration = Duration::from_secs(30);
+/// How long ids are remembered, so that a copy that comes late is known for one.
+const REMEMBER: Duration = Duration::from_secs(120);
+/// Casts this new are told to a new neighbour.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// A message to one neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// Whom.
+    pub to: NodeId,
+    /// What.
+    pub msg: Msg,
+}
+
+/// What the machine holds, for tests of its bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of casts kept.
+    pub bytes: usize,
+    /// Ids remembered.
+    pub ids: usize,
+    /// Ids told of and not here.
+    pub missing: usize,
+}
+
+#[derive(Default)]
+struct Neighbour {
+    /// In the tree: pushed to at once.
+    eager: bool,
+    /// Ids to tell of.
+    owed: Vec<CastId>,
+}
+
+struct Missing {
+    /// Who has it, in the order they said so.
+    holders: VecDeque<NodeId>,
+    due: Mono,
+    /// How often it came and could not be taken yet.
+    put_off: u8,
+}
+
+struct Held {
+    cast: Vec<u8>,
+    hops: u8,
+}
+
+/// The tree of one domain at one node.
+#[derive(Default)]
+pub struct Broadcast {
+    neighbours: BTreeMap<NodeId, Neighbour>,
+    /// Casts kept; `None` once only the id is remembered.
+    casts: BTreeMap<CastId, Option<Held>>,
+    /// By age, for dropping the bytes and then the id.
+    fresh: VecDeque<(Mono, CastId)>,
+    stale: VecDeque<(Mono, CastId)>,
+    bytes: usize,
+    missing: BTreeMap<CastId, Missing>,
+    due: BTreeSet<(Mono, CastId)>,
+    tell: Option<Mono>,
+}
+
+impl Broadcast {
+    /// No neighbour, nothing known.
+    #[must_use]
+    pub fn new() -> Broadcast {
+        Broadcast::default()
+    }
+
+    /// A neighbour that takes part is linked: it is in the tree until it says otherwise, and told what is new.
+    pub fn link_up(&mut self, now: Now, node: NodeId) {
+        if self.neighbours.len() >= limit::LINKS || self.neighbours.contains_key(&node) {
+            return;
+        }
+        let since = self.fresh.iter().rev().take_while(|(at, _)| now.mono.since(*at) < RECENT);
+        let owed: Vec<CastId> = since.take(IDS).map(|(_, id)| *id).collect();
+        if !owed.is_empty() {
+            self.tell.get_or_insert(now.mono);
+        }
+        self.neighbours.insert(node, Neighbour { eager: true, owed });
+    }
+
+    /// The last link to a neighbour broke.
+    pub fn link_down(&mut self, node: &NodeId) {
+        self.neighbours.remove(node);
+        for missing in self.missing.values_mut() {
+            missing.holders.retain(|n| n != node);
+        }
+    }
+
+    /// Sends a cast of this node's own. `ready` tells to whom more can be pushed now; the others are told of it.
+    pub fn publish(&mut self, now: Now, cast: Vec<u8>, ready: &dyn Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
+        self.pass(now, cast, 0, None, ready, out);
+    }
+
+    /// Takes a neighbour's message. `accept` is asked about a cast that is new: what it refuses goes no further and is not
+    /// looked at again; [`Reject::UnknownKey`] says that it may be taken soon, so that it is asked for again a few times.
+    ///
+    /// # Errors
+    /// [`Reject::Forbidden`] from somebody who is no neighbour; what `accept` says.
+    pub fn handle(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        msg: Msg,
+        ready: &dyn Fn(&NodeId) -> bool,
+        accept: &mut dyn FnMut(&[u8]) -> Result<(), Reject>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reject> {
+        let neighbour = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
+        match msg {
+            Msg::Gossip { hops, cast } => {
+                let id = cast_id(&cast);
+                if self.casts.contains_key(&id) {
+                    if core::mem::take(&mut neighbour.eager) {
+                        out.push(Effect { to: from, msg: Msg::Prune });
+                    }
+                    return Ok(());
+                }
+                match accept(&cast) {
+                    Ok(()) => {}
+                    Err(reject @ Reject::UnknownKey) if self.put_off(now, from, id) => return Err(reject),
+                    Err(reject) => {
+                        self.remember(now, id);
+                        return Err(reject);
+                    }
+                }
+                neighbour.eager = true;
+                self.found(&id);
+                self.pass(now, cast, hops.saturating_add(1), Some(from), ready, out);
+            }
+            Msg::Have(ids) => {
+                for id in ids {
+                    self.heard_of(now, from, id, out);
+                }
+            }
+            Msg::Graft(ids) => {
+                neighbour.eager = true;
+                for id in ids {
+                    if let Some(Some(held)) = self.casts.get(&id) {
+                        out.push(Effect { to: from, msg: Msg::Gossip { hops: held.hops, cast: held.cast.clone() } });
+                    }
+                }
+            }
+            Msg::Prune => neighbour.eager = false,
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, now: Now, cast: Vec<u8>, hops: u8, from: Option<NodeId>, ready: &dyn Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
+        let id = cast_id(&cast);
+        for (node, neighbour) in self.neighbours.iter_mut().filter(|(n, _)| Some(**n) != from) {
+            if neighbour.eager && ready(node) {
+                out.push(Effect { to: *node, msg: Msg::Gossip { hops, cast: cast.clone() } });
+            } else if neighbour.owed.len() < IDS {
+                neighbour.owed.push(id);
+                self.tell.get_or_insert(now.mono.after(TELL));
+            }
+        }
+        self.bytes += cast.len();
+        self.fresh.push_back((now.mono, id));
+        self.casts.insert(id, Some(Held { cast, hops }));
+        while self.bytes > limit::CASTS
+            && let Some((_, oldest)) = self.fresh.pop_front()
+        {
+            self.let_go(now, oldest);
+        }
+    }
+
+    fn heard_of(&mut self, now: Now, from: NodeId, id: CastId, out: &mut Vec<Effect>) {
+        if self.casts.contains_key(&id) {
+            return;
+        }
+        if let Some(missing) = self.missing.get_mut(&id) {
+            if !missing.holders.contains(&from) {
+                missing.holders.push_back(from);
+            }
+        } else if self.missing.len() < limit::CASTS_MISSING {
+            let due = now.mono.after(PATIENCE);
+            self.missing.insert(id, Missing { holders: VecDeque::from([from]), due, put_off: 0 });
+            self.due.insert((due, id));
+        } else {
+            // Too many to wait for one by one: asked for at once, and not remembered.
+            out.push(Effect { to: from, msg: Msg::Graft(Vec::from([id])) });
+        }
+    }
+
+    /// Whether a cast that cannot be taken yet is to be asked for again.
+    fn put_off(&mut self, now: Now, from: NodeId, id: CastId) -> bool {
+        self.heard_of(now, from, id, &mut Vec::new());
+        let Some(missing) = self.missing.get_mut(&id) else { return false };
+        missing.put_off += 1;
+        missing.put_off <= PUT_OFF
+    }
+
+    fn found(&mut self, id: &CastId) {
+        if let Some(missing) = self.missing.remove(id) {
+            self.due.remove(&(missing.due, *id));
+        }
+    }
+
+    fn remember(&mut self, now: Now, id: CastId) {
+        self.found(&id);
+        self.casts.insert(id, None);
+        self.stale.push_back((now.mono, id));
+        while self.stale.len() > limit::CASTS_KNOWN
+            && let Some((_, oldest)) = self.stale.pop_front()
+        {
+            self.casts.remove(&oldest);
+        }
+    }
+
+    /// Drops a cast's bytes; its id stays known.
+    fn let_go(&mut self, now: Now, id: CastId) {
+        if let Some(Some(held)) = self.casts.remove(&id) {
+            self.bytes -= held.cast.len();
+            self.remember(now, id);
+        }
+    }
+
+    /// Does what is due.
+    pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.tell.is_some_and(|at| now.mono >= at) {
+            self.tell = None;
+            for (to, neighbour) in self.neighbours.iter_mut().filter(|(_, n)| !n.owed.is_empty()) {
+                out.push(Effect { to: *to, msg: Msg::Have(core::mem::take(&mut neighbour.owed)) });
+            }
+        }
+        let mut wanted: BTreeMap<NodeId, Vec<CastId>> = BTreeMap::new();
+        while let Some(&(at, id)) = self.due.first()
+            && at <= now.mono
+        {
+            self.due.pop_first();
+            let Some(missing) = self.missing.get_mut(&id) else { continue };
+            match missing.holders.pop_front() {
+                Some(holder) => {
+                    wanted.entry(holder).or_default().push(id);
+                    missing.due = now.mono.after(AGAIN);
+                    self.due.insert((missing.due, id));
+                }
+                None => drop(self.missing.remove(&id)),
+            }
+        }
+        for (to, ids) in wanted {
+            // Where the tree did not bring it, this neighbour joins the tree.
+            if let Some(neighbour) = self.neighbours.get_mut(&to) {
+                neighbour.eager = true;
+            }
+            out.extend(ids.chunks(IDS).map(|ids| Effect { to, msg: Msg::Graft(ids.to_vec()) }));
+        }
+        while let Some(&(at, id)) = self.fresh.front()
+            && now.mono.since(at) >= KEEP
+        {
+            self.fresh.pop_front();
+            self.let_go(now, id);
+        }
+        while let Some(&(at, id)) = self.stale.front()
+            && now.mono.since(at) >= REMEMBER
+        {
+            self.stale.pop_front();
+            self.casts.remove(&id);
+        }
+    }
+
+    /// When [`Broadcast::on_timeout`] has something to do.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Mono> {
+        let fresh = self.fresh.front().map(|(at, _)| at.after(KEEP));
+        let stale = self.stale.front().map(|(at, _)| at.after(REMEMBER));
+        [self.tell, self.due.first().map(|(at, _)| *at), fresh, stale].into_iter().flatten().min()
+    }
+
+    /// What is held.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { bytes: self.bytes, ids: self.casts.len(), missing: self.missing.len() }
+    }
+
+    /// Neighbours in the tree.
+    #[must_use]
+    pub fn eager(&self) -> usize {
+        self.neighbours.values().filter(|n| n.eager).count()
+    }
+}
+
+impl core::fmt::Debug for Broadcast {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Broadcast({} neighbours, {:?})", self.neighbours.len(), self.usage())
+    }
+}
