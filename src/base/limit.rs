@@ -57,3 +57,8 @@ pub const CASTS: usize = 8 * 1024 * 1024;
 pub const CASTS_KNOWN: usize = 65_536;
 /// Casts a node has heard of and does not have.
 pub const CASTS_MISSING: usize = 4_096;
+/// One message on a `reliable` channel to everybody in a domain with more than [`DEGREE`] others; also what is held of one
+/// origin's pieces that came early.
+pub const CAST_MESSAGE: usize = 1024 * 1024;
+/// Bytes of own messages to everybody that wait for their turn.
+pub const CAST_QUEUE: usize = 4 * 1024 * 1024;

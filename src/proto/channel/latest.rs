@@ -44,9 +44,7 @@ impl Outbox {
             let Some(oldest) = self.kept.first().copied() else { return false };
             self.drop_value(oldest);
         }
-        // Grows across restarts too, as long as the clock does: 20 bits are left for values within one millisecond.
-        self.last = self.last.saturating_add(1).max(now.0.saturating_mul(1 << 20));
-        let seq = self.last;
+        let seq = self.next_seq(now);
         for node in to {
             if let Some(old) = self.newest.insert((channel, key.into(), *node), seq) {
                 self.change(old, |value| {
@@ -61,6 +59,13 @@ impl Outbox {
         self.values.insert(seq, Value { channel, key: key.into(), item: w.finish(), waiting, sent: BTreeSet::new() });
         self.pending.insert(seq);
         true
+    }
+
+    /// The number of the next value.
+    pub fn next_seq(&mut self, now: Wall) -> u64 {
+        // Grows across restarts too, as long as the clock does: 20 bits are left for values within one millisecond.
+        self.last = self.last.saturating_add(1).max(now.0.saturating_mul(1 << 20));
+        self.last
     }
 
     /// The oldest value for which somebody is ready, and all who are.

@@ -3,6 +3,7 @@
 //! The machine sees plaintext only: what [`Channels::poll_transmit`] gives is sealed by the caller, what
 //! [`Channels::handle`] takes was opened by the caller and is known to come from a participant. `docs/protocol.md` section 9.
 
+mod cast;
 mod latest;
 mod machine;
 mod msg;

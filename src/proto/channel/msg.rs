@@ -16,6 +16,8 @@ const MORE: u8 = 2;
 const ASK: u8 = 3;
 const ACK: u8 = 4;
 const LATEST: u8 = 5;
+const CAST_FIRST: u8 = 6;
+const CAST_MORE: u8 = 7;
 
 /// A channel as the wire names it: a hash of mode and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +91,14 @@ pub enum Item<'a> {
         key: &'a str,
         bytes: &'a [u8],
     },
+    /// A piece of what is sent to everybody at once; `pos` counts pieces, not bytes.
+    Cast {
+        tag: Tag,
+        epoch: u64,
+        pos: u64,
+        head: Option<Head<'a>>,
+        bytes: &'a [u8],
+    },
 }
 
 impl<'a> Item<'a> {
@@ -96,10 +106,11 @@ impl<'a> Item<'a> {
         match *self {
             Item::Piece { tag, epoch, pos, head, bytes } => {
                 w.u8(if head.is_some() { FIRST } else { MORE }).raw(&tag.0).u64(epoch).u64(pos);
-                if let Some(head) = head {
-                    w.u32(head.total).u64(head.sent_at.0).var(head.key.as_bytes());
-                }
-                w.var(bytes);
+                write_content(w, head, bytes);
+            }
+            Item::Cast { tag, epoch, pos, head, bytes } => {
+                w.u8(if head.is_some() { CAST_FIRST } else { CAST_MORE }).raw(&tag.0).u64(epoch).u64(pos);
+                write_content(w, head, bytes);
             }
             Item::Ask { tag, epoch, nonce } => {
                 w.u8(ASK).raw(&tag.0).u64(epoch).u32(nonce);
@@ -117,14 +128,17 @@ impl<'a> Item<'a> {
         let kind = r.u8()?;
         let tag = Tag(r.array()?);
         Ok(match kind {
-            FIRST => {
-                let (epoch, pos) = (r.u64()?, r.u64()?);
-                let (total, sent_at, key) = (r.u32()?, Wall(r.u64()?), key(r)?);
-                if total as usize > limit::RELIABLE_MESSAGE {
-                    return Err(Reject::TooLarge);
-                }
-                Item::Piece { tag, epoch, pos, head: Some(Head { total, sent_at, key }), bytes: r.var(limit::CHUNK)? }
+            FIRST => Item::Piece {
+                tag,
+                epoch: r.u64()?,
+                pos: r.u64()?,
+                head: Some(head(r, limit::RELIABLE_MESSAGE)?),
+                bytes: r.var(limit::CHUNK)?,
+            },
+            CAST_FIRST => {
+                Item::Cast { tag, epoch: r.u64()?, pos: r.u64()?, head: Some(head(r, limit::CAST_MESSAGE)?), bytes: r.var(limit::CHUNK)? }
             }
+            CAST_MORE => Item::Cast { tag, epoch: r.u64()?, pos: r.u64()?, head: None, bytes: r.var(limit::CHUNK)? },
             MORE => Item::Piece { tag, epoch: r.u64()?, pos: r.u64()?, head: None, bytes: r.var(limit::CHUNK)? },
             ASK => Item::Ask { tag, epoch: r.u64()?, nonce: r.u32()? },
             ACK => Item::Ack(Ack {
@@ -144,6 +158,18 @@ impl<'a> Item<'a> {
             _ => return Err(Reject::UnknownKind),
         })
     }
+}
+
+fn write_content(w: &mut Writer, head: Option<Head<'_>>, bytes: &[u8]) {
+    if let Some(head) = head {
+        w.u32(head.total).u64(head.sent_at.0).var(head.key.as_bytes());
+    }
+    w.var(bytes);
+}
+
+fn head<'a>(r: &mut Reader<'a>, most: usize) -> Result<Head<'a>, Reject> {
+    let head = Head { total: r.u32()?, sent_at: Wall(r.u64()?), key: key(r)? };
+    if head.total as usize > most { Err(Reject::TooLarge) } else { Ok(head) }
 }
 
 fn key<'a>(r: &mut Reader<'a>) -> Result<&'a str, Reject> {
@@ -179,6 +205,8 @@ mod tests {
             Item::Ask { tag, epoch: 5, nonce: 1 },
             Item::Ack(Ack { tag, epoch: 5, receiver: 4, next: 3, credit: u64::MAX, echo: 1, gap: true }),
             Item::Latest { tag, seq: 1, sent_at: Wall(2), key: "", bytes: b"v" },
+            Item::Cast { tag, epoch: 5, pos: 1, head: Some(Head { total: 3, sent_at: Wall(7), key: "k" }), bytes: b"abc" },
+            Item::Cast { tag, epoch: 5, pos: 2, head: None, bytes: b"abc" },
         ];
         for item in items {
             let mut w = Writer::new();
@@ -212,6 +240,11 @@ mod tests {
                 Item::Latest { tag, seq: 1, sent_at: Wall(2), key: "", bytes: b"v" },
                 "05aaaaaaaaaaaaaaaa000000000000000100000000000000020000000176",
             ),
+            (
+                Item::Cast { tag, epoch: 1, pos: 2, head: Some(Head { total: 3, sent_at: Wall(4), key: "k" }), bytes: b"abc" },
+                "06aaaaaaaaaaaaaaaa0000000000000001000000000000000200000003000000000000000400016b0003616263",
+            ),
+            (Item::Cast { tag, epoch: 1, pos: 2, head: None, bytes: b"a" }, "07aaaaaaaaaaaaaaaa00000000000000010000000000000002000161"),
         ];
         for (item, bytes) in golden {
             let mut w = Writer::new();

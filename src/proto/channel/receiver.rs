@@ -37,6 +37,8 @@ pub struct Complete {
     pub cost: u64,
     /// What it takes of the machine's reserve until then.
     pub reserved: u64,
+    /// It was sent to everybody at once: nobody waits for its place in a window.
+    pub cast: bool,
 }
 
 pub struct RecvStream {
@@ -237,7 +239,7 @@ impl RecvStream {
         } else if !a.discard {
             let cost = cost(a.total as u64);
             let key = (!a.key.is_empty()).then_some(a.key);
-            out.push(Complete { sent_at: a.sent_at, key, payload: a.data, cost, reserved: if a.reserved { cost } else { 0 } });
+            out.push(Complete { sent_at: a.sent_at, key, payload: a.data, cost, reserved: if a.reserved { cost } else { 0 }, cast: false });
         }
         Ok(())
     }

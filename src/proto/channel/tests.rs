@@ -517,3 +517,119 @@ proptest! {
         prop_assert!(m.usage().received <= 300);
     }
 }
+
+// ---- to everybody -----------------------------------------------------------------------------------------------------
+
+/// What a sender casts, taken from it whole.
+fn casts(sender: &mut Channels) -> Vec<Vec<u8>> {
+    core::iter::from_fn(|| sender.poll_cast()).collect()
+}
+
+fn read_all(who: &mut Channels, id: ChannelId) -> Vec<Vec<u8>> {
+    core::iter::from_fn(|| who.receive(id)).map(|m| m.payload).collect()
+}
+
+proptest! {
+    #[test]
+    fn casts_come_once_and_in_order_whatever_the_broadcast_does_with_theirs(seed: u8, lens in prop::collection::vec(0usize..40_000, 1..12)) {
+        let (mut a, mut b, mut rng) = (machine(0, 1), machine(1, 2), Rng::from_seed([seed; 32]));
+        let (out, inn) = (a.open(at(0), "all", Mode::Reliable).unwrap(), b.open(at(0), "all", Mode::Reliable).unwrap());
+        let sent: Vec<Vec<u8>> = lens.iter().enumerate().map(|(n, len)| body(0, n, *len)).collect();
+        let ids: Vec<SendId> = sent.iter().map(|p| a.send_all(at(0), out, p, None).unwrap()).collect();
+        let mut pieces = casts(&mut a);
+        let ends: Vec<Effect> = core::iter::from_fn(|| a.poll_effect()).collect();
+        prop_assert_eq!(ends, ids.iter().map(|id| Effect::SendDone { id: *id, result: Ok(()) }).collect::<Vec<_>>());
+        prop_assert_eq!(a.usage().sending, 0);
+        // The first one comes first; then any order, and any of them twice.
+        for i in 2..pieces.len() {
+            let j = 1 + rng.below(i as u64) as usize;
+            pieces.swap(i, j);
+        }
+        let again: Vec<Vec<u8>> = pieces.iter().filter(|_| rng.below(3) == 0).cloned().collect();
+        for piece in pieces.iter().chain(&again) {
+            b.handle(at(0), node(0), piece).unwrap();
+        }
+        prop_assert_eq!(read_all(&mut b, inn), sent);
+        prop_assert_eq!(b.usage(), Usage::default());
+    }
+}
+
+#[test]
+fn a_gap_among_casts_is_passed_over_in_time_and_who_comes_late_begins_with_a_whole_message() {
+    let (mut a, mut b) = (machine(0, 1), machine(1, 2));
+    let (out, inn) = (a.open(at(0), "all", Mode::Reliable).unwrap(), b.open(at(0), "all", Mode::Reliable).unwrap());
+    for n in 0..4 {
+        a.send_all(at(0), out, &body(0, n, 20_000), None).unwrap();
+    }
+    // Two pieces each; b joins in the middle of the first message and never gets the second half of the second.
+    let pieces = casts(&mut a);
+    assert_eq!(pieces.len(), 8);
+    for i in [1, 2, 4, 5, 6, 7] {
+        b.handle(at(0), node(0), &pieces[i]).unwrap();
+    }
+    assert!(read_all(&mut b, inn).is_empty());
+    let due = b.next_timeout().unwrap();
+    assert_eq!(due, Mono(10_000));
+    b.on_timeout(at(10_000));
+    assert_eq!(read_all(&mut b, inn), [body(0, 2, 20_000), body(0, 3, 20_000)]);
+    assert_eq!((b.usage(), b.next_timeout()), (Usage::default(), None));
+}
+
+#[test]
+fn values_for_everybody_replace_one_another_and_posts_tell_no_end() {
+    let (mut a, mut b) = (machine(0, 1), machine(1, 2));
+    let (out, inn) = (a.open(at(0), "pose", Mode::Latest).unwrap(), b.open(at(0), "pose", Mode::Latest).unwrap());
+    for (key, value) in [("head", b"1"), ("hand", b"2"), ("head", b"3")] {
+        assert!(a.post_all(at(0), out, value, Some(key.into())).unwrap());
+    }
+    let pieces = casts(&mut a);
+    assert_eq!(pieces.len(), 2);
+    // The newest wins in any order.
+    a.post_all(at(1), out, b"4", Some("head".into())).unwrap();
+    for piece in casts(&mut a).iter().chain(&pieces) {
+        b.handle(at(1), node(0), piece).unwrap();
+    }
+    let mut read = read_all(&mut b, inn);
+    read.sort();
+    assert_eq!(read, [b"2", b"4"]);
+    let chat = a.open(at(0), "chat", Mode::Reliable).unwrap();
+    assert!(a.post_all(at(0), chat, b"x", None).unwrap());
+    casts(&mut a);
+    assert_eq!(a.poll_effect(), None);
+    let large = alloc::vec![0; crate::base::limit::CAST_MESSAGE + 1];
+    assert_eq!(a.send_all(at(0), chat, &large, None).unwrap_err().code(), Code::TooLarge);
+    while a.post_all(at(0), chat, &large[1..], None).unwrap() {}
+    assert!(a.usage().sending <= crate::base::limit::CAST_QUEUE + 64 * 1024);
+}
+
+#[test]
+fn a_flood_of_casts_is_bounded() {
+    let mut b = machine(1, 2);
+    let inn = b.open(at(0), "all", Mode::Reliable).unwrap();
+    let tag = msg::Tag::of(Mode::Reliable, "all");
+    let item = |epoch, pos, head: Option<usize>, bytes: &[u8]| {
+        let head = head.map(|total| msg::Head { total: total as u32, sent_at: Wall(0), key: "" });
+        let mut w = crate::wire::bytes::Writer::new();
+        msg::Item::Cast { tag, epoch, pos, head, bytes }.write(&mut w);
+        w.finish()
+    };
+    let kib = [7; 1_024];
+    b.handle(at(0), node(0), &item(1, 0, Some(2_000), &kib)).unwrap();
+    // Ever more pieces beyond a gap.
+    for pos in 2..3_000 {
+        let _ = b.handle(at(0), node(0), &item(1, pos, Some(1_024), &kib));
+    }
+    assert!(b.usage().received <= 2 * crate::base::limit::CAST_MESSAGE);
+    // Ever more whole messages that nobody reads.
+    for pos in 0..10_000 {
+        let _ = b.handle(at(0), node(2), &item(1, pos, Some(1_024), &kib));
+    }
+    assert!(b.usage().received <= 5 * crate::base::limit::CAST_MESSAGE);
+    for hostile in [item(1, u64::MAX, Some(1_024), &kib), item(1, 9, Some(10), &kib), item(0, 9, Some(1_024), &kib)] {
+        assert!(b.handle(at(0), node(2), &hostile).is_err());
+    }
+    b.peer_gone(at(1), node(0));
+    read_all(&mut b, inn);
+    b.peer_gone(at(1), node(2));
+    assert_eq!(b.usage().received, 0);
+}
