@@ -2,6 +2,7 @@
 //! there; domain data and tasks build on it. It holds control keys only, and takes no part in channels.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::children::Ready;
@@ -28,6 +29,8 @@ pub struct ManagerConfig {
     pub certificate: String,
     /// Its name in the directory.
     pub name: String,
+    /// Where everything received is written down, if at all.
+    pub record: Option<PathBuf>,
 }
 
 /// Runs the manager of a stored domain until `stop` resolves; `ready` is called once, when it listens.
@@ -43,7 +46,13 @@ pub async fn run(
 ) -> Result<(), Error> {
     let saved = files.existing()?;
     let wanted = config.listen.len();
-    let native = NativeConfig { listen: config.listen, reserve: true, certificate: Some(config.certificate), ..NativeConfig::default() };
+    let native = NativeConfig {
+        listen: config.listen,
+        reserve: true,
+        certificate: Some(config.certificate),
+        record: config.record,
+        ..NativeConfig::default()
+    };
     let (node, driver) = native::start(key, &native, Config::native())?;
     let profile = Profile { name: config.name, capabilities: vec![Capability::new(MANAGING, 1)] };
     let domain = node.open_domain(&saved, Role::Manager, profile)?;

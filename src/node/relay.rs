@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,6 +26,8 @@ pub struct RelayConfig {
     pub certificate: String,
     /// What is given at most.
     pub limits: RelayLimits,
+    /// Where everything received is written down, if at all.
+    pub record: Option<PathBuf>,
 }
 
 /// A relay's counters.
@@ -73,6 +76,7 @@ pub async fn run(
         reserve: false,
         certificate: Some(config.certificate),
         serve: Some(config.limits),
+        record: config.record,
     };
     let platform = NativePlatform::new(&key, &settings)?;
     let status = Arc::new(Status { ready: AtomicBool::new(false), traffic: platform.traffic(), served: platform.served() });

@@ -35,6 +35,8 @@ pub struct RelaySettings {
     pub http: Option<SocketAddr>,
     /// What is given at most.
     pub limits: RelayLimits,
+    /// A file to make for a recording of everything received.
+    pub record: Option<PathBuf>,
 }
 
 /// `[manager]`
@@ -45,6 +47,8 @@ pub struct NodeSettings {
     pub listen: Option<Vec<String>>,
     /// Relays to use, as multiaddrs that end in `/p2p/…`.
     pub relays: Option<Vec<String>>,
+    /// A file to make for a recording of everything received.
+    pub record: Option<PathBuf>,
 }
 
 /// `[page]`

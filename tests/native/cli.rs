@@ -73,7 +73,8 @@ async fn counter(http: &str, name: &str) -> u64 {
 #[tokio::test]
 async fn a_relay_tells_where_it_is_counts_what_it_carries_and_stops_with_its_parent() {
     let scratch = Scratch::new("relay");
-    let (mut child, ready) = start(&scratch.0, &["--follow-stdin"]).await;
+    let record = scratch.0.join("heard.bin");
+    let (mut child, ready) = start(&scratch.0, &["--follow-stdin", "--record", record.to_str().unwrap()]).await;
     assert!(ready.addresses.iter().all(|a| a.ends_with(&format!("/p2p/{}", ready.id))));
     assert!(get(&ready.http, "/livez").await.starts_with("HTTP/1.1 200"));
     assert!(get(&ready.http, "/readyz").await.starts_with("HTTP/1.1 200"));
@@ -84,6 +85,12 @@ async fn a_relay_tells_where_it_is_counts_what_it_carries_and_stops_with_its_par
     assert_eq!(counter(&ready.http, "peerage_relay_circuits").await, 1);
     assert_eq!(counter(&ready.http, "peerage_relay_reservations").await, 1);
     assert!(counter(&ready.http, "peerage_stream_sent_bytes_total").await > 0);
+    // The recording has all that was counted, in the clear as the relay got it.
+    let received = counter(&ready.http, "peerage_stream_received_bytes_total").await;
+    let heard = std::fs::read(&record).unwrap();
+    assert!(heard.len() as u64 > received, "{} bytes recorded, {received} received", heard.len());
+    assert!(heard.windows(19).any(|w| w == b"/libp2p/circuit/rel"), "the request for a circuit");
+    assert_eq!(std::fs::metadata(&record).unwrap().permissions().mode() & 0o777, 0o600);
 
     drop(child.stdin.take());
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it stops").unwrap();
@@ -188,6 +195,13 @@ async fn troubles_are_told_in_one_line() {
     std::fs::write(&file, "").unwrap();
     let (said, code) = failing(peerage(&file, &FREE)).await;
     assert!(said.contains("cannot be"), "{said}");
+    assert_eq!((said.lines().count(), code), (1, 1), "{said}");
+
+    let mut command = peerage(&scratch.0, &["relay", "--http", "127.0.0.1:0", "--record"]);
+    std::fs::remove_file(scratch.0.join("relay/node.key")).unwrap();
+    command.arg(&file);
+    let (said, code) = failing(command).await;
+    assert!(said.contains("exists already"), "{said}");
     assert_eq!((said.lines().count(), code), (1, 1), "{said}");
 
     let settings = scratch.0.join("settings.toml");

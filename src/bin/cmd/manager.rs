@@ -1,5 +1,7 @@
 //! `peerage manager`
 
+use std::path::PathBuf;
+
 use clap::Args;
 use peerage::base::Error;
 use peerage::node::children::stop_signal;
@@ -21,7 +23,8 @@ use super::{Common, say};
 Settings file:
   [manager]
   listen = [\"/ip4/127.0.0.1/tcp/9621/ws\"]
-  relays = [\"/ip4/127.0.0.1/tcp/9611/ws/p2p/12D3KooW…\"]")]
+  relays = [\"/ip4/127.0.0.1/tcp/9611/ws/p2p/12D3KooW…\"]
+  record = \"heard.bin\"      # as --record")]
 pub struct Manager {
     /// A multiaddr to listen on; may be given several times
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_MANAGER_LISTEN", value_delimiter = ',')]
@@ -32,6 +35,9 @@ pub struct Manager {
     /// Its name in the directory
     #[arg(long, default_value = "manager", env = "PEERAGE_NAME")]
     name: String,
+    /// Write every byte received into a new file, to check what this manager could read; it ends at 256 MiB
+    #[arg(long, value_name = "FILE", env = "PEERAGE_MANAGER_RECORD")]
+    record: Option<PathBuf>,
     /// Stop when standard input closes
     #[arg(long, hide = true)]
     follow_stdin: bool,
@@ -49,6 +55,7 @@ impl Manager {
             relays: if self.relay.is_empty() { settings.manager.relays.unwrap_or_default() } else { self.relay },
             certificate: own.certificate()?,
             name: self.name,
+            record: self.record.or(settings.manager.record),
         };
         let mut said = Ok(());
         manager::run(own.key("node.key")?, &DomainFiles::open(&data)?, config, |ready| said = say(ready), stop).await?;

@@ -1,6 +1,7 @@
 //! `peerage relay`
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use peerage::base::Error;
@@ -19,11 +20,13 @@ use super::{Common, say};
   peerage relay
   peerage relay --listen /ip4/0.0.0.0/udp/9610/quic-v1 --listen /ip4/0.0.0.0/tcp/9611/ws --listen /ip4/0.0.0.0/udp/9612/webrtc-direct
   curl http://127.0.0.1:9613/metrics
+  peerage relay --record heard.bin; strings heard.bin
 
 Settings file:
   [relay]
   listen = [\"/ip4/127.0.0.1/tcp/9611/ws\"]
   http = \"127.0.0.1:9613\"
+  record = \"heard.bin\"      # as --record
   [relay.limits]            # these are the defaults
   reservations = 1024
   reservation_secs = 3600
@@ -41,6 +44,9 @@ pub struct Relay {
     /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9613]
     #[arg(long, value_name = "ADDRESS:PORT", env = "PEERAGE_RELAY_HTTP")]
     http: Option<SocketAddr>,
+    /// Write every byte received into a new file, to check what this relay could read; it ends at 256 MiB
+    #[arg(long, value_name = "FILE", env = "PEERAGE_RELAY_RECORD")]
+    record: Option<PathBuf>,
     /// Stop when standard input closes
     #[arg(long, hide = true)]
     follow_stdin: bool,
@@ -58,6 +64,7 @@ impl Relay {
             http: Some(self.http.or(settings.relay.http).unwrap_or(RELAY_HTTP)),
             certificate: data.certificate()?,
             limits: settings.relay.limits,
+            record: self.record.or(settings.relay.record),
         };
         let key = data.key("node.key")?;
         let mut said = Ok(());

@@ -1,4 +1,5 @@
-//! Counts the bytes of all streams of a process, so that a relay can show what did and did not pass through it.
+//! Counts the bytes of all streams of a process, so that a relay can show what did and did not pass through it; and records
+//! what is received, if that is wanted.
 
 use std::io;
 use std::pin::Pin;
@@ -8,6 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
+
+use super::record::Recorder;
 
 /// Bytes read from and written to streams, over all connections, since the start. Payload of the streams: without what
 /// encryption and multiplexing add.
@@ -31,32 +34,45 @@ impl Traffic {
     }
 }
 
-/// A connection whose streams are counted.
-pub(super) struct Counted {
-    inner: StreamMuxerBox,
-    traffic: Arc<Traffic>,
-    most: Option<usize>,
+/// What is done about the streams of a connection.
+#[derive(Clone, Default)]
+pub(super) struct Watch {
+    /// Counts their bytes.
+    pub(super) traffic: Option<Arc<Traffic>>,
+    /// Records what they bring.
+    pub(super) recorder: Option<Arc<Recorder>>,
+    /// What is written at once is at most so many bytes and leaves before the next.
+    pub(super) most: Option<usize>,
 }
 
-impl Counted {
-    /// Counts into `traffic`. With `most`, what is written at once is at most so many bytes and leaves before the next.
-    pub(super) fn wrap(inner: StreamMuxerBox, traffic: &Arc<Traffic>, most: Option<usize>) -> StreamMuxerBox {
-        StreamMuxerBox::new(Counted { inner, traffic: traffic.clone(), most })
+impl Watch {
+    /// Puts a connection under watch.
+    pub(super) fn wrap(&self, inner: StreamMuxerBox) -> StreamMuxerBox {
+        StreamMuxerBox::new(Watched { inner, watch: self.clone() })
+    }
+
+    fn stream(&self, inner: SubstreamBox) -> WatchedStream {
+        WatchedStream { inner, number: self.recorder.as_ref().map_or(0, |r| r.stream()), watch: self.clone() }
     }
 }
 
-impl StreamMuxer for Counted {
-    type Substream = CountedStream;
+struct Watched {
+    inner: StreamMuxerBox,
+    watch: Watch,
+}
+
+impl StreamMuxer for Watched {
+    type Substream = WatchedStream;
     type Error = io::Error;
 
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<CountedStream>> {
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
         let inner = ready!(Pin::new(&mut self.inner).poll_inbound(cx))?;
-        Poll::Ready(Ok(CountedStream { inner, traffic: self.traffic.clone(), most: self.most }))
+        Poll::Ready(Ok(self.watch.stream(inner)))
     }
 
-    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<CountedStream>> {
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
         let inner = ready!(Pin::new(&mut self.inner).poll_outbound(cx))?;
-        Poll::Ready(Ok(CountedStream { inner, traffic: self.traffic.clone(), most: self.most }))
+        Poll::Ready(Ok(self.watch.stream(inner)))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -68,30 +84,37 @@ impl StreamMuxer for Counted {
     }
 }
 
-/// One counted stream.
-pub(super) struct CountedStream {
+struct WatchedStream {
     inner: SubstreamBox,
-    traffic: Arc<Traffic>,
-    most: Option<usize>,
+    /// In the recording.
+    number: u32,
+    watch: Watch,
 }
 
-impl AsyncRead for CountedStream {
+impl AsyncRead for WatchedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let n = ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        self.traffic.received.fetch_add(n as u64, Ordering::Relaxed);
+        if let Some(traffic) = &self.watch.traffic {
+            traffic.received.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        if let Some(recorder) = &self.watch.recorder {
+            recorder.take(self.number, &buffer[..n]);
+        }
         Poll::Ready(Ok(n))
     }
 }
 
-impl AsyncWrite for CountedStream {
+impl AsyncWrite for WatchedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut bytes = bytes;
-        if let Some(most) = self.most {
+        if let Some(most) = self.watch.most {
             ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
             bytes = &bytes[..bytes.len().min(most)];
         }
         let n = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.traffic.sent.fetch_add(n as u64, Ordering::Relaxed);
+        if let Some(traffic) = &self.watch.traffic {
+            traffic.sent.fetch_add(n as u64, Ordering::Relaxed);
+        }
         Poll::Ready(Ok(n))
     }
 

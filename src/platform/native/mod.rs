@@ -1,8 +1,10 @@
 //! The native platform: tokio, and QUIC, TCP, WebSocket, WebRTC-direct and circuits.
 
 mod count;
+mod record;
 pub mod server;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +22,8 @@ use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, LinkCommand, LinkEvent, Peer};
 use crate::runtime::{self, driver::Driver, handle::Node, port::Platform};
 pub use count::Traffic;
+use count::Watch;
+pub use record::RECORDING;
 pub use server::{RelayLimits, Served};
 
 /// The largest WebSocket message taken, bytes. Noise frames have at most 64 KiB; a sender may pack several.
@@ -74,6 +78,9 @@ pub struct NativeConfig {
     pub certificate: Option<String>,
     /// Serve circuits to others within these limits.
     pub serve: Option<RelayLimits>,
+    /// A file to make, in which every byte received on any stream is written down, at most [`RECORDING`] bytes: a diagnosis
+    /// for those who check what this process could read. It costs time and holds no secret that the process does not get anyway.
+    pub record: Option<PathBuf>,
 }
 
 /// Links on tokio, with the machine's clocks. Create it inside a tokio runtime.
@@ -97,7 +104,7 @@ impl NativePlatform {
     ///
     /// # Errors
     /// [`Code::AddressInUse`] for a taken port, [`Code::BadArgument`] for an address or certificate that does not parse,
-    /// [`Code::Unsupported`] for an address no transport listens on.
+    /// [`Code::Unsupported`] for an address no transport listens on, [`Code::Storage`] if the recording cannot be made.
     pub fn new(key: &SigningKey, config: &NativeConfig) -> Result<NativePlatform, Error> {
         install_crypto();
         let mut seed = key.seed();
@@ -110,7 +117,9 @@ impl NativePlatform {
                 .map_err(|e| Error::new(Code::BadArgument, "the WebRTC certificate does not parse").caused_by(e))?,
             None => fresh_certificate()?,
         };
-        let transport = transports(&key, certificate, circuit, &traffic)?;
+        let recorder = config.record.as_deref().map(|path| record::Recorder::create(path, RECORDING)).transpose()?.map(Arc::new);
+        let watch = Watch { traffic: Some(traffic.clone()), recorder, most: None };
+        let transport = transports(&key, certificate, circuit, &watch)?;
         let served = Arc::new(Served::default());
         let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION")).into();
@@ -178,12 +187,13 @@ fn parse(text: &str) -> Result<Multiaddr, Error> {
     })
 }
 
-/// Every transport of this platform behind one face. Circuits are not counted: their bytes are those of other streams.
+/// Every transport of this platform behind one face. Circuits are not counted: their bytes are those of other streams. They are
+/// recorded, because only their ends can read them.
 fn transports(
     key: &identity::Keypair,
     certificate: webrtc::Certificate,
     circuit: Boxed<Upgraded>,
-    traffic: &Arc<Traffic>,
+    watch: &Watch,
 ) -> Result<Boxed<Upgraded>, Error> {
     let dialling = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let plain = links::secure(dialling(), key)?;
@@ -192,13 +202,10 @@ fn transports(
     let web = links::secure(web, key)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     let rtc = webrtc::Transport::new(key.clone(), certificate).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
-    let counted = |transport: Boxed<Upgraded>, most| {
-        let traffic = traffic.clone();
-        transport.map(move |(peer, muxer), _| (peer, count::Counted::wrap(muxer, &traffic, most))).boxed()
-    };
-    let all = any(counted(any(any(web, plain), quic), None), counted(rtc, Some(RTC_WRITE)));
+    let watched = |transport: Boxed<Upgraded>, watch: Watch| transport.map(move |(peer, muxer), _| (peer, watch.wrap(muxer))).boxed();
+    let all = any(watched(any(any(web, plain), quic), watch.clone()), watched(rtc, Watch { most: Some(RTC_WRITE), ..watch.clone() }));
     let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
-    Ok(any(circuit, named.boxed()))
+    Ok(any(watched(circuit, Watch { traffic: None, ..watch.clone() }), named.boxed()))
 }
 
 fn any(first: Boxed<Upgraded>, second: Boxed<Upgraded>) -> Boxed<Upgraded> {
