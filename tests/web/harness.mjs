@@ -1,13 +1,15 @@
 // What the browser tests share: the real binary as child processes, a static web server, Chromium. Everything on loopback
 // and on ports that the system chooses; children are stopped by their id; waiting is for events, never for time.
-import { spawn } from 'node:child_process';
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { extname, join, normalize } from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { chromium } from 'playwright-core';
 import { at, chromium as found } from '../../scripts/lib.mjs';
 
@@ -146,10 +148,10 @@ export class Child {
 }
 
 /** A relay on free ports, with what it said when it was ready: `{ child, id, addresses, http }`. */
-export async function relay(t, data) {
+export async function relay(t, data, ...more) {
   const child = new Child(t, [
     '--data', data, 'relay', '--http', '127.0.0.1:0',
-    '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws', '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct',
+    '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws', '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct', ...more,
   ]);
   return { child, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
 }
@@ -169,3 +171,134 @@ export async function metrics(http) {
   const text = await (await fetch(new URL('/metrics', base))).text();
   return Object.fromEntries(text.split('\n').filter((line) => line && !line.startsWith('#')).map((line) => [line.split(' ')[0], Number(line.split(' ')[1])]));
 }
+
+/** Runs a `peerage …` that ends by itself; what it printed, without the last line's end. */
+export async function run(...args) {
+  const { stdout } = await promisify(execFile)(BINARY, args);
+  return stdout.trimEnd();
+}
+
+/**
+ * `peerage up` on ports of its own, with the link it printed. Relay and manager record what they receive in `records`.
+ * `relayed` gives the bytes that the relay received and sent.
+ */
+export async function up(t) {
+  const folder = await scratch(t);
+  const [page, health] = [await freePort(), await freePort()];
+  const records = { relay: join(folder, 'relay.bin'), manager: join(folder, 'manager.bin') };
+  await writeFile(join(folder, 'peerage.toml'), `
+[relay]
+listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/webrtc-direct"]
+http = "127.0.0.1:${health}"
+record = "${records.relay}"
+[manager]
+listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"]
+record = "${records.manager}"
+[page]
+http = "127.0.0.1:${page}"
+www = "${at('www/dist')}"
+`);
+  const child = new Child(t, ['--data', join(folder, 'data'), '--config', join(folder, 'peerage.toml'), 'up']);
+  const [link] = await child.match(/http:\/\/\S+#\S+/);
+  const relayed = async () => { const m = await metrics(`127.0.0.1:${health}`); return m.peerage_stream_received_bytes_total + m.peerage_stream_sent_bytes_total; };
+  return { child, link, records, relayed };
+}
+
+/**
+ * A domain as several machines would run it: `peerage relay` and `peerage manager`, each by itself, and the page from a server
+ * of the test's. `hint` says which of the relay's addresses links name; `invite` makes one more link before the manager starts.
+ */
+export async function domain(t, { hint = (address) => address.includes('/ws/'), invites = [[]] } = {}) {
+  const folder = await scratch(t);
+  const data = join(folder, 'data');
+  const records = { relay: join(folder, 'relay.bin'), manager: join(folder, 'manager.bin') };
+  const served = await relay(t, join(folder, 'relay'), '--record', records.relay);
+  const page = await serve(t, at('www/dist'));
+  await run('--data', data, 'domain', 'create', 'the workshop');
+  const hints = served.addresses.filter(hint).flatMap((address) => ['--relay', address]);
+  const links = [];
+  for (const options of invites) links.push(await run('--data', data, 'invite', '--page', page, ...hints, ...options));
+  const manager = new Child(t, [
+    '--data', data, 'manager', '--relay', served.addresses.find((a) => /\/tcp\/\d+\/p2p\//.test(a)), '--record', records.manager,
+    '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws',
+  ]);
+  const { id } = await manager.line((line) => line.role === 'manager', 'ready line');
+  const received = async () => (await metrics(served.http)).peerage_stream_received_bytes_total;
+  return { data, page, links, link: links[0], records, relay: { ...served, received }, manager: { child: manager, id } };
+}
+
+/** Page scripts that run before the page's own, for {@link opened}. */
+export const scripts = {
+  /** Keeps every connection, for its statistics. */
+  connections: () => {
+    window.connections = [];
+    const Original = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Original { constructor(...args) { super(...args); window.connections.push(this); } };
+  },
+  /** No candidate comes in or goes out, as behind a firewall that lets no UDP through: ICE cannot succeed. */
+  withoutIce: () => {
+    const Original = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Original {
+      async addIceCandidate() {}
+      get onicecandidate() { return null; }
+      set onicecandidate(_) {}
+    };
+  },
+  /** The page draws no room but lists who is there: eight software renderers are too much for two cores. */
+  withoutWebGl: () => {
+    const original = HTMLCanvasElement.prototype.getContext;
+    HTMLCanvasElement.prototype.getContext = function (kind, ...rest) { return kind.startsWith('webgl') ? null : original.call(this, kind, ...rest); };
+  },
+};
+
+/** A tab with this link open, where the page has said that it joined or why not. `before`: scripts that run before the page's. */
+export async function opened(started, link, { before = [], name, ...options } = {}) {
+  const page = await tab(started, options);
+  for (const script of [scripts.connections, ...before]) await page.addInitScript(script);
+  if (name) await page.addInitScript((name) => sessionStorage.setItem('peerage.name', name), name);
+  await page.goto(link);
+  await page.waitForSelector('html[data-state="joined"], html[data-state="failed"]', { timeout: 120_000 });
+  const node = await page.evaluate(() => window.peerage?.node.id);
+  return Object.assign(page, { node, code: await page.getAttribute('html', 'data-code') });
+}
+
+/** A tab that joined. */
+export async function joined(started, link, options) {
+  const page = await opened(started, link, options);
+  assert.equal(await page.getAttribute('html', 'data-state'), 'joined', await page.textContent('#gate'));
+  return page;
+}
+
+/** Waits in a tab until a condition holds there. */
+export const until = (page, condition, argument, what) =>
+  page.waitForFunction(condition, argument, { timeout: 60_000, polling: 100 }).catch(() => assert.fail(`${what}; faults: ${page.faults.join('; ')}`));
+
+/** Waits until a tab reaches all of these on such a path. */
+export const reached = (page, ids, path) => until(page, ([ids, path]) => {
+  const links = window.peerage.domain.links();
+  return ids.every((id) => links.some((link) => link.peer === id && link.path === path && link.rttMs !== undefined));
+}, [ids, path], `no ${path} links to all other tabs`);
+
+/** Waits until a tab reaches all of these directly. */
+export const direct = (page, ids) => reached(page, ids, 'direct');
+
+/** Sends `size` bytes from one tab to another and compares their SHA-256. */
+export async function carry(from, to, size, name) {
+  const arrived = to.evaluate(([name, sender]) => new Promise((resolve) => {
+    window.peerage.domain.channel(name).on(async (bytes, { from }) => {
+      if (from === sender) resolve([bytes.length, [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes.slice()))].join()]);
+    });
+  }), [name, from.node]);
+  const sent = await from.evaluate(async ([name, size, to]) => {
+    const bytes = new Uint8Array(size);
+    for (let i = 0; i < size; i += 65536) crypto.getRandomValues(bytes.subarray(i, Math.min(size, i + 65536)));
+    await window.peerage.domain.channel(name).send(bytes, { to });
+    return [size, [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))].join()];
+  }, [name, size, to.node]);
+  assert.deepEqual(await arrived, sent);
+}
+
+/** Waits until a fresh pose of `other` arrives in `page`. */
+export const posed = (page, other) => page.evaluate((id) => new Promise((resolve) => {
+  const off = window.peerage.shared.poseChannel.on((_, { from }) => { if (from === id) { off(); resolve(); } });
+}), other.node);

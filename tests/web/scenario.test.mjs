@@ -1,74 +1,9 @@
 // The whole of it, as one story: `peerage up`, three tabs and a native participant; then the relay is killed, the manager is
 // killed, a tab is closed. The binary and the browser are the real ones.
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
-import { browser, Child, freePort, metrics, scratch, tab } from './harness.mjs';
-
-/** `peerage up` on ports of its own, with the link it printed. */
-async function up(t) {
-  const folder = await scratch(t);
-  const [page, health] = [await freePort(), await freePort()];
-  await writeFile(join(folder, 'peerage.toml'), `
-[relay]
-listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/webrtc-direct"]
-http = "127.0.0.1:${health}"
-[manager]
-listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"]
-[page]
-http = "127.0.0.1:${page}"
-www = "${at('www/dist')}"
-`);
-  const child = new Child(t, ['--data', join(folder, 'data'), '--config', join(folder, 'peerage.toml'), 'up']);
-  const [link] = await child.match(/http:\/\/\S+#\S+/);
-  return { child, link, relayed: async () => { const m = await metrics(`127.0.0.1:${health}`); return m.peerage_stream_received_bytes_total + m.peerage_stream_sent_bytes_total; } };
-}
-
-/** A tab that joined. Every connection it makes is kept for its statistics. */
-async function joined(started, link, options) {
-  const page = await tab(started, options);
-  await page.addInitScript(() => {
-    window.connections = [];
-    const Original = RTCPeerConnection;
-    window.RTCPeerConnection = class extends Original { constructor(...args) { super(...args); window.connections.push(this); } };
-  });
-  await page.goto(link);
-  await page.waitForSelector('html[data-state="joined"], html[data-state="failed"]', { timeout: 60_000 });
-  assert.equal(await page.getAttribute('html', 'data-state'), 'joined', await page.textContent('#gate'));
-  return Object.assign(page, { node: await page.evaluate(() => window.peerage.node.id) });
-}
-
-const until = (page, condition, argument, what) =>
-  page.waitForFunction(condition, argument, { timeout: 60_000, polling: 100 }).catch(() => assert.fail(`${what}; faults: ${page.faults.join('; ')}`));
-
-/** Waits until a tab reaches all of these directly. */
-const direct = (page, ids) => until(page, (ids) => {
-  const links = window.peerage.domain.links();
-  return ids.every((id) => links.some((link) => link.peer === id && link.path === 'direct' && link.rttMs !== undefined));
-}, ids, 'no direct links to all other tabs');
-
-/** Sends `size` bytes from one tab to another and compares their SHA-256. */
-async function carry(from, to, size, name) {
-  const arrived = to.evaluate(([name, sender]) => new Promise((resolve) => {
-    window.peerage.domain.channel(name).on(async (bytes, { from }) => {
-      if (from === sender) resolve([bytes.length, [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes.slice()))].join()]);
-    });
-  }), [name, from.node]);
-  const sent = await from.evaluate(async ([name, size, to]) => {
-    const bytes = new Uint8Array(size);
-    for (let i = 0; i < size; i += 65536) crypto.getRandomValues(bytes.subarray(i, Math.min(size, i + 65536)));
-    await window.peerage.domain.channel(name).send(bytes, { to });
-    return [size, [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))].join()];
-  }, [name, size, to.node]);
-  assert.deepEqual(await arrived, sent);
-}
-
-/** Waits until a fresh pose of `other` arrives in `page`. */
-const posed = (page, other) => page.evaluate((id) => new Promise((resolve) => {
-  const off = window.peerage.shared.poseChannel.on((_, { from }) => { if (from === id) { off(); resolve(); } });
-}), other.node);
+import { browser, carry, Child, direct, joined, posed, scratch, tab, until, up } from './harness.mjs';
 
 test('first light', { timeout: 540_000 }, async (t) => {
   const home = await up(t);
