@@ -20,6 +20,10 @@ pub const LINK_BACKLOG: usize = 512 * 1024;
 pub const CHANNELS: usize = 256;
 /// A channel's name.
 pub const CHANNEL_NAME: usize = 128;
+/// Members that are stored with their addresses, to be dialled after a restart.
+pub const CONTACTS: usize = 64;
+/// A node's address, as multiaddr text.
+pub const ADDRESS: usize = 512;
 /// One directory record, signed.
 pub const RECORD: usize = 8 * 1024;
 /// Directory records per domain.

@@ -56,7 +56,7 @@ impl DomainFiles {
         let secret = secret.ok_or_else(|| self.damaged(SECRET))?;
         let root = self.0.existing_key(ROOT)?.map(|key| key.seed());
         let statements = self.0.read_secret(MEMBERS)?.ok_or_else(|| self.damaged(MEMBERS))?.to_vec();
-        Ok(Some(SavedDomain { genesis: genesis.to_vec(), statements, secret, root }))
+        Ok(Some(SavedDomain { genesis: genesis.to_vec(), statements, secret, root, ..SavedDomain::default() }))
     }
 
     /// The domain, or an error that says how to get one.

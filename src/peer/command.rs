@@ -12,6 +12,7 @@ use super::{
     Event, LinkInfo, Output, Path, Peer, Profile, SavedDomain, Stats, To,
     domain::Domain,
     hello::{self, Refuse},
+    join::CREDENTIAL,
     link::{Lane, LinkCommand},
 };
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
@@ -65,8 +66,12 @@ impl Peer {
         if self.domains.contains_key(&id) {
             return Ok(id);
         }
-        let mut membership =
-            Membership::restore(id, &saved.genesis, &saved.statements, now).map_err(|r| refused(r, "the stored domain"))?;
+        let mut membership = if saved.statements.is_empty() {
+            Membership::new(id, &saved.genesis)
+        } else {
+            Membership::restore(id, &saved.genesis, &saved.statements, now)
+        }
+        .map_err(|r| refused(r, "the stored domain"))?;
         let root = saved.root.as_ref().map(|seed| SigningKey::from_seed(seed));
         let held = membership.member(now, &self.me);
         let soon = now.wall.after(ROOT_CREDENTIAL / 2);
@@ -76,6 +81,13 @@ impl Peer {
             let credential = membership::root_credential(&id, root, &self.me, role, dates.0, dates.1);
             membership.learn(now, None, &credential, &mut Vec::new()).map_err(|r| refused(r, "this node's credential"))?;
         }
+        let held = membership.member(now, &self.me);
+        if let Some(secret) = saved.invitation.as_ref().filter(|_| held.is_none_or(|m| m.expires < now.wall.after(CREDENTIAL / 2))) {
+            // One more of this node's own is no further use of the invitation. If it no longer holds, neither does this.
+            let (from, until) = (now.wall.before(limit::CLOCK_SKEW), now.wall.after(CREDENTIAL));
+            let renewed = membership::self_signed_credential(&id, &invite::derive(&id, secret).sign, &self.me, from, until);
+            membership.learn(now, None, &renewed, &mut Vec::new()).map_err(|r| refused(r, "this node's credential"))?;
+        }
         let Some(member) = membership.member(now, &self.me) else {
             return Err(Error::new(Code::Forbidden, "this node is no member of the domain").hint("Join it with an invitation link."));
         };
@@ -83,30 +95,22 @@ impl Peer {
         domain.locator = Some(Locator::new(id, &saved.secret, self.rng.fork("locator")));
         domain.secret = Some(saved.secret.clone());
         domain.root = root;
+        domain.invitation = saved.invitation.clone();
+        domain.contacts = saved.contacts.iter().filter(|(node, _)| *node != self.me).take(limit::CONTACTS).cloned().collect();
         self.domains.insert(id, domain);
         self.roles_changed(now, id);
+        for relay in &saved.relays {
+            // One that is no address any more is not worth failing for.
+            let _ = self.use_relay(now, relay);
+        }
         if let Err(error) = self.publish(now, id) {
             self.domains.remove(&id);
             return Err(error);
         }
         self.relays_changed(now);
+        self.mark_all_unsaved(id);
         self.tick = Some(now.mono);
         Ok(id)
-    }
-
-    /// What must be kept to open the domain again.
-    ///
-    /// # Errors
-    /// [`Code::Closed`] if this node is not in the domain, or not yet.
-    pub fn save_domain(&self, id: DomainId) -> Result<SavedDomain, Error> {
-        let domain = self.domain(id)?;
-        let secret = domain.secret.clone().ok_or_else(not_in)?;
-        Ok(SavedDomain {
-            genesis: domain.membership.genesis_bytes().to_vec(),
-            statements: domain.membership.export(),
-            secret,
-            root: domain.root.as_ref().map(|root| Zeroizing::new(*root.seed())),
-        })
     }
 
     /// Adds a signed membership statement from elsewhere, and spreads it.
@@ -453,7 +457,7 @@ pub fn found_domain(rng: &mut Rng, now: Now, name: &str, essential: &[String]) -
     let founding = membership::found(rng, now, name, essential, *tag::rendezvous_key(&secret).public())?;
     let empty = Membership::new(founding.domain, &founding.genesis).map_err(|r| refused(r, "the new domain"))?;
     let root = Some(founding.root.seed());
-    Ok(SavedDomain { genesis: founding.genesis, statements: empty.export(), secret, root })
+    Ok(SavedDomain { genesis: founding.genesis, statements: empty.export(), secret, root, ..SavedDomain::default() })
 }
 
 /// An invitation made with the root key: the link for its bearer, and the statement that members must learn.
@@ -491,6 +495,6 @@ fn refused(reject: Reject, what: &str) -> Error {
     Error::new(reject.code(), alloc::format!("{what} was refused: {reject}"))
 }
 
-fn not_in() -> Error {
+pub(super) fn not_in() -> Error {
     Error::new(Code::Closed, "this node is not in that domain")
 }

@@ -39,6 +39,8 @@ pub(super) struct Domain {
     pub locator: Option<Locator>,
     pub secret: Option<Zeroizing<[u8; 32]>>,
     pub root: Option<SigningKey>,
+    /// The secret of the invitation this node came with.
+    pub invitation: Option<Zeroizing<[u8; 32]>>,
     pub role: Role,
     pub profile: Profile,
     pub greetings: BTreeMap<NodeId, Greeting>,

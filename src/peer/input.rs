@@ -67,6 +67,7 @@ impl Peer {
                 if let Some(relay) = self.relays.get_mut(&address) {
                     relay.up = up;
                     self.emit(Event::Relay { address, up });
+                    self.mark_contacts_unsaved();
                     self.relays_changed(now);
                 }
             }

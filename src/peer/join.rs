@@ -26,7 +26,7 @@ use crate::proto::{
 use crate::wire::link::InviteLink;
 
 /// A browser's credential is short: its date is the only bound on somebody who withholds a revocation.
-const CREDENTIAL: Duration = Duration::from_secs(24 * 3600);
+pub(super) const CREDENTIAL: Duration = Duration::from_secs(24 * 3600);
 /// For finding a relay, and a member behind it.
 const SEEK: Duration = Duration::from_secs(20);
 /// How long the first relay address has before the others are tried too.
@@ -188,6 +188,7 @@ impl Peer {
             self.dials.insert(*node, Dial { next: now.mono, ..Dial::default() });
         }
         domain.contacts = contacts;
+        domain.invitation = Some(join.link.secret.clone());
         self.domains.insert(id, domain);
         self.roles_changed(now, id);
         if let Err(error) = self.publish(now, id) {
@@ -209,12 +210,16 @@ impl Peer {
         if *key.public() != domain.membership.genesis().rendezvous {
             return Err(Reject::Forged);
         }
-        if domain.secret.is_none() {
+        let fresh = domain.secret.is_none();
+        if fresh {
             domain.secret = Some(Zeroizing::new(welcome.secret));
             domain.locator = Some(Locator::new(id, &welcome.secret, self.rng.fork("locator")));
         }
         if domain.joining.take().is_some() {
             self.end_join(id, Ok(()));
+        }
+        if fresh {
+            self.mark_all_unsaved(id);
         }
         self.overlay_timeouts(now);
         Ok(())
@@ -289,6 +294,7 @@ impl Peer {
             locator: None,
             secret: None,
             root: None,
+            invitation: None,
             role,
             profile,
             greetings: BTreeMap::new(),

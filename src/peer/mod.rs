@@ -17,14 +17,16 @@ mod domain;
 mod hello;
 mod input;
 mod join;
+mod keep;
 pub mod link;
 mod output;
 mod route;
+pub mod saved;
 mod seal;
 mod table;
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     vec::Vec,
 };
@@ -37,7 +39,8 @@ use crate::wire::frame::{self, Kind};
 pub use command::{InviteOptions, found_domain, make_invitation};
 pub use config::Config;
 pub use link::{Lane, LinkCommand, LinkEvent, Path, Side};
-pub use output::{Change, Event, LinkInfo, Output, Profile, SavedDomain, Stats, To};
+pub use output::{Change, Event, LinkInfo, Output, Profile, Stats, To};
+pub use saved::{Part, SavedDomain};
 
 use dialling::Dial;
 use domain::Domain;
@@ -59,6 +62,8 @@ pub struct Peer {
     dials: BTreeMap<NodeId, Dial>,
     probes: BTreeMap<NodeId, Option<Result<LinkInfo, crate::base::Error>>>,
     outputs: VecDeque<Output>,
+    /// What of which domain is to be stored anew.
+    unsaved: BTreeSet<(DomainId, Part)>,
     tick: Option<Mono>,
 }
 
@@ -89,6 +94,7 @@ impl Peer {
             dials: BTreeMap::new(),
             probes: BTreeMap::new(),
             outputs: VecDeque::new(),
+            unsaved: BTreeSet::new(),
             tick: None,
         }
     }

@@ -2,7 +2,6 @@
 
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
-use zeroize::Zeroizing;
 
 use super::link::{LinkCommand, Path};
 use crate::base::{Code, DomainId, Error, NodeId};
@@ -168,23 +167,4 @@ pub struct Stats {
     pub linked: u64,
     /// Membership statements held.
     pub statements: u64,
-}
-
-/// What must be kept to open a domain again.
-#[derive(Clone)]
-pub struct SavedDomain {
-    /// The signed genesis.
-    pub genesis: Vec<u8>,
-    /// The membership statements, as [`Membership::export`](crate::proto::membership::Membership::export) gives them.
-    pub statements: Vec<u8>,
-    /// The domain secret.
-    pub secret: Zeroizing<[u8; 32]>,
-    /// The root key's seed, at the owner only.
-    pub root: Option<Zeroizing<[u8; 32]>>,
-}
-
-impl core::fmt::Debug for SavedDomain {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SavedDomain").field("owner", &self.root.is_some()).finish_non_exhaustive()
-    }
 }

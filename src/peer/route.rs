@@ -15,7 +15,7 @@ use alloc::{
 };
 
 use super::{
-    Change, Event, Output, Peer,
+    Change, Event, Output, Part, Peer,
     domain::Domain,
     hello::{self, Welcome},
     input::exchanges_data,
@@ -50,6 +50,9 @@ impl Peer {
 
     pub(super) fn membership_effects(&mut self, now: Now, id: DomainId, effects: Vec<membership::Effect>) {
         let mut changed = false;
+        if effects.iter().any(|e| !matches!(e, membership::Effect::Send { .. })) {
+            self.mark_unsaved(id, Part::Statements);
+        }
         for effect in effects {
             match effect {
                 membership::Effect::Send { to, msg } => {
@@ -190,6 +193,7 @@ impl Peer {
             self.channel_effects(domain);
         }
         if node != self.me {
+            self.mark_unsaved(domain, Part::Contacts);
             self.emit(Event::Participant { domain, node, change });
         }
     }

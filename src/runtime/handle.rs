@@ -204,7 +204,7 @@ impl Node {
     /// # Errors
     /// [`Code::Closed`] if this node is not in the domain.
     pub fn save_domain(&self, domain: DomainId) -> Result<SavedDomain, Error> {
-        self.look(|peer, _| peer.save_domain(domain))
+        self.look(|peer, now| peer.save_domain(now, domain))
     }
 
     /// Adds a signed membership statement from elsewhere, and spreads it.

@@ -1,0 +1,82 @@
+//! What is to be stored: which parts of which domain changed, and what they are now. The runtime's keeper takes it from here.
+
+use alloc::{string::String, vec::Vec};
+use zeroize::Zeroizing;
+
+use super::{Part, Peer, SavedDomain};
+use crate::base::{DomainId, Error, NodeId, Now, limit};
+use crate::proto::directory::Status;
+use crate::wire::link::RELAYS;
+
+impl Peer {
+    /// What must be kept to open the domain again.
+    ///
+    /// # Errors
+    /// [`Code::Closed`](crate::base::Code::Closed) if this node is not in the domain, or not yet.
+    pub fn save_domain(&self, now: Now, id: DomainId) -> Result<SavedDomain, Error> {
+        let domain = self.domain(id)?;
+        let secret = domain.secret.clone().ok_or_else(super::command::not_in)?;
+        Ok(SavedDomain {
+            genesis: domain.membership.genesis_bytes().to_vec(),
+            statements: domain.membership.export(),
+            secret,
+            root: domain.root.as_ref().map(|root| Zeroizing::new(*root.seed())),
+            invitation: domain.invitation.clone(),
+            relays: self.known_relays(),
+            contacts: self.known_contacts(now, id),
+        })
+    }
+
+    /// Whether [`Peer::take_unsaved`] has something.
+    #[must_use]
+    pub fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty()
+    }
+
+    /// What changed since the last call and should be stored.
+    pub fn take_unsaved(&mut self) -> Vec<(DomainId, Part)> {
+        core::mem::take(&mut self.unsaved).into_iter().collect()
+    }
+
+    /// Says that a part of a domain could not be stored: it is given again.
+    pub fn mark_unsaved(&mut self, id: DomainId, part: Part) {
+        if self.domains.get(&id).is_some_and(|d| d.secret.is_some()) {
+            self.unsaved.insert((id, part));
+        }
+    }
+
+    pub(super) fn mark_all_unsaved(&mut self, id: DomainId) {
+        for part in Part::ALL {
+            self.mark_unsaved(id, part);
+        }
+    }
+
+    /// Another relay works, or does not: every domain's contacts name relays.
+    pub(super) fn mark_contacts_unsaved(&mut self) {
+        let ids: Vec<DomainId> = self.domains.keys().copied().collect();
+        for id in ids {
+            self.mark_unsaved(id, Part::Contacts);
+        }
+    }
+
+    /// The relays of this node, those that work first.
+    fn known_relays(&self) -> Vec<String> {
+        let mut relays: Vec<(&String, bool)> = self.relays.iter().map(|(address, relay)| (address, relay.up)).collect();
+        relays.sort_by_key(|(_, up)| !up);
+        relays.into_iter().take(RELAYS).map(|(address, _)| address.clone()).collect()
+    }
+
+    /// Whom to dial after a restart: those online first, then those this node itself was told of and did not reach yet.
+    fn known_contacts(&self, now: Now, id: DomainId) -> Vec<(NodeId, Vec<String>)> {
+        let Some(domain) = self.domains.get(&id) else { return Vec::new() };
+        let listed = domain.directory.dialable(now).filter(|(n, ..)| domain.known.contains_key(n));
+        let mut all: Vec<(bool, NodeId, &[String])> =
+            listed.map(|(node, status, addresses)| (matches!(status, Status::Down | Status::Left), *node, addresses)).collect();
+        let told = domain.contacts.iter().filter(|(n, _)| domain.known.contains_key(n) && !all.iter().any(|(_, node, _)| node == *n));
+        let told: Vec<_> = told.map(|(node, addresses)| (true, *node, &addresses[..])).collect();
+        all.extend(told);
+        all.retain(|(_, node, addresses)| *node != self.me && !addresses.is_empty());
+        all.sort_by_key(|(down, node, _)| (*down, *node));
+        all.into_iter().take(limit::CONTACTS).map(|(_, node, addresses)| (node, addresses.to_vec())).collect()
+    }
+}
