@@ -4,6 +4,7 @@
 
 pub mod broadcast;
 pub mod channel;
+pub mod detector;
 pub mod directory;
 pub mod membership;
 pub mod overlay;

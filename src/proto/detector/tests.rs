@@ -1,0 +1,427 @@
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec,
+    vec::Vec,
+};
+use core::time::Duration;
+
+use super::machine::{ENOUGH, INBOUND_BURST, RATE, SUSPECT_MAX};
+use super::msg::{Accusation, Msg};
+use super::{Detector, Effect};
+use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall};
+use crate::crypto::sign::SigningKey;
+
+const DOMAIN: DomainId = DomainId::from_bytes([4; 32]);
+const START: u64 = 1_700_000_000_000;
+
+fn at(ms: u64) -> Now {
+    Now { mono: Mono(ms), wall: Wall(START + ms) }
+}
+
+fn key(n: u8) -> SigningKey {
+    SigningKey::from_seed(&[n; 32])
+}
+
+fn id(n: u8) -> NodeId {
+    key(n).node_id()
+}
+
+/// Detectors with lossy links between them; records and their incarnations go to everybody that anybody alive is linked with.
+struct Net {
+    now: u64,
+    rng: Rng,
+    loss: u64,
+    nodes: BTreeMap<NodeId, Detector>,
+    incarnations: BTreeMap<NodeId, u64>,
+    links: BTreeSet<(NodeId, NodeId)>,
+    /// Neither hear nor speak, with their links still up.
+    silent: BTreeSet<NodeId>,
+    /// Whose timers run only once in so many milliseconds.
+    throttled: BTreeMap<NodeId, u64>,
+    queue: BTreeMap<(u64, u64), (NodeId, NodeId, Vec<u8>)>,
+    seq: u64,
+    /// Who said when that somebody is down; lifted by the opposite verdict.
+    down: BTreeMap<(NodeId, NodeId), u64>,
+    ever_down: BTreeSet<(NodeId, NodeId)>,
+    bytes: BTreeMap<NodeId, u64>,
+}
+
+impl Net {
+    fn new(n: u8, loss: u64, linked: impl Fn(u8, u8) -> bool) -> Net {
+        let detector = |i: u8| Detector::new(at(0), DOMAIN, key(i), Rng::from_seed([i; 32]));
+        let mut net = Net {
+            now: 0,
+            rng: Rng::from_seed([n; 32]),
+            loss,
+            nodes: (0..n).map(|i| (id(i), detector(i))).collect(),
+            incarnations: (0..n).map(|i| (id(i), 1)).collect(),
+            links: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            throttled: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            seq: 0,
+            down: BTreeMap::new(),
+            ever_down: BTreeSet::new(),
+            bytes: BTreeMap::new(),
+        };
+        for a in 0..n {
+            for b in 0..n {
+                net.nodes.get_mut(&id(a)).unwrap().learn(at(0), id(b), 1, true);
+            }
+        }
+        for a in 0..n {
+            for b in (a + 1..n).filter(|b| linked(a, *b)) {
+                net.link(id(a), id(b));
+            }
+        }
+        net
+    }
+    fn full(n: u8, loss: u64) -> Net {
+        Net::new(n, loss, |_, _| true)
+    }
+    fn link(&mut self, a: NodeId, b: NodeId) {
+        self.links.insert((a.min(b), a.max(b)));
+        for (me, other) in [(a, b), (b, a)] {
+            self.with(me, |d, now, out| d.link_up(now, other, out));
+        }
+    }
+    fn cut(&mut self, a: NodeId, b: NodeId) {
+        self.links.remove(&(a.min(b), a.max(b)));
+        for (me, other) in [(a, b), (b, a)] {
+            self.with(me, |d, now, _| d.link_down(now, other));
+        }
+    }
+    fn with(&mut self, node: NodeId, act: impl FnOnce(&mut Detector, Now, &mut Vec<Effect>)) {
+        let mut out = Vec::new();
+        let now = at(self.now);
+        if let Some(d) = self.nodes.get_mut(&node) {
+            act(d, now, &mut out);
+        }
+        self.take(node, out);
+    }
+    fn take(&mut self, node: NodeId, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, msg } => {
+                    let bytes = msg.encode();
+                    *self.bytes.entry(node).or_default() += bytes.len() as u64 + 40;
+                    let lost = self.rng.below(100) < self.loss || self.silent.contains(&node) || self.silent.contains(&to);
+                    if !lost && self.links.contains(&(node.min(to), node.max(to))) {
+                        self.seq += 1;
+                        let delay = 20 + self.rng.below(60);
+                        self.queue.insert((self.now + delay, self.seq), (node, to, bytes));
+                    }
+                }
+                Effect::Verdict { node: about, down, .. } => {
+                    if down {
+                        self.down.insert((node, about), self.now);
+                        self.ever_down.insert((node, about));
+                    } else {
+                        self.down.remove(&(node, about));
+                    }
+                }
+                Effect::Refute { incarnation } => {
+                    if incarnation >= self.incarnations[&node] && !self.silent.contains(&node) {
+                        self.incarnations.insert(node, incarnation + 1);
+                        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+                        for other in nodes {
+                            self.with(other, |d, now, _| d.learn(now, node, incarnation + 1, true));
+                            self.down.remove(&(other, node));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time.as_millis() as u64;
+        while self.now < end {
+            self.now += 10;
+            while let Some((&(when, seq), _)) = self.queue.first_key_value()
+                && when <= self.now
+            {
+                let (from, to, bytes) = self.queue.remove(&(when, seq)).unwrap();
+                self.with(to, |d, now, out| {
+                    let _ = d.handle(now, from, Msg::decode(&bytes).unwrap(), out);
+                });
+            }
+            let due: Vec<NodeId> = self
+                .nodes
+                .iter()
+                .filter(|(n, d)| {
+                    let open = self.throttled.get(n).is_none_or(|every| self.now.is_multiple_of(*every));
+                    open && d.next_timeout().is_some_and(|t| t.0 <= self.now)
+                })
+                .map(|(n, _)| *n)
+                .collect();
+            for node in due {
+                self.with(node, |d, now, out| d.on_timeout(now, out));
+            }
+        }
+    }
+    /// When the last of the living learnt that a node is down, in milliseconds; none if somebody has not.
+    fn known_down(&self, gone: NodeId) -> Option<u64> {
+        let living = self.nodes.keys().filter(|n| **n != gone && !self.silent.contains(n));
+        living.map(|n| self.down.get(&(*n, gone)).copied()).collect::<Option<Vec<u64>>>()?.into_iter().max()
+    }
+}
+
+fn ring(n: u8) -> impl Fn(u8, u8) -> bool {
+    move |a, b| [1, 2, 5].iter().any(|d| (a + d) % n == b || (b + d) % n == a)
+}
+
+#[test]
+fn who_falls_silent_is_down_for_all_within_fifteen_seconds() {
+    for (mut net, n) in [(Net::full(8, 0), 8), (Net::new(40, 5, ring(40)), 40), (Net::full(2, 0), 2), (Net::full(3, 0), 3)] {
+        net.run(Duration::from_secs(30));
+        assert!(net.ever_down.is_empty());
+        let start = net.now;
+        net.silent.insert(id(1));
+        net.run(Duration::from_secs(if n == 2 { 20 } else { 15 }));
+        let took = net.known_down(id(1)).unwrap_or_else(|| panic!("{n} nodes: not all know")) - start;
+        println!("{n} nodes: {took} ms");
+        assert!(net.ever_down.iter().all(|(by, of)| *of == id(1) || *by == id(1)), "nobody else");
+    }
+}
+
+#[test]
+fn a_broken_link_alone_takes_nobody_down() {
+    let mut net = Net::full(6, 0);
+    net.run(Duration::from_secs(5));
+    net.cut(id(0), id(1));
+    net.run(Duration::from_secs(120));
+    assert!(net.ever_down.is_empty(), "the others reach it");
+    for i in 2..6 {
+        net.cut(id(i), id(1));
+    }
+    net.run(Duration::from_secs(15));
+    assert!(net.known_down(id(1)).is_some());
+    net.link(id(3), id(1));
+    net.run(Duration::from_secs(2));
+    assert!(net.down.is_empty(), "one link is enough to refute what all say: {:?}", net.down.len());
+}
+
+#[test]
+fn nobody_alive_goes_down_in_an_hour_of_loss_with_throttled_timers() {
+    let mut net = Net::full(10, 20);
+    net.throttled.insert(id(3), 60_000);
+    net.run(Duration::from_secs(3_600));
+    assert!(net.ever_down.is_empty(), "{} verdicts", net.ever_down.len());
+    let mean = net.bytes.values().max().unwrap() / 3_600;
+    println!("at most {mean} bytes/s");
+    assert!(mean < RATE);
+}
+
+#[test]
+fn a_process_that_slept_blames_nobody() {
+    let mut net = Net::full(5, 0);
+    net.run(Duration::from_secs(5));
+    // Its questions go out, the answers are lost, and it wakes an hour later.
+    net.silent.insert(id(0));
+    net.run(Duration::from_secs(2));
+    net.throttled.insert(id(0), u64::MAX);
+    net.run(Duration::from_secs(3_600));
+    net.silent.clear();
+    net.throttled.clear();
+    net.run(Duration::from_secs(60));
+    assert!(!net.ever_down.iter().any(|(by, _)| *by == id(0)));
+    assert!(net.ever_down.iter().any(|(_, of)| *of == id(0)), "the others had reason to");
+    assert!(net.down.is_empty(), "and see it again");
+}
+
+#[test]
+fn who_says_that_it_sleeps_is_not_suspected() {
+    let mut net = Net::full(5, 0);
+    for i in 1..5 {
+        net.with(id(i), |d, now, _| d.learn(now, id(0), 1, false));
+    }
+    net.silent.insert(id(0));
+    net.run(Duration::from_secs(60));
+    assert!(!net.ever_down.iter().any(|(_, of)| *of == id(0)));
+}
+
+#[test]
+fn attack_liars_take_nobody_down() {
+    // Three of twenty, in a mesh where most must believe others, say once a second that node 10 is silent, and do not answer for it.
+    let mut net = Net::new(20, 5, ring(20));
+    net.run(Duration::from_secs(5));
+    for second in 0..300u64 {
+        for liar in [0, 7, 15] {
+            let word =
+                Accusation { accuser: id(liar), suspect: id(10), incarnation: net.incarnations[&id(10)], created: Wall(START + net.now) };
+            let msg = Msg::Accuse(vec![word.sign(&DOMAIN, &key(liar))]);
+            let victims: Vec<NodeId> = net.nodes[&id(liar)].links.keys().filter(|n| **n != id(10)).copied().collect();
+            for to in victims {
+                net.take(id(liar), vec![Effect::Send { to, msg: msg.clone() }]);
+            }
+        }
+        net.run(Duration::from_secs(1));
+        assert!(net.ever_down.is_empty(), "after {second} s");
+    }
+    let raised = net.incarnations[&id(10)];
+    println!("{raised} refutations");
+    assert!(raised < 80, "heeded all the time, they would have made it raise 150 times: {raised}");
+}
+
+#[test]
+fn attack_helpers_cannot_invent_a_proof_of_life() {
+    let mut d = Detector::new(at(0), DOMAIN, key(0), Rng::from_seed([0; 32]));
+    let mut out = Vec::new();
+    for i in 1..4 {
+        d.learn(at(0), id(i), 1, true);
+        if i != 1 {
+            d.link_up(at(0), id(i), &mut out);
+        }
+    }
+    d.links.insert(id(1), super::machine::Bucket::full(Mono(0), 1));
+    d.link_down(at(10), id(1));
+    let mut nonces = Vec::new();
+    for ms in (100..60_000).step_by(100) {
+        let mut out = Vec::new();
+        d.on_timeout(at(ms), &mut out);
+        for effect in out {
+            if let Effect::Send { to, msg: Msg::Ask { nonce, target } } = effect {
+                assert_eq!(target, id(1));
+                nonces.push(nonce);
+                let mut none = Vec::new();
+                d.handle(at(ms), to, Msg::Help { nonce, linked: true }, &mut none).unwrap();
+                let forged = Msg::Proof { nonce, asker: id(0), target, signature: [7; 64] };
+                assert_eq!(d.handle(at(ms), to, forged, &mut none), Err(Reject::Forged));
+                let other = Msg::prove(&key(1), &DOMAIN, id(2), nonce);
+                let Msg::Proof { signature, .. } = other else { unreachable!() };
+                let moved = Msg::Proof { nonce, asker: id(0), target, signature };
+                assert_eq!(d.handle(at(ms), to, moved, &mut none), Err(Reject::Forged), "made for somebody else");
+            }
+        }
+        if d.is_down(&id(1)) {
+            assert!(ms < 20_000);
+            let old = Msg::prove(&key(1), &DOMAIN, id(0), nonces[0]);
+            assert_eq!(d.handle(at(ms), id(2), old, &mut Vec::new()), Err(Reject::Stale), "an old one proves nothing");
+            return;
+        }
+    }
+    panic!("it is down");
+}
+
+#[test]
+fn words_are_taken_once_from_members_about_the_present_incarnation() {
+    let mut d = Detector::new(at(0), DOMAIN, key(0), Rng::from_seed([0; 32]));
+    let mut out = Vec::new();
+    for i in 0..6 {
+        d.learn(at(0), id(i), 5, true);
+    }
+    d.link_up(at(0), id(1), &mut out);
+    let mut say = |accuser: u8, suspect: u8, incarnation: u64, created: u64, signer: u8| {
+        let word = Accusation { accuser: id(accuser), suspect: id(suspect), incarnation, created: Wall(created) };
+        let mut out = Vec::new();
+        (d.handle(at(1_000), id(1), Msg::Accuse(vec![word.sign(&DOMAIN, &key(signer))]), &mut out), out)
+    };
+    let now = START + 1_000;
+    assert_eq!(say(2, 3, 5, now, 2).0, Ok(()));
+    assert_eq!(say(2, 3, 5, now, 2).0, Err(Reject::Stale), "once");
+    assert_eq!(say(2, 3, 5, now + 1, 2).0, Err(Reject::Stale), "and not again at once");
+    assert_eq!(say(4, 3, 4, now, 4).0, Err(Reject::Stale), "of a record refuted");
+    assert_eq!(say(4, 3, 6, now, 4).0, Err(Reject::Stale), "of one not known");
+    assert_eq!(say(4, 3, 5, now, 5).0, Err(Reject::Forged));
+    assert_eq!(say(9, 3, 5, now, 9).0, Err(Reject::Forbidden), "no member");
+    assert_eq!(say(4, 3, 5, now + 400_000, 4).0, Err(Reject::Expired), "from the future");
+    assert_eq!(say(4, 3, 5, now - 4_000_000, 4).0, Err(Reject::Expired));
+    assert_eq!(say(4, 0, 6, now, 4).0, Err(Reject::Stale), "an incarnation this node never had");
+    let (result, out) = say(4, 0, 5, now, 4);
+    assert_eq!((result, out.contains(&Effect::Refute { incarnation: 5 })), (Ok(()), true));
+    let (result, out) = say(5, 0, 5, now, 5);
+    assert_eq!((result, out.contains(&Effect::Refute { incarnation: 5 })), (Ok(()), false), "not twice in a row");
+}
+
+#[test]
+fn a_neighbour_that_asks_too_much_is_refused() {
+    let mut d = Detector::new(at(0), DOMAIN, key(0), Rng::from_seed([0; 32]));
+    let mut out = Vec::new();
+    assert_eq!(d.handle(at(0), id(1), Msg::Ping { nonce: 1 }, &mut out), Err(Reject::Limit), "no link");
+    d.link_up(at(0), id(1), &mut out);
+    out.clear();
+    let taken = (0..5_000).filter(|nonce| d.handle(at(0), id(1), Msg::Ping { nonce: *nonce }, &mut out).is_ok()).count();
+    assert_eq!((taken as u64, out.len() as u64), (INBOUND_BURST, INBOUND_BURST));
+}
+
+#[test]
+fn a_newcomer_hears_who_is_down() {
+    let mut net = Net::full(6, 0);
+    net.silent.insert(id(5));
+    net.run(Duration::from_secs(20));
+    assert!(net.known_down(id(5)).is_some());
+    let late = id(50);
+    net.nodes.insert(late, Detector::new(at(net.now), DOMAIN, key(50), Rng::from_seed([50; 32])));
+    for i in 0..6 {
+        net.with(late, |d, now, _| d.learn(now, id(i), 1, true));
+        net.with(id(i), |d, now, _| d.learn(now, late, 1, true));
+    }
+    net.incarnations.insert(late, 1);
+    for i in 0..5 {
+        net.link(id(i), late);
+    }
+    let start = net.now;
+    net.run(SUSPECT_MAX);
+    let took = net.down.get(&(late, id(5))).copied().expect("believed") - start;
+    assert!(took < 9_000, "{took}");
+}
+
+#[test]
+fn the_half_that_is_cut_off_is_down_and_back_with_the_first_links() {
+    let mut net = Net::new(20, 0, ring(20));
+    net.run(Duration::from_secs(5));
+    let half = |n: &NodeId| (0..10).any(|i| id(i) == *n);
+    let across: Vec<(NodeId, NodeId)> = net.links.iter().filter(|(a, b)| half(a) != half(b)).copied().collect();
+    for (a, b) in &across {
+        net.cut(*a, *b);
+    }
+    net.run(Duration::from_secs(60));
+    // Those nobody had a link to are dialled when their neighbours are gone.
+    for a in 0..20 {
+        for b in (0..20).filter(|b| half(&id(a)) != half(&id(*b))) {
+            net.with(id(a), |d, now, _| d.dial_failed(now, id(b)));
+        }
+    }
+    net.run(Duration::from_secs(540));
+    for a in 0..20 {
+        for b in 0..20 {
+            assert_eq!(net.down.contains_key(&(id(a), id(b))), half(&id(a)) != half(&id(b)), "{a} of {b}");
+        }
+    }
+    for (a, b) in &across[..3] {
+        net.link(*a, *b);
+    }
+    net.run(Duration::from_secs(5));
+    assert!(net.down.is_empty(), "{} verdicts left", net.down.len());
+}
+
+#[test]
+fn messages_round_trip_and_noise_is_refused() {
+    let word = Accusation { accuser: id(1), suspect: id(2), incarnation: 3, created: Wall(4) };
+    let bytes = word.sign(&DOMAIN, &key(1));
+    assert_eq!(Accusation::parse(&bytes), Ok(word));
+    word.verify(&DOMAIN, &bytes).unwrap();
+    let all = [
+        Msg::Ping { nonce: 1 },
+        Msg::Pong { nonce: 2 },
+        Msg::Ask { nonce: 3, target: id(3) },
+        Msg::Help { nonce: 4, linked: true },
+        Msg::Prove { nonce: 5, asker: id(5) },
+        Msg::prove(&key(6), &DOMAIN, id(7), 8),
+        Msg::Accuse(vec![bytes; ENOUGH]),
+    ];
+    let mut rng = Rng::from_seed([1; 32]);
+    for msg in all {
+        let bytes = msg.encode();
+        assert_eq!(Msg::decode(&bytes), Ok(msg));
+        for cut in 0..bytes.len() {
+            assert!(Msg::decode(&bytes[..cut]).is_err() || (bytes[0] == 7 && cut > 1 && (cut - 1) % 144 == 0));
+        }
+        assert!(Msg::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+    for _ in 0..2_000 {
+        let n = usize::try_from(rng.below(200)).unwrap();
+        let noise: Vec<u8> = rng.bytes::<200>()[..n].to_vec();
+        let _ = Msg::decode(&noise);
+    }
+}

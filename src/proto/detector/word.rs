@@ -1,0 +1,218 @@
+//! What members say of one another: accusing, heeding, passing on, refuting.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::machine::{ACCUSERS, Detector, ENOUGH, Effect, FRESH, Member, State, Word};
+use super::msg::{ACCUSATION, Accusation, LISTED, Msg};
+use crate::base::{Mono, NodeId, Now, Reject, limit};
+
+/// An accusation is taken so long after it was made, clocks aside: a member that lives has refuted it by then.
+const LIFE: Duration = Duration::from_secs(3_600);
+/// The same accuser is heard again about the same incarnation after this time.
+const AGAIN: Duration = Duration::from_secs(10);
+/// A word counts for suspicions that begin within this time after it.
+pub(super) const COUNTS: Duration = Duration::from_secs(60);
+/// The least time between two refutations: below the shortest suspicion.
+const REFUTE: Duration = Duration::from_secs(2);
+/// Somebody found wrong this often is not heeded …
+const STRIKES: u32 = 5;
+/// … where what was said within this time counts once: after a partition both sides were wrong about many, in good faith …
+const STRIKE: Duration = Duration::from_secs(10);
+/// … and is forgiven one of them in this time.
+const FORGIVE: Duration = Duration::from_secs(60);
+/// With more neighbours than this, a word that is passed on goes to so many of them.
+const FANOUT: usize = 4;
+/// Known members of which a neighbour is told at once that they are down.
+const TOLD: usize = 128;
+
+/// How often somebody was found wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strikes {
+    count: u32,
+    last: Option<Mono>,
+    /// Since when they have been fading.
+    fades: Mono,
+}
+
+impl Detector {
+    /// Says to all neighbours that a member is silent, unless enough have said so.
+    pub(super) fn accuse(&mut self, now: Now, at: Mono, suspect: NodeId, out: &mut Vec<Effect>) {
+        let said = self.members.get(&suspect).is_some_and(|m| m.words.contains_key(&self.me));
+        if said || self.voices(&suspect) > ENOUGH {
+            return;
+        }
+        let Some(member) = self.members.get_mut(&suspect) else { return };
+        let word = Accusation { accuser: self.me, suspect, incarnation: member.incarnation, created: now.wall };
+        let bytes = word.sign(&self.domain, &self.key);
+        member.words.insert(self.me, Word { bytes, created: now.wall, at });
+        let linked: Vec<NodeId> = self.links.keys().copied().collect();
+        for to in linked {
+            self.pay(at, out, to, Msg::Accuse(Vec::from([bytes])));
+        }
+    }
+
+    /// Words from a neighbour. What is refused of a list leaves the rest in force.
+    pub(super) fn take_words(
+        &mut self,
+        now: Now,
+        at: Mono,
+        from: NodeId,
+        list: &[[u8; ACCUSATION]],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reject> {
+        let mut result = Ok(());
+        for bytes in list {
+            result = result.and(self.take_word(now, at, from, bytes, out));
+        }
+        result
+    }
+
+    fn take_word(&mut self, now: Now, at: Mono, from: NodeId, bytes: &[u8; ACCUSATION], out: &mut Vec<Effect>) -> Result<(), Reject> {
+        let word = Accusation::parse(bytes)?;
+        if word.accuser == self.me || word.accuser == word.suspect {
+            return Err(Reject::Malformed);
+        }
+        if word.created > now.wall.after(limit::CLOCK_SKEW) || word.created.after(LIFE).after(limit::CLOCK_SKEW) < now.wall {
+            return Err(Reject::Expired);
+        }
+        if !self.members.contains_key(&word.accuser) {
+            return Err(Reject::Forbidden);
+        }
+        if word.suspect == self.me {
+            return self.accused(at, from, &word, bytes, out);
+        }
+        let strikes = self.strikes.get(&word.accuser).map_or(0, |s| s.count);
+        let member = self.members.get(&word.suspect).ok_or(Reject::Stale)?;
+        // Of another record than the newest known here: refuted, or not yet understood.
+        if word.incarnation != member.incarnation {
+            return Err(Reject::Stale);
+        }
+        if member.words.get(&word.accuser).is_some_and(|w| word.created < w.created.after(AGAIN)) {
+            return Err(Reject::Stale);
+        }
+        let others = member.words.keys().filter(|a| **a != self.me).count();
+        // Handed on for longer than it is heeded: whoever still heeds it must see the suspect refute it.
+        if strikes >= 2 * STRIKES || (others >= ACCUSERS && !member.words.contains_key(&word.accuser)) {
+            return Err(Reject::Limit);
+        }
+        word.verify(&self.domain, bytes)?;
+        let fresh = member.heard.is_some_and(|heard| at.since(heard) <= FRESH);
+        let (watched, down) = (member.watched, member.state == State::Down);
+        if let Some(member) = self.members.get_mut(&word.suspect) {
+            member.words.insert(word.accuser, Word { bytes: *bytes, created: word.created, at });
+        }
+        self.pass_on(at, from, &word, bytes, others < ENOUGH, out);
+        // What is seen here outweighs it; who is asleep is not expected to answer.
+        if watched && !down && !fresh && strikes < STRIKES {
+            self.suspect(at, word.suspect);
+            let jitter = self.rng.below(300);
+            self.start_probe(at.after(Duration::from_millis(jitter)), word.suspect);
+        }
+        Ok(())
+    }
+
+    /// Hands a word on: to the suspect, that it may refute, and while it is among the first to others who may not have it.
+    fn pass_on(&mut self, at: Mono, from: NodeId, word: &Accusation, bytes: &[u8; ACCUSATION], wide: bool, out: &mut Vec<Effect>) {
+        let msg = Msg::Accuse(Vec::from([*bytes]));
+        if self.links.contains_key(&word.suspect) {
+            self.pay(at, out, word.suspect, msg.clone());
+        }
+        let unlinked =
+            |(n, m): (&NodeId, &Member)| m.watched && m.state == State::Trusted && *n != word.suspect && !self.links.contains_key(n);
+        if !wide || !self.members.iter().any(unlinked) {
+            return;
+        }
+        let skip = |n: &NodeId| *n == from || *n == word.accuser || *n == word.suspect;
+        let mut all: Vec<NodeId> = self.links.keys().filter(|n| !skip(n)).copied().collect();
+        if all.len() > limit::DEGREE {
+            while all.len() > FANOUT {
+                let i = usize::try_from(self.rng.below(all.len() as u64)).unwrap_or(0);
+                all.swap_remove(i);
+            }
+        }
+        for to in all {
+            self.pay(at, out, to, msg.clone());
+        }
+    }
+
+    /// Somebody accuses this node.
+    fn accused(
+        &mut self,
+        at: Mono,
+        from: NodeId,
+        word: &Accusation,
+        bytes: &[u8; ACCUSATION],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Reject> {
+        match self.own {
+            Some(own) if word.incarnation == own => {}
+            // Of an earlier record, or of one that this node never made.
+            _ => return Err(Reject::Stale),
+        }
+        // Its own word alone, from somebody often wrong, moves nobody else either. If an honest member heeds it, it hands it on.
+        if !self.heeds(&word.accuser) && (from == word.accuser || !self.heeds(&from)) {
+            return Err(Reject::Limit);
+        }
+        if self.refute == Some(word.incarnation) {
+            return Ok(());
+        }
+        word.verify(&self.domain, bytes)?;
+        self.refute = Some(word.incarnation);
+        self.strike(at, word.accuser);
+        self.refute_if_due(at, out);
+        Ok(())
+    }
+
+    pub(super) fn refute_at(&self) -> Option<Mono> {
+        let at = self.refuted.map_or(Mono(0), |at| at.after(REFUTE));
+        self.refute.map(|_| at)
+    }
+
+    pub(super) fn refute_if_due(&mut self, at: Mono, out: &mut Vec<Effect>) {
+        if self.refute_at().is_some_and(|due| at >= due)
+            && let Some(incarnation) = self.refute.take()
+        {
+            self.refuted = Some(at);
+            out.push(Effect::Refute { incarnation });
+        }
+    }
+
+    /// Tells a new neighbour whom this node holds for down, and why. It may be one of them.
+    pub(super) fn tell_words(&mut self, to: NodeId, out: &mut Vec<Effect>) {
+        let down: Vec<&Member> = self.members.values().filter(|m| m.state == State::Down).collect();
+        // Of too many some, by lot: other neighbours tell of the others.
+        let first = usize::try_from(self.rng.below(down.len() as u64)).unwrap_or(0);
+        let some = down.iter().cycle().skip(first).take(down.len().min(TOLD));
+        let words: Vec<[u8; ACCUSATION]> = some.flat_map(|m| m.words.values().take(ENOUGH)).map(|w| w.bytes).collect();
+        for part in words.chunks(LISTED) {
+            out.push(Effect::Send { to, msg: Msg::Accuse(part.to_vec()) });
+        }
+    }
+
+    /// Whether a member's word counts at present.
+    pub(super) fn heeds(&self, accuser: &NodeId) -> bool {
+        self.strikes.get(accuser).is_none_or(|s| s.count < STRIKES)
+    }
+
+    /// An accusation turned out wrong, by what was seen here.
+    pub(super) fn strike(&mut self, at: Mono, accuser: NodeId) {
+        self.forgive(at);
+        if accuser != self.me && self.members.contains_key(&accuser) {
+            let strikes = self.strikes.entry(accuser).or_insert(Strikes { count: 0, last: None, fades: at });
+            if strikes.last.is_none_or(|last| at.since(last) >= STRIKE) {
+                (strikes.count, strikes.last) = ((strikes.count + 1).min(3 * STRIKES), Some(at));
+            }
+        }
+    }
+
+    /// Old strikes fade.
+    pub(super) fn forgive(&mut self, at: Mono) {
+        self.strikes.retain(|_, s| {
+            while s.count > 0 && at.since(s.fades) >= FORGIVE {
+                (s.count, s.fades) = (s.count - 1, s.fades.after(FORGIVE));
+            }
+            s.count > 0
+        });
+    }
+}
