@@ -16,6 +16,14 @@ export function forgetInvitation(): void {
   sessionStorage.removeItem(KEY);
 }
 
+/** Once the invitation has served: from now on it is stored only while the page is away, so that a reload joins again. */
+export function holdInvitation(link: string): void {
+  forgetInvitation();
+  addEventListener('pagehide', () => sessionStorage.setItem(KEY, link));
+  // Back from the browser's cache of pages.
+  addEventListener('pageshow', forgetInvitation);
+}
+
 const FIRST = ['Amber', 'Azure', 'Coral', 'Dusky', 'Fern', 'Golden', 'Indigo', 'Ivory', 'Lunar', 'Misty', 'Ochre', 'Silver', 'Teal', 'Umber', 'Violet', 'Winter'];
 const SECOND = ['Crane', 'Finch', 'Fox', 'Hare', 'Heron', 'Ibis', 'Lark', 'Lynx', 'Marten', 'Otter', 'Owl', 'Plover', 'Seal', 'Swift', 'Tern', 'Wren'];
 

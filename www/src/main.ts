@@ -1,7 +1,7 @@
 // The demo: joins by the invitation in the address, then keeps a room that everybody in the domain shares.
 import { Node, PeerageError, type Domain } from 'peerage';
 import { Control } from './control.js';
-import { forgetInvitation, ownName, takeInvitation } from './invitation.js';
+import { forgetInvitation, holdInvitation, ownName, takeInvitation } from './invitation.js';
 import { byId, invitation, panels, refresh } from './panels.js';
 import type { Room } from './room.js';
 import { Shared, type Note } from './shared.js';
@@ -113,6 +113,7 @@ async function main(): Promise<void> {
     node = await Node.start();
     Object.assign(window, { peerage: { node } });
     const domain = await node.join(link, { profile: { name: ownName() }, capabilities: [{ name: 'room/avatar' }] });
+    holdInvitation(link);
     await live(node, domain, link);
   } catch (error) {
     await node?.close();
