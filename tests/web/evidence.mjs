@@ -79,3 +79,22 @@ export function forms(name, bytes) {
     [`${name}, HEX`]: Buffer.from(bytes.toString('hex').toUpperCase()),
   };
 }
+
+/**
+ * A secret in pieces: every eight bytes of it that follow one another, raw and in hex, and every twelve characters of its
+ * base64url at each of the three alignments. So a part of it is found too, and so is a longer text that has it inside.
+ */
+export function shreds(secret, fragment) {
+  const needles = { fragment: Buffer.from(fragment) };
+  const slide = (name, bytes, width) => {
+    for (let at = 0; at + width <= bytes.length; at += 1) needles[`${name} from ${at}`] = bytes.subarray(at, at + width);
+  };
+  slide('secret, raw', secret, 8);
+  slide('secret, hex', Buffer.from(secret.toString('hex')), 16);
+  slide('secret, HEX', Buffer.from(secret.toString('hex').toUpperCase()), 16);
+  for (const skip of [0, 1, 2]) {
+    // What follows the secret in a longer text changes its last characters, so those are left out.
+    for (const form of ['base64', 'base64url']) slide(`secret, ${form} ${skip}`, Buffer.from(secret.subarray(skip).toString(form).slice(0, -3)), 12);
+  }
+  return needles;
+}

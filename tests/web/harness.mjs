@@ -248,12 +248,19 @@ export const scripts = {
   withoutWebGl: () => {
     const original = HTMLCanvasElement.prototype.getContext;
     HTMLCanvasElement.prototype.getContext = function (kind, ...rest) { return kind.startsWith('webgl') ? null : original.call(this, kind, ...rest); };
+    // three.js logs what it then throws, which is no fault here.
+    const error = console.error;
+    console.error = (...args) => { if (!String(args[0]).startsWith('THREE.WebGLRenderer')) error(...args); };
   },
 };
 
-/** A tab with this link open, where the page has said that it joined or why not. `before`: scripts that run before the page's. */
-export async function opened(started, link, { before = [], name, ...options } = {}) {
+/**
+ * A tab with this link open, where the page has said that it joined or why not. `before`: scripts that run before the page's;
+ * `prepare` gets the tab while it is still empty.
+ */
+export async function opened(started, link, { before = [], name, prepare, ...options } = {}) {
   const page = await tab(started, options);
+  prepare?.(page);
   for (const script of [scripts.connections, ...before]) await page.addInitScript(script);
   if (name) await page.addInitScript((name) => sessionStorage.setItem('peerage.name', name), name);
   await page.goto(link);
