@@ -1,0 +1,56 @@
+// The ways a tab reaches others when the best one is missing: WebRTC-direct to a relay, and the relay when ICE fails.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { browser, carry, direct, domain, joined, reached, scripts, until } from './harness.mjs';
+
+const light = { before: [scripts.withoutWebGl] };
+
+test('a link that names only a WebRTC-direct address of the relay leads in', { timeout: 180_000 }, async (t) => {
+  const home = await domain(t, { hint: (address) => address.includes('/webrtc-direct/') });
+  const ports = home.relay.addresses.filter((address) => address.includes('/ws/')).map((address) => address.match(/\/tcp\/(\d+)/)[1]);
+  assert.equal(ports.length, 1);
+  const started = await browser(t);
+  const sockets = [];
+  const options = { ...light, prepare: (page) => page.on('websocket', (socket) => sockets.push(new URL(socket.url()).port)) };
+  const [a, b] = await Promise.all([joined(started, home.link, options), joined(started, home.link, options)]);
+  for (const [page, other] of [[a, b], [b, a]]) {
+    const links = await page.evaluate((relay) => window.peerage.node.links().filter((link) => link.peer === relay), home.relay.id);
+    assert.ok(links.length > 0 && links.every((link) => link.address.includes('/webrtc-direct/')), JSON.stringify(links));
+    // Signalled over the relay all the same.
+    await direct(page, [other.node]);
+  }
+  assert.ok(!sockets.includes(ports[0]), 'the relay was reached over WebSocket after all');
+  await carry(a, b, 256 * 1024, 'over');
+  assert.deepEqual([...a.faults, ...b.faults], []);
+});
+
+test('when ICE fails the node says so, and the relayed path stays and carries messages', { timeout: 300_000 }, async (t) => {
+  const home = await domain(t);
+  const started = await browser(t);
+  const a = await joined(started, home.link, { before: [scripts.withoutIce, scripts.withoutWebGl] });
+  const b = await joined(started, home.link, light);
+  await Promise.all([a, b].map((page) => page.evaluate(() => {
+    window.failed = [];
+    window.peerage.node.addEventListener('directfailed', ({ detail }) => window.failed.push(detail));
+  })));
+  await reached(a, [b.node], 'relayed');
+  await reached(b, [a.node], 'relayed');
+  // Both try; each is told of its own try.
+  for (const [page, other] of [[a, b], [b, a]]) {
+    await until(page, (id) => window.failed.some((failure) => failure.id === id), other.node, 'nothing was said');
+    assert.deepEqual(await page.evaluate((id) => [...new Set(window.failed.filter((f) => f.id === id).map((f) => f.code))], other.node), ['ice-failed']);
+  }
+
+  const size = 512 * 1024;
+  const before = await home.relay.received();
+  await carry(a, b, size, 'there');
+  await carry(b, a, size, 'back');
+  assert.ok((await home.relay.received()) - before >= 2 * size, 'the messages took another way');
+  await reached(a, [b.node], 'relayed');
+  await reached(b, [a.node], 'relayed');
+  // To whom there is a way, there is a direct one.
+  await direct(a, [home.manager.id]);
+  const dead = await a.evaluate(() => window.connections.filter((c) => c.connectionState === 'connected').length);
+  assert.equal(dead, 0);
+  assert.deepEqual([...a.faults, ...b.faults], []);
+});
