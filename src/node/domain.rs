@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::data::{DataDir, Statements};
 use crate::base::{Code, DomainId, Error, NodeId, Now};
 use crate::crypto::{sign::SigningKey, tag};
-use crate::peer::{InviteOptions, SavedDomain, found_domain, make_invitation};
+use crate::peer::{InviteOptions, Part, SavedDomain, found_domain, make_invitation};
 use crate::platform::native;
 use crate::proto::membership::{Membership, domain_id};
 use crate::wire::link::InviteLink;
@@ -18,6 +18,7 @@ const ROOT: &str = "root.key";
 const GENESIS: &str = "genesis";
 const SECRET: &str = "secret";
 const MEMBERS: &str = "members";
+const CONTACTS: &str = "contacts";
 const INVITE: &str = "invite";
 const RELAYS: &str = "relays.json";
 /// An invitation is given again only if it holds this much longer.
@@ -56,7 +57,11 @@ impl DomainFiles {
         let secret = secret.ok_or_else(|| self.damaged(SECRET))?;
         let root = self.0.existing_key(ROOT)?.map(|key| key.seed());
         let statements = self.0.read_secret(MEMBERS)?.ok_or_else(|| self.damaged(MEMBERS))?.to_vec();
-        Ok(Some(SavedDomain { genesis: genesis.to_vec(), statements, secret, root, ..SavedDomain::default() }))
+        let mut saved = SavedDomain { genesis: genesis.to_vec(), statements, secret, root, ..SavedDomain::default() };
+        if let Some(contacts) = self.0.read_secret(CONTACTS)? {
+            saved.read_contacts(&contacts)?;
+        }
+        Ok(Some(saved))
     }
 
     /// The domain, or an error that says how to get one.
@@ -96,6 +101,14 @@ impl DomainFiles {
     /// [`Code::Storage`].
     pub fn store_members(&self, export: &[u8]) -> Result<(), Error> {
         self.0.replace_secret(MEMBERS, export)
+    }
+
+    /// Stores whom to dial after a restart.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn store_contacts(&self, saved: &SavedDomain) -> Result<(), Error> {
+        self.0.replace_secret(CONTACTS, &saved.encode(Part::Contacts))
     }
 
     /// The folder for new statements.

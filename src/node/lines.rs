@@ -67,7 +67,11 @@ pub enum Command {
     /// What was counted.
     Stats,
     /// Leaves the domain and ends.
-    Leave,
+    Leave {
+        /// Deletes it from the data directory, too.
+        #[serde(default)]
+        forget: bool,
+    },
 }
 
 impl Request {
@@ -138,7 +142,9 @@ mod tests {
         let Command::Send { channel, mode, to, text, data, key } = request.command else { panic!("no send") };
         assert_eq!((channel.as_str(), mode, to, data.as_deref(), key), ("chat", Delivery::Reliable, None, None, None));
         assert_eq!(content(text, data.as_deref()).unwrap(), b"hi");
-        assert_eq!(Request::parse(r#"{"cmd":"leave"}"#).unwrap(), Request { id: None, command: Command::Leave });
+        for (text, forget) in [(r#"{"cmd":"leave"}"#, false), (r#"{"cmd":"leave","forget":true}"#, true)] {
+            assert_eq!(Request::parse(text).unwrap(), Request { id: None, command: Command::Leave { forget } });
+        }
         for bad in [
             "",
             "{}",

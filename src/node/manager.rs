@@ -10,7 +10,7 @@ use super::domain::{DomainFiles, MANAGING};
 use super::relay::listeners;
 use crate::base::{DomainId, Error};
 use crate::crypto::{Role, sign::SigningKey};
-use crate::peer::{Config, Event, Profile};
+use crate::peer::{Config, Event, Profile, SavedDomain};
 use crate::platform::native::{self, NativeConfig};
 use crate::proto::directory::Capability;
 use crate::runtime::handle::Node;
@@ -60,7 +60,7 @@ pub async fn run(
         node.use_relay(relay)?;
     }
     let driving = tokio::spawn(driver);
-    let mut keeper = Keeper { node: &node, domain, files, statements: files.statements()?, stored: saved.statements };
+    let mut keeper = Keeper { node: &node, domain, files, statements: files.statements()?, stored: saved };
     keeper.look()?;
     let mut ready = Some(ready);
     let mut clock = tokio::time::interval(LOOK);
@@ -92,7 +92,7 @@ struct Keeper<'a> {
     domain: DomainId,
     files: &'a DomainFiles,
     statements: super::data::Statements,
-    stored: Vec<u8>,
+    stored: SavedDomain,
 }
 
 impl Keeper<'_> {
@@ -102,11 +102,14 @@ impl Keeper<'_> {
                 tracing::warn!("a statement in the data directory was refused: {}", error.one_line());
             }
         }
-        let export = self.node.save_domain(self.domain)?.statements;
-        if export != self.stored {
-            self.files.store_members(&export)?;
-            self.stored = export;
+        let saved = self.node.save_domain(self.domain)?;
+        if saved.statements != self.stored.statements {
+            self.files.store_members(&saved.statements)?;
         }
+        if (&saved.contacts, &saved.relays) != (&self.stored.contacts, &self.stored.relays) {
+            self.files.store_contacts(&saved)?;
+        }
+        self.stored = saved;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{Part, Peer, SavedDomain};
 use crate::base::{DomainId, Error, NodeId, Now, limit};
+use crate::crypto::sign::SigningKey;
 use crate::proto::directory::Status;
 use crate::wire::link::RELAYS;
 
@@ -14,17 +15,34 @@ impl Peer {
     /// # Errors
     /// [`Code::Closed`](crate::base::Code::Closed) if this node is not in the domain, or not yet.
     pub fn save_domain(&self, now: Now, id: DomainId) -> Result<SavedDomain, Error> {
+        self.save(now, id, &Part::ALL)
+    }
+
+    /// One part of it, as a record for a store.
+    ///
+    /// # Errors
+    /// As [`Peer::save_domain`].
+    pub fn save_part(&self, now: Now, id: DomainId, part: Part) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.save(now, id, &[part]).map(|saved| saved.encode(part))
+    }
+
+    /// Only these parts are filled in.
+    fn save(&self, now: Now, id: DomainId, parts: &[Part]) -> Result<SavedDomain, Error> {
         let domain = self.domain(id)?;
         let secret = domain.secret.clone().ok_or_else(super::command::not_in)?;
-        Ok(SavedDomain {
-            genesis: domain.membership.genesis_bytes().to_vec(),
-            statements: domain.membership.export(),
-            secret,
-            root: domain.root.as_ref().map(|root| Zeroizing::new(*root.seed())),
-            invitation: domain.invitation.clone(),
-            relays: self.known_relays(),
-            contacts: self.known_contacts(now, id),
-        })
+        let mut saved = SavedDomain { genesis: domain.membership.genesis_bytes().to_vec(), ..SavedDomain::default() };
+        for part in parts {
+            match part {
+                Part::Keys => {
+                    saved.secret.clone_from(&secret);
+                    saved.root = domain.root.as_ref().map(|root| Zeroizing::new(*root.seed()));
+                    saved.invitation.clone_from(&domain.invitation);
+                }
+                Part::Statements => saved.statements = domain.membership.export(),
+                Part::Contacts => (saved.relays, saved.contacts) = (self.known_relays(), self.known_contacts(now, id)),
+            }
+        }
+        Ok(saved)
     }
 
     /// Whether [`Peer::take_unsaved`] has something.
@@ -43,6 +61,18 @@ impl Peer {
         if self.domains.get(&id).is_some_and(|d| d.secret.is_some()) {
             self.unsaved.insert((id, part));
         }
+    }
+
+    /// Takes over what a domain's stored keys have and this node came in without, so that storing loses none of it.
+    pub fn adopt_secrets(&mut self, saved: &SavedDomain) {
+        let Some(domain) = self.domains.get_mut(&saved.id()) else { return };
+        if domain.root.is_none() {
+            domain.root = saved.root.as_ref().map(|seed| SigningKey::from_seed(seed));
+        }
+        if domain.invitation.is_none() {
+            domain.invitation.clone_from(&saved.invitation);
+        }
+        self.mark_unsaved(saved.id(), Part::Keys);
     }
 
     pub(super) fn mark_all_unsaved(&mut self, id: DomainId) {

@@ -110,6 +110,11 @@ pub enum Event {
         /// [`Code::IceFailed`] or [`Code::Unreachable`].
         code: Code,
     },
+    /// What changed could not be stored; it is tried again. Told once, until a try succeeds.
+    Unsaved {
+        /// Why, for people.
+        reason: String,
+    },
     /// This node is no longer in the domain.
     Closed {
         /// The domain.

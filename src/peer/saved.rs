@@ -104,10 +104,20 @@ impl SavedDomain {
             return Err(damaged(&id, Part::Keys, Reject::Misdirected));
         }
         saved.statements = body(Part::Statements)?.map(|b| b.to_vec()).unwrap_or_default();
-        if let Some(contacts) = body(Part::Contacts)? {
-            saved.decode_contacts(contacts).map_err(|r| damaged(&id, Part::Contacts, r))?;
+        if let Some(contacts) = records.get(&Part::Contacts) {
+            saved.read_contacts(contacts)?;
         }
         Ok(Some(saved))
+    }
+
+    /// Takes over the contacts in a record of this domain.
+    ///
+    /// # Errors
+    /// As [`SavedDomain::decode`].
+    pub fn read_contacts(&mut self, record: &[u8]) -> Result<(), Error> {
+        let id = self.id();
+        let body = decode_record(Part::Contacts as u8, id.as_bytes(), record);
+        body.and_then(|body| self.decode_contacts(body)).map_err(|r| damaged(&id, Part::Contacts, r))
     }
 
     fn encode_keys(&self) -> Zeroizing<Vec<u8>> {

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use crate::base::{Code, DomainId, Error, NodeId, Now};
 use crate::crypto::Role;
-use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Peer, Profile, SavedDomain, Stats, To};
+use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Part, Peer, Profile, SavedDomain, Stats, To};
 use crate::proto::channel::{ChannelId, Message, Mode, SendId};
 use crate::proto::directory::{Capability, Participant, Query};
 use crate::wire::link::InviteLink;
@@ -34,6 +34,7 @@ pub(crate) struct Inner {
     clock: fn() -> Now,
     events: VecDeque<Event>,
     event_waker: Option<Waker>,
+    keeper_waker: Option<Waker>,
     joins: BTreeMap<DomainId, oneshot::Sender<Result<(), Error>>>,
     sends: BTreeMap<(DomainId, SendId), oneshot::Sender<Result<(), Code>>>,
     readers: BTreeMap<(DomainId, ChannelId), Vec<Waker>>,
@@ -50,6 +51,7 @@ impl Shared {
             clock,
             events: VecDeque::new(),
             event_waker: None,
+            keeper_waker: None,
             joins: BTreeMap::new(),
             sends: BTreeMap::new(),
             readers: BTreeMap::new(),
@@ -90,6 +92,11 @@ impl Inner {
             }
         }
         self.answer_probes();
+        if self.peer.has_unsaved()
+            && let Some(waker) = self.keeper_waker.take()
+        {
+            waker.wake();
+        }
         if self.closing && self.peer.is_drained() {
             self.close();
         }
@@ -105,7 +112,7 @@ impl Inner {
         for waker in std::mem::take(&mut self.readers).into_values().flatten() {
             waker.wake();
         }
-        if let Some(waker) = self.event_waker.take() {
+        for waker in [self.event_waker.take(), self.keeper_waker.take()].into_iter().flatten() {
             waker.wake();
         }
     }
@@ -405,6 +412,45 @@ impl Node {
             }
         })
         .await
+    }
+
+    // ---- for the keeper ---------------------------------------------------------------------------------------------
+
+    /// Waits until something is to be stored; false once the node is closed.
+    pub(super) async fn unsaved(&self) -> bool {
+        poll_fn(|cx| {
+            let mut inner = self.0.lock();
+            if inner.closed {
+                return Poll::Ready(false);
+            }
+            if inner.peer.has_unsaved() {
+                return Poll::Ready(true);
+            }
+            inner.keeper_waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    pub(super) fn take_unsaved(&self) -> Vec<(DomainId, Part)> {
+        self.0.lock().peer.take_unsaved()
+    }
+
+    pub(super) fn mark_unsaved(&self, parts: &[(DomainId, Part)]) {
+        let mut inner = self.0.lock();
+        parts.iter().for_each(|(id, part)| inner.peer.mark_unsaved(*id, *part));
+    }
+
+    pub(super) fn save_part(&self, domain: DomainId, part: Part) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
+        self.look(|peer, now| peer.save_part(now, domain, part))
+    }
+
+    pub(super) fn adopt_secrets(&self, saved: &SavedDomain) {
+        self.0.lock().peer.adopt_secrets(saved);
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.0.lock().event(event);
     }
 
     /// Says goodbye to the domain's members and forgets the domain here.

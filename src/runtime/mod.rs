@@ -2,7 +2,9 @@
 
 pub mod driver;
 pub mod handle;
+pub mod keeper;
 pub mod port;
+pub mod store;
 
 use std::sync::Arc;
 

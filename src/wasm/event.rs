@@ -41,6 +41,9 @@ pub(super) enum JsEvent {
         id: String,
         code: &'static str,
     },
+    Unsaved {
+        reason: String,
+    },
     Closed {
         domain: String,
     },
@@ -65,6 +68,7 @@ impl From<Event> for JsEvent {
             Event::Relay { address, up } => JsEvent::Relay { address, up },
             Event::Refused { node, code, by_us } => JsEvent::Refused { id: node.to_string(), code: code.as_str(), by_us },
             Event::DirectFailed { node, code } => JsEvent::DirectFailed { id: node.to_string(), code: code.as_str() },
+            Event::Unsaved { reason } => JsEvent::Unsaved { reason },
             Event::Closed { domain } => JsEvent::Closed { domain: domain.to_string() },
         }
     }

@@ -13,10 +13,10 @@ use tokio::process::{Child, Command};
 use crate::support::{Node, PATIENCE, connect};
 
 /// A directory that goes with the test.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
+    pub fn new(name: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("peerage-cli-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Scratch(path)
@@ -29,7 +29,7 @@ impl Drop for Scratch {
     }
 }
 
-fn peerage(data: &Path, arguments: &[&str]) -> Command {
+pub fn peerage(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peerage"));
     command.arg("--data").arg(data).args(arguments).env_remove("PEERAGE_RELAY_HTTP").env_remove("PEERAGE_RELAY_LISTEN");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -37,7 +37,7 @@ fn peerage(data: &Path, arguments: &[&str]) -> Command {
 }
 
 /// What a command that must fail says, and its exit code.
-async fn failing(mut command: Command) -> (String, i32) {
+pub async fn failing(mut command: Command) -> (String, i32) {
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").unwrap();
     assert!(output.stdout.is_empty(), "nothing but errors: {}", String::from_utf8_lossy(&output.stdout));
     (String::from_utf8(output.stderr).unwrap(), output.status.code().unwrap())
@@ -45,7 +45,7 @@ async fn failing(mut command: Command) -> (String, i32) {
 
 const FREE: [&str; 5] = ["relay", "--http", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"];
 
-async fn start(data: &Path, more: &[&str]) -> (Child, Ready) {
+pub async fn start(data: &Path, more: &[&str]) -> (Child, Ready) {
     let arguments: Vec<&str> = FREE.iter().chain(more).copied().collect();
     let mut child = peerage(data, &arguments).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -3,4 +3,5 @@
 mod cli;
 mod hostile;
 mod links;
+mod reload;
 mod support;

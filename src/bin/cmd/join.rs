@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use peerage::base::{Code, DomainId, Error};
+use peerage::crypto::Role;
 use peerage::node::children::stop_signal;
 use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, recipients};
 use peerage::peer::{Config, Event, Path, Profile, To};
-use peerage::platform::native::{self, NativeConfig};
+use peerage::platform::native::{self, NativeConfig, store::RedbStore};
 use peerage::proto::channel::{ChannelId, Mode};
 use peerage::proto::directory::Query;
-use peerage::runtime::handle::Node;
+use peerage::runtime::{handle::Node, keeper::Keeper};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
@@ -19,17 +20,19 @@ use super::{Common, say};
 
 /// Take part in a domain without a screen: events as JSON lines on standard output, commands on standard input
 ///
-/// Ends when it was told to leave, on Ctrl-C or SIGTERM, or when standard input closes.
+/// Ends when it was told to leave, on Ctrl-C or SIGTERM, or when standard input closes. What it joined is kept in the data
+/// directory: without a link it is opened from there, under the same identity.
 #[derive(Args)]
 #[command(after_help = "Examples:
   peerage join 'http://127.0.0.1:9600/#…'
+  peerage join                                the domain joined before
   echo '{\"cmd\":\"send\",\"channel\":\"chat\",\"text\":\"hi\"}' | peerage join LINK --name robot
 
 Commands, one per line (\"id\" is given back with the answer):
   {\"cmd\":\"open\",\"channel\":\"chat\",\"mode\":\"reliable\"}      its messages come as events from now on
   {\"cmd\":\"send\",\"channel\":\"chat\",\"to\":null,\"text\":\"hi\"}  to: null or a list of node ids; text, or data in base64
   {\"cmd\":\"send\",\"channel\":\"pose\",\"mode\":\"latest\",\"key\":\"me\",\"text\":\"…\"}
-  {\"cmd\":\"participants\"}   {\"cmd\":\"links\"}   {\"cmd\":\"stats\"}   {\"cmd\":\"leave\"}
+  {\"cmd\":\"participants\"}   {\"cmd\":\"links\"}   {\"cmd\":\"stats\"}   {\"cmd\":\"leave\"}   {\"cmd\":\"leave\",\"forget\":true}
 
 Events, one per line:
   {\"event\":\"joined\",\"node\":…,\"domain\":…,\"name\":…}
@@ -39,8 +42,11 @@ Events, one per line:
   {\"event\":\"degraded|restored\",\"capability\":…}
   {\"event\":\"answer\",\"id\":…, …}   {\"event\":\"error\",\"id\":…,\"code\":…,\"message\":…}")]
 pub struct Join {
-    /// The invitation link
-    link: String,
+    /// The invitation link [default: none; a domain joined before is opened again]
+    link: Option<String>,
+    /// Which of the domains joined before, if there are several
+    #[arg(long, value_name = "ID", conflicts_with = "link")]
+    domain: Option<DomainId>,
     /// A name for people
     #[arg(long, default_value = "peerage", env = "PEERAGE_NAME")]
     name: String,
@@ -56,6 +62,8 @@ struct Session {
     node: Node,
     domain: DomainId,
     channels: BTreeMap<String, (ChannelId, Delivery)>,
+    /// It was left for good.
+    forget: bool,
     /// Messages and answers of tasks, to be printed in one place. Bounded: readers wait when nobody reads our output.
     out: mpsc::Sender<Value>,
 }
@@ -67,17 +75,20 @@ impl Join {
         let data = common.data(&settings)?.folder("participant")?;
         let listen = if self.listen.is_empty() { LISTEN.map(String::from).to_vec() } else { self.listen };
         let config = NativeConfig { listen, reserve: true, certificate: Some(data.certificate()?), ..NativeConfig::default() };
+        let store = RedbStore::open(&data.path().join("store.redb")).await?;
         let (node, driver) = native::start(data.key("node.key")?, &config, Config::native())?;
         let driving = tokio::spawn(driver);
+        let keeper = Keeper::new(node.clone(), store);
+        tokio::spawn(keeper.clone().run());
         let profile = Profile { name: self.name, capabilities: Vec::new() };
         tokio::pin!(stop);
         let domain = tokio::select! {
-            joined = node.join(&self.link, profile) => joined?,
+            entered = enter(&keeper, self.link, self.domain, profile) => entered?,
             () = &mut stop => return Ok(()),
         };
         say(&json!({"event": "joined", "node": node.id().to_string(), "domain": domain.to_string(), "name": node.domain_name(domain)?}))?;
         let (out, mut printed) = mpsc::channel(64);
-        let mut session = Session { node: node.clone(), domain, channels: BTreeMap::new(), out };
+        let mut session = Session { node: node.clone(), domain, channels: BTreeMap::new(), forget: false, out };
         let mut input = lines();
         loop {
             tokio::select! {
@@ -94,11 +105,33 @@ impl Join {
                 },
             }
         }
+        let kept = if session.forget { keeper.forget(domain).await } else { keeper.flush().await };
         node.close();
         // Bounded by the peer's own goodbye.
         let _ = driving.await;
-        Ok(())
+        kept
     }
+}
+
+/// Joins by the link, or opens again what was joined before: the domain named, or the only one there is.
+async fn enter(keeper: &Keeper<RedbStore>, link: Option<String>, named: Option<DomainId>, profile: Profile) -> Result<DomainId, Error> {
+    if let Some(link) = link {
+        return keeper.join(&link, profile).await;
+    }
+    let stored = keeper.domains().await?;
+    let id = match (named, stored.as_slice()) {
+        (Some(id), _) => Ok(id),
+        (None, [id]) => Ok(*id),
+        (None, []) => {
+            Err(Error::new(Code::BadArgument, "no domain was joined with this data directory yet").hint("Give an invitation link"))
+        }
+        (None, several) => {
+            let ids = several.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            Err(Error::new(Code::BadArgument, "several domains were joined with this data directory")
+                .hint(format!("Choose with --domain: {ids}")))
+        }
+    }?;
+    keeper.reopen(id, Role::Participant, profile).await
 }
 
 /// Standard input, line by line. A task of its own reads, so that nothing half read is lost when something else happens first.
@@ -137,7 +170,10 @@ impl Session {
         };
         let id = request.id;
         let result = match request.command {
-            Command::Leave => return Ok(true),
+            Command::Leave { forget } => {
+                self.forget = forget;
+                return Ok(true);
+            }
             Command::Open { channel, mode } => self.open(&channel, mode).map(|_| json!({})),
             Command::Participants => self.participants(),
             Command::Links => Ok(self.links()),
@@ -250,6 +286,7 @@ fn event_line(event: &Event) -> Option<Value> {
             json!({"event": "refused", "node": node.to_string(), "code": code.as_str(), "by_us": by_us})
         }
         Event::DirectFailed { node, code } => json!({"event": "direct-failed", "node": node.to_string(), "code": code.as_str()}),
+        Event::Unsaved { reason } => json!({"event": "unsaved", "reason": reason}),
         Event::Closed { .. } => json!({"event": "closed"}),
     })
 }

@@ -3,6 +3,7 @@
 mod count;
 mod record;
 pub mod server;
+pub mod store;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
