@@ -41,6 +41,10 @@ codes! {
     InviteUnknown = "invite-unknown", retryable false;
     /// An invitation that was used as often as it allows.
     InviteUsed = "invite-used", retryable false;
+    /// An invitation whose bearer an issuer turned away.
+    InviteDenied = "invite-denied", retryable false;
+    /// An invitation on which no issuer has decided yet.
+    InvitePending = "invite-pending", retryable true;
     /// The answering side belongs to another domain than the link names.
     WrongDomain = "wrong-domain", retryable false;
     /// No member of the domain answered.

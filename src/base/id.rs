@@ -110,6 +110,45 @@ impl FromStr for DomainId {
     }
 }
 
+/// An invitation's name: its public signing key. Shown as 43 characters of base64url. It is no secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InvitationId([u8; 32]);
+
+impl InvitationId {
+    /// The invitation with this key.
+    #[must_use]
+    pub const fn from_bytes(key: [u8; 32]) -> InvitationId {
+        InvitationId(key)
+    }
+
+    /// The 32 bytes of the key.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for InvitationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for InvitationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text: String = format!("{self}");
+        write!(f, "invitation:{}", &text[..6])
+    }
+}
+
+impl FromStr for InvitationId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<InvitationId, Error> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
+        bytes.map(InvitationId).ok_or_else(|| Error::new(Code::BadId, "an invitation's id is 43 characters of base64url"))
+    }
+}
+
 /// One connection to one node, numbered by the platform. Never used again after the link went down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);

@@ -9,6 +9,6 @@ pub mod rng;
 pub mod time;
 
 pub use error::{Code, Error, Reject};
-pub use id::{DomainId, LinkId, NodeId};
+pub use id::{DomainId, InvitationId, LinkId, NodeId};
 pub use rng::Rng;
 pub use time::{Mono, Now, Wall};

@@ -41,7 +41,8 @@ fn made() -> Vec<(&'static str, String)> {
     let keys = [first.clone(), second.clone()];
     let message = header.seal(&key, kem.public(), &keys, &mut Rng::from_seed([19; 32])).unwrap();
     let founding = membership::found(&mut Rng::from_seed([20; 32]), NOW, "frozen", &["a/b".into()], [21; 32]).unwrap();
-    let spec = InvitationSpec { sign_pk: key.public(), kem_pk: [22; 32], max_uses: 23, not_before: Wall(24), expires: Wall(25) };
+    let spec =
+        InvitationSpec { sign_pk: key.public(), kem_pk: [22; 32], max_uses: 23, approve: false, not_before: Wall(24), expires: Wall(25) };
     let credential = Body::Credential { member: key.node_id(), role: Role::Manager, dates };
     let invited = invite::derive(&domain, &[26; 32]);
     let link = InviteLink {

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     msg::{CHUNK, Msg, ShortId},
-    set::{Entry, Member, Set},
-    statement::{Genesis, Statement, StatementId, read_genesis, statement_id},
+    set::{Entry, Inserted, Member, Set},
+    statement::{Body, Genesis, Rights, Statement, StatementId, read_genesis, statement_id},
+    validity::Gone,
 };
 use crate::base::{Code, DomainId, Mono, NodeId, Now, Reject, Wall, limit};
 use crate::crypto::sign::labelled;
@@ -20,6 +21,10 @@ use crate::wire::bytes::{Reader, Writer};
 const ROUND: Duration = Duration::from_secs(30);
 /// The least time between two full comparisons that one neighbour may ask for.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Statements in a credential's chain: the credential, the invitation and the delegation it rests on, an approval, and the
+/// delegation of who gave it.
+pub const CHAIN: usize = 5;
 
 /// What the machine wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +45,21 @@ pub enum Effect {
     },
     /// Validity may have changed.
     Changed,
+    /// Somebody came through an invitation after as many others as it allows. It is no member until an issuer decides.
+    Surplus {
+        /// The invitation's signing key.
+        invitation: [u8; 32],
+        /// Who.
+        member: NodeId,
+    },
 }
 
 /// The membership of one domain.
 pub struct Membership {
-    domain: DomainId,
+    pub(super) domain: DomainId,
     genesis: Genesis,
     genesis_bytes: Vec<u8>,
-    set: Set,
+    pub(super) set: Set,
     digest: [u8; 32],
     /// Neighbours, with the time of the last full comparison.
     neighbours: BTreeMap<NodeId, Option<Mono>>,
@@ -102,22 +114,43 @@ impl Membership {
         self.set.len() == 0
     }
 
-    /// Takes a statement. One that is known already is fine and changes nothing.
+    /// Takes a statement. One that is known already, that another one took the place of, or that ended long ago is fine and
+    /// changes nothing.
     ///
     /// # Errors
-    /// What [`Statement::verify`] says; [`Reject::Forbidden`] for one that only the root may make; [`Reject::Limit`]. The set is
-    /// unchanged then.
-    pub fn learn(&mut self, _now: Now, from: Option<NodeId>, bytes: &[u8], out: &mut Vec<Effect>) -> Result<StatementId, Reject> {
+    /// What [`Statement::verify`] says; [`Reject::Forbidden`] for one that only the root may make; [`Reject::Expired`] for a
+    /// credential that begins more than [`limit::CLOCK_SKEW`] from now; [`Reject::Limit`]. The set is unchanged then.
+    pub fn learn(&mut self, now: Now, from: Option<NodeId>, bytes: &[u8], out: &mut Vec<Effect>) -> Result<StatementId, Reject> {
         let id = statement_id(&self.domain, bytes);
         if self.set.get(&id).is_some() {
             return Ok(id);
         }
         let statement = Statement::verify(&self.domain, bytes)?;
-        self.set.insert(id, bytes.to_vec(), statement)?;
+        let begins =
+            statement.body.dates().filter(|_| matches!(statement.body, Body::Credential { .. }) && statement.signer != self.genesis.root);
+        if begins.is_some_and(|d| d.not_before > now.wall.after(limit::CLOCK_SKEW)) {
+            return Err(Reject::Expired);
+        }
+        let inserted = self.set.insert(id, bytes.to_vec(), statement.clone())?;
+        if inserted == Inserted::Superseded {
+            return Ok(id);
+        }
+        if let Inserted::Renewal(old) = inserted {
+            self.mix(&old);
+        }
+        if self.set.prune_one(&id, now.wall) {
+            return Ok(id);
+        }
         self.mix(&id);
         out.push(Effect::Spread { statement: bytes.to_vec(), except: from });
         if !out.contains(&Effect::Changed) {
             out.push(Effect::Changed);
+        }
+        if let Body::Credential { member, .. } = statement.body
+            && inserted == Inserted::New
+            && self.set.is_surplus(&statement)
+        {
+            out.push(Effect::Surplus { invitation: statement.signer, member });
         }
         Ok(id)
     }
@@ -152,14 +185,27 @@ impl Membership {
         self.set.next_change(now.wall)
     }
 
-    /// The hash of the valid revocations: equal at members that know of the same removals.
+    /// Why a node is no member now.
+    #[must_use]
+    pub fn gone(&self, now: Now, node: &NodeId) -> Gone {
+        self.set.gone(node, now.wall)
+    }
+
+    /// Whether a key may do something now.
+    #[must_use]
+    pub fn may(&self, now: Now, key: &[u8; 32], rights: Rights) -> bool {
+        self.set.may(key, rights, now.wall)
+    }
+
+    /// The hash of the valid revocations by the root and by issuers: equal at members that know of the same removals.
     #[must_use]
     pub fn view(&self) -> [u8; 32] {
-        let ids: Vec<u8> = self.set.revocations().flat_map(|id| id.0).collect();
+        let sorted: BTreeSet<&StatementId> = self.set.revocations().collect();
+        let ids: Vec<u8> = sorted.into_iter().flat_map(|id| id.0).collect();
         Sha256::digest(labelled("peerage/1/view", &self.domain, &ids)).into()
     }
 
-    /// A member's credential and what it rests on, that first; at most 4 statements.
+    /// A member's credential and what it rests on, that first; at most [`CHAIN`] statements.
     #[must_use]
     pub fn chain(&self, now: Now, node: &NodeId) -> Vec<Vec<u8>> {
         self.member(now, node).map(|m| self.set.chain(&m.credential)).unwrap_or_default()
@@ -177,6 +223,15 @@ impl Membership {
     /// [`Code::InviteUnknown`], [`Code::InviteRevoked`], [`Code::InviteExpired`].
     pub fn invitation_status(&self, now: Now, sign_pk: &[u8; 32]) -> Result<(), Code> {
         self.set.invitation_status(sign_pk, now.wall)
+    }
+
+    /// Whether an invitation lets this node in now; `Ok(false)` if it has to wait for an issuer's approval.
+    ///
+    /// # Errors
+    /// As [`Membership::invitation_status`]; [`Code::InviteUsed`], [`Code::InviteDenied`], [`Code::Forbidden`] for an evicted key.
+    pub fn admits(&self, now: Now, sign_pk: &[u8; 32], node: &NodeId) -> Result<bool, Code> {
+        self.set.invitation_status(sign_pk, now.wall)?;
+        self.set.admits(sign_pk, node)
     }
 
     // ---- storing ----------------------------------------------------------------------------------------------------

@@ -39,12 +39,6 @@ pub enum Msg {
 }
 
 impl Msg {
-    /// One statement on its way.
-    #[must_use]
-    pub fn give(statement: Vec<u8>) -> Msg {
-        Msg::Give(Vec::from([statement.into()]))
-    }
-
     /// The bytes of this message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

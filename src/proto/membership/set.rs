@@ -1,23 +1,26 @@
-//! The set of statements, and what is valid in it.
+//! The set of statements: what is held, in which order it came, and what is forgotten. `validity` says what it means.
 //!
-//! A revocation *hits* what it targets, if its signer may revoke that, and everything that rests on what it hits except the
-//! statements in its keep-list. A statement is valid if along some path to the root nothing hits it and every date holds.
+//! Of the credentials that one signer gives one member in one role only the one that holds longest is kept: a renewal takes
+//! the place of what it renews, in whatever order the two come.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
+use core::time::Duration;
 
-use super::statement::{Body, Dates, InvitationSpec, Rights, Statement, StatementId, Target};
-use crate::base::{Code, NodeId, Reject, Wall, limit};
+use super::statement::{Body, Dates, Statement, StatementId, Target};
+use crate::base::{NodeId, Reject, Wall, limit};
 use crate::crypto::Role;
 
 /// Statements by one key, at most.
 const PER_SIGNER: usize = 8_192;
-/// Credentials for one member, at most.
+/// Credentials for one member by signers that are known, at most.
 const PER_MEMBER: usize = 16;
 /// Statements kept whose signer is not known yet.
 const ORPHANS: usize = 256;
+/// How long an invitation that ended is remembered, so that its bearers are told why it lets them in no more.
+const ENDED_INVITATION: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// A valid member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +36,36 @@ pub struct Member {
 pub(super) struct Entry {
     pub bytes: Vec<u8>,
     pub statement: Statement,
-    /// Counts statements as they came.
+    /// Counts statements as they came. A renewal has the number of what it renews.
     pub arrival: u64,
+}
+
+/// What became of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inserted {
+    /// It is in the set.
+    New,
+    /// It is in the set, in place of this one.
+    Renewal(StatementId),
+    /// One is there that holds longer.
+    Superseded,
 }
 
 #[derive(Default)]
 pub(super) struct Set {
-    root: [u8; 32],
+    pub(super) root: [u8; 32],
     entries: BTreeMap<StatementId, Entry>,
     arrivals: u64,
-    delegations: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
-    invitations: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
-    credentials: BTreeMap<NodeId, BTreeSet<StatementId>>,
-    by_statement: BTreeMap<StatementId, BTreeSet<StatementId>>,
-    by_key: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
+    pub(super) delegations: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
+    pub(super) invitations: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
+    pub(super) credentials: BTreeMap<NodeId, BTreeSet<StatementId>>,
+    pub(super) approvals: BTreeMap<NodeId, BTreeSet<StatementId>>,
+    pub(super) by_statement: BTreeMap<StatementId, BTreeSet<StatementId>>,
+    pub(super) by_key: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
     signed: BTreeMap<[u8; 32], usize>,
     orphans: BTreeMap<StatementId, [u8; 32]>,
-    /// Who came through an invitation that is limited, in order of arrival.
+    /// Who came through an invitation, in order of arrival.
     uses: BTreeMap<[u8; 32], Vec<NodeId>>,
-}
-
-/// One way from a statement to the root.
-struct Path {
-    hits: BTreeSet<StatementId>,
-    dates: bool,
-    expires: Wall,
 }
 
 impl Set {
@@ -81,29 +89,72 @@ impl Set {
         self.entries.len()
     }
 
+    /// Who came through an invitation, the first first.
+    pub fn uses(&self, sign_pk: &[u8; 32]) -> &[NodeId] {
+        self.uses.get(sign_pk).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn is_root_or_issuer(&self, key: &[u8; 32]) -> bool {
+        *key == self.root || self.delegations.contains_key(key)
+    }
+
     fn knows(&self, signer: &[u8; 32]) -> bool {
-        *signer == self.root || self.delegations.contains_key(signer) || self.invitations.contains_key(signer)
+        self.is_root_or_issuer(signer) || self.invitations.contains_key(signer)
+    }
+
+    /// Forgets one statement if it is over and counts for nothing. A farewell may come before what it is about.
+    pub fn prune_one(&mut self, id: &StatementId, now: Wall) -> bool {
+        let over = |e: &Entry| e.statement.body.dates().is_some() && self.is_over(&e.statement, now) && !self.still_counts(id, e, now);
+        let over = self.get(id).is_some_and(over);
+        over && self.remove(id).is_some()
+    }
+
+    /// Whether a statement ended long ago, or says nothing to anybody.
+    fn is_over(&self, statement: &Statement, now: Wall) -> bool {
+        let long_ago = now.before(limit::CLOCK_SKEW * 2);
+        match &statement.body {
+            Body::Credential { dates, .. } => dates.expires < long_ago,
+            Body::Invitation(i) => i.expires.after(ENDED_INVITATION) < now,
+            Body::Revocation { .. } => self.is_farewell(statement) && !self.is_member_key(&statement.signer),
+            Body::Delegation { .. } | Body::Approval { .. } => false,
+        }
+    }
+
+    /// Whether a member that is no issuer revokes itself.
+    fn is_farewell(&self, statement: &Statement) -> bool {
+        let own = |target: &Target| matches!(target, Target::Key(key) if *key == statement.signer);
+        matches!(&statement.body, Body::Revocation { target, .. } if own(target)) && !self.knows(&statement.signer)
     }
 
     /// Adds a statement whose signature holds.
-    pub fn insert(&mut self, id: StatementId, bytes: Vec<u8>, statement: Statement) -> Result<(), Reject> {
+    pub fn insert(&mut self, id: StatementId, bytes: Vec<u8>, statement: Statement) -> Result<Inserted, Reject> {
         let signer = statement.signer;
         let is_root = signer == self.root;
+        let mut renewed = None;
         match &statement.body {
             Body::Delegation { .. } if !is_root => return Err(Reject::Forbidden),
             Body::Credential { role: Role::Manager, .. } if !is_root => return Err(Reject::Forbidden),
-            Body::Credential { member, .. } if self.credentials.get(member).is_some_and(|c| c.len() >= PER_MEMBER) => {
-                return Err(Reject::Limit);
+            Body::Credential { member, role, dates } => {
+                renewed = self.credential(member, &signer, *role);
+                if renewed.is_some_and(|old| (self.expires(&old), old) > (dates.expires, id)) {
+                    return Ok(Inserted::Superseded);
+                }
+                let of = |member| self.credentials.get(member).into_iter().flatten();
+                if renewed.is_none() && of(member).filter(|c| !self.orphans.contains_key(c)).count() >= PER_MEMBER {
+                    return Err(Reject::Limit);
+                }
             }
             _ => {}
         }
         let stranger = !self.knows(&signer) && !matches!(&statement.body, Body::Revocation { .. } if self.is_member_key(&signer));
-        if self.entries.len() >= limit::STATEMENTS
-            || (stranger && self.orphans.len() >= ORPHANS)
-            || (!is_root && self.signed.get(&signer).is_some_and(|n| *n >= PER_SIGNER))
+        if renewed.is_none()
+            && (self.entries.len() >= limit::STATEMENTS
+                || (stranger && self.orphans.len() >= ORPHANS)
+                || (!is_root && self.signed.get(&signer).is_some_and(|n| *n >= PER_SIGNER)))
         {
             return Err(Reject::Limit);
         }
+        let arrival = renewed.and_then(|old| self.remove(&old)).map(|old| old.arrival);
         if stranger {
             self.orphans.insert(id, signer);
         }
@@ -129,10 +180,23 @@ impl Set {
             Body::Revocation { target: Target::Key(key), .. } => {
                 self.by_key.entry(*key).or_default().insert(id);
             }
+            Body::Approval { member, .. } => {
+                self.approvals.entry(*member).or_default().insert(id);
+            }
         }
         self.arrivals += 1;
-        self.entries.insert(id, Entry { bytes, statement, arrival: self.arrivals });
-        Ok(())
+        self.entries.insert(id, Entry { bytes, statement, arrival: arrival.unwrap_or(self.arrivals) });
+        Ok(renewed.map_or(Inserted::New, Inserted::Renewal))
+    }
+
+    /// The credential that this signer gave this member in this role.
+    pub fn credential(&self, member: &NodeId, signer: &[u8; 32], role: Role) -> Option<StatementId> {
+        let same = |e: &Entry| e.statement.signer == *signer && matches!(e.statement.body, Body::Credential { role: r, .. } if r == role);
+        self.credentials.get(member)?.iter().find(|id| self.entries.get(*id).is_some_and(same)).copied()
+    }
+
+    fn expires(&self, id: &StatementId) -> Wall {
+        self.entries.get(id).and_then(|e| e.statement.body.dates()).map_or(Wall(0), |d: Dates| d.expires)
     }
 
     /// Statements by this key have somebody behind them now.
@@ -146,7 +210,7 @@ impl Set {
 
     fn count_use(&mut self, signer: &[u8; 32], member: NodeId) {
         // Uses are counted for every invitation key, as its limit may be learnt after its uses; as many as could matter.
-        if *signer != self.root && !self.delegations.contains_key(signer) {
+        if !self.is_root_or_issuer(signer) {
             let uses = self.uses.entry(*signer).or_default();
             if uses.len() < PER_SIGNER && !uses.contains(&member) {
                 uses.push(member);
@@ -154,211 +218,64 @@ impl Set {
         }
     }
 
-    /// Forgets credentials that ended long ago.
+    fn remove(&mut self, id: &StatementId) -> Option<Entry> {
+        let entry = self.entries.remove(id)?;
+        self.orphans.remove(id);
+        match &entry.statement.body {
+            Body::Delegation { issuer, .. } => forget(&mut self.delegations, issuer, id),
+            Body::Invitation(i) => forget(&mut self.invitations, &i.sign_pk, id),
+            Body::Credential { member, .. } => forget(&mut self.credentials, member, id),
+            Body::Approval { member, .. } => forget(&mut self.approvals, member, id),
+            Body::Revocation { target: Target::Statement(target), .. } => forget(&mut self.by_statement, target, id),
+            Body::Revocation { target: Target::Key(key), .. } => forget(&mut self.by_key, key, id),
+        }
+        let signer = &entry.statement.signer;
+        if let Some(n) = self.signed.get_mut(signer) {
+            *n = n.saturating_sub(1);
+            if *n == 0 {
+                self.signed.remove(signer);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Forgets what ended long ago: credentials, then invitations, and farewells of members nothing else is known of. What
+    /// still counts stays: who used up an invitation that holds, and through which one somebody came that is still here.
     pub fn prune(&mut self, now: Wall) -> Vec<StatementId> {
-        let long_ago = now.before(limit::CLOCK_SKEW * 2);
-        let over = |e: &Entry| matches!(&e.statement.body, Body::Credential { dates, .. } if dates.expires < long_ago);
-        let ended: Vec<StatementId> = self.entries.iter().filter(|(_, e)| over(e)).map(|(id, _)| *id).collect();
-        for id in &ended {
-            let Some(entry) = self.entries.remove(id) else { continue };
-            self.orphans.remove(id);
-            if let Some(n) = self.signed.get_mut(&entry.statement.signer) {
-                *n = n.saturating_sub(1);
-            }
-            if let Body::Credential { member, .. } = &entry.statement.body
-                && let Some(ids) = self.credentials.get_mut(member)
-            {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.credentials.remove(member);
-                }
-            }
+        let over: Vec<StatementId> = self
+            .entries
+            .iter()
+            .filter(|(id, e)| self.is_over(&e.statement, now) && !self.still_counts(id, e, now))
+            .map(|(i, _)| *i)
+            .collect();
+        for id in &over {
+            self.remove(id);
         }
-        ended
+        let (invitations, signed) = (&self.invitations, &self.signed);
+        self.uses.retain(|key, _| invitations.contains_key(key) || signed.contains_key(key));
+        over
     }
 
-    // ---- validity ---------------------------------------------------------------------------------------------------
-
-    /// The revocations that target a statement and may.
-    fn direct(&self, id: &StatementId, s: &Statement) -> BTreeSet<StatementId> {
-        let key = match &s.body {
-            Body::Delegation { issuer, .. } => issuer,
-            Body::Invitation(i) => &i.sign_pk,
-            Body::Credential { member, .. } => member.as_bytes(),
-            Body::Revocation { .. } => return BTreeSet::new(),
+    fn still_counts(&self, id: &StatementId, entry: &Entry, now: Wall) -> bool {
+        let Body::Credential { member, .. } = &entry.statement.body else { return false };
+        let signer = &entry.statement.signer;
+        let open = |e: &Entry| match &e.statement.body {
+            Body::Invitation(i) if i.expires.after(limit::CLOCK_SKEW) > now => Some(i.max_uses),
+            _ => None,
         };
-        let about = self.by_statement.get(id).into_iter().chain(self.by_key.get(key)).flatten();
-        about.filter(|r| self.entries.get(r).is_some_and(|r| self.may_revoke(&r.statement.signer, s))).copied().collect()
+        let about = self.invitations.get(signer).into_iter().flatten().filter_map(|i| self.entries.get(i));
+        let Some(max_uses) = about.filter_map(open).max() else { return false };
+        let used = max_uses > 0 && self.uses(signer).iter().take(max_uses as usize).any(|m| m == member);
+        let others = self.credentials.get(member).into_iter().flatten().filter(|c| *c != id).filter_map(|c| self.entries.get(c));
+        used || others.into_iter().any(|e| !self.is_over(&e.statement, now))
     }
+}
 
-    fn may_revoke(&self, by: &[u8; 32], s: &Statement) -> bool {
-        if *by == self.root {
-            return true;
+fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<StatementId>>, at: &K, id: &StatementId) {
+    if let Some(ids) = index.get_mut(at) {
+        ids.remove(id);
+        if ids.is_empty() {
+            index.remove(at);
         }
-        match &s.body {
-            Body::Credential { member, .. } if member.as_bytes() == by => true,
-            Body::Credential { role: Role::Participant, .. } => {
-                self.issuer(by, Rights::EVICT) || (s.signer == *by && self.issuer(by, Rights::INVITE))
-            }
-            Body::Invitation(_) => self.issuer(by, Rights::EVICT) || (s.signer == *by && self.issuer(by, Rights::INVITE)),
-            Body::Delegation { issuer, .. } => issuer == by,
-            _ => false,
-        }
-    }
-
-    /// Whether a key was given rights that the root did not take back. Its dates do not matter: what an issuer revoked stays so.
-    fn issuer(&self, key: &[u8; 32], rights: Rights) -> bool {
-        self.delegations.get(key).into_iter().flatten().any(|id| {
-            self.entries.get(id).is_some_and(|e| {
-                matches!(&e.statement.body, Body::Delegation { rights: given, .. } if given.has(rights)) && !self.root_revoked(id, key)
-            })
-        })
-    }
-
-    fn root_revoked(&self, id: &StatementId, key: &[u8; 32]) -> bool {
-        let about = self.by_statement.get(id).into_iter().chain(self.by_key.get(key)).flatten();
-        about.filter_map(|r| self.entries.get(r)).any(|r| r.statement.signer == self.root)
-    }
-
-    fn paths(&self, id: &StatementId, entry: &Entry, now: Wall) -> Vec<Path> {
-        let s = &entry.statement;
-        let direct = self.direct(id, s);
-        let dates = match &s.body {
-            Body::Delegation { dates, .. } | Body::Credential { dates, .. } => *dates,
-            Body::Invitation(i) => Dates { not_before: i.not_before, expires: i.expires },
-            Body::Revocation { .. } => return Vec::new(),
-        };
-        let own = |mut path: Path| {
-            path.hits.retain(|r| !self.keeps(r, id));
-            path.hits.extend(&direct);
-            path.dates &= dates.hold(now);
-            path.expires = path.expires.min(dates.expires);
-            path
-        };
-        if s.signer == self.root {
-            return Vec::from([own(Path { hits: BTreeSet::new(), dates: true, expires: Wall(u64::MAX) })]);
-        }
-        let mut parents: Vec<&StatementId> = Vec::new();
-        parents.extend(self.delegations.get(&s.signer).into_iter().flatten());
-        if matches!(s.body, Body::Credential { .. }) {
-            parents.extend(self.invitations.get(&s.signer).into_iter().flatten());
-        }
-        let mut paths = Vec::new();
-        for parent in parents {
-            let Some(p) = self.entries.get(parent) else { continue };
-            match &p.statement.body {
-                Body::Delegation { rights, .. } if !rights.has(Rights::INVITE) => continue,
-                Body::Invitation(i) if !self.counts(i, &s.body) => continue,
-                _ => {}
-            }
-            paths.extend(self.paths(parent, p, now).into_iter().map(own));
-        }
-        paths
-    }
-
-    fn keeps(&self, revocation: &StatementId, id: &StatementId) -> bool {
-        let keep = self.entries.get(revocation).map(|r| &r.statement.body);
-        matches!(keep, Some(Body::Revocation { keep, .. }) if keep.binary_search(id).is_ok())
-    }
-
-    /// Whether a credential is among those that its invitation allows.
-    fn counts(&self, invitation: &InvitationSpec, credential: &Body) -> bool {
-        let Body::Credential { member, .. } = credential else { return false };
-        let uses = self.uses.get(&invitation.sign_pk);
-        invitation.max_uses == 0 || uses.is_some_and(|u| u.iter().take(invitation.max_uses as usize).any(|m| m == member))
-    }
-
-    /// Until when a statement holds, if it does now.
-    pub fn holds(&self, id: &StatementId, now: Wall) -> Option<Wall> {
-        let entry = self.entries.get(id)?;
-        self.paths(id, entry, now).into_iter().filter(|p| p.dates && p.hits.is_empty()).map(|p| p.expires).max()
-    }
-
-    pub fn member(&self, node: &NodeId, now: Wall) -> Option<Member> {
-        let mut best: Option<Member> = None;
-        for id in self.credentials.get(node)? {
-            let Some(Body::Credential { role, .. }) = self.entries.get(id).map(|e| &e.statement.body) else { continue };
-            let Some(expires) = self.holds(id, now) else { continue };
-            let better = best.is_none_or(|b| (*role == Role::Manager, expires) > (b.role == Role::Manager, b.expires));
-            if better {
-                best = Some(Member { role: *role, expires, credential: *id });
-            }
-        }
-        best
-    }
-
-    pub fn members(&self, now: Wall) -> BTreeMap<NodeId, Member> {
-        self.credentials.keys().filter_map(|n| self.member(n, now).map(|m| (*n, m))).collect()
-    }
-
-    /// When some credential, or what it rests on, begins or ceases to hold.
-    pub fn next_change(&self, now: Wall) -> Option<Wall> {
-        let dates = self.entries.values().filter_map(|e| match &e.statement.body {
-            Body::Delegation { dates, .. } | Body::Credential { dates, .. } => Some(*dates),
-            Body::Invitation(i) => Some(Dates { not_before: i.not_before, expires: i.expires }),
-            Body::Revocation { .. } => None,
-        });
-        dates.flat_map(|d| [d.not_before.before(limit::CLOCK_SKEW), d.expires.after(limit::CLOCK_SKEW)]).filter(|at| *at > now).min()
-    }
-
-    /// The revocations that are by somebody who may revoke what they target.
-    pub fn revocations(&self) -> impl Iterator<Item = &StatementId> {
-        self.entries.iter().filter(|(_, e)| self.is_valid_revocation(&e.statement)).map(|(id, _)| id)
-    }
-
-    fn is_valid_revocation(&self, s: &Statement) -> bool {
-        let Body::Revocation { target, .. } = &s.body else { return false };
-        if s.signer == self.root {
-            return true;
-        }
-        let mut targets: Vec<&StatementId> = Vec::new();
-        match target {
-            Target::Statement(id) => targets.push(id),
-            Target::Key(key) => {
-                let node = NodeId::from_public_key(*key);
-                targets.extend(
-                    self.credentials.get(&node).into_iter().chain(self.invitations.get(key)).chain(self.delegations.get(key)).flatten(),
-                );
-            }
-        }
-        targets.into_iter().filter_map(|id| self.entries.get(id)).any(|e| self.may_revoke(&s.signer, &e.statement))
-    }
-
-    // ---- for others -------------------------------------------------------------------------------------------------
-
-    /// What a key's statements rest on, and the statement itself last.
-    pub fn chain(&self, id: &StatementId) -> Vec<Vec<u8>> {
-        let mut chain = Vec::new();
-        let mut at = Some(*id);
-        while let Some(entry) = at.and_then(|id| self.entries.get(&id)).filter(|_| chain.len() < 4) {
-            chain.push(entry.bytes.clone());
-            let signer = &entry.statement.signer;
-            let parents = self.invitations.get(signer).or_else(|| self.delegations.get(signer));
-            at = parents.and_then(|p| p.first().copied()).filter(|_| *signer != self.root);
-        }
-        chain.reverse();
-        chain
-    }
-
-    pub fn invitation(&self, key: &[u8; 32]) -> impl Iterator<Item = &StatementId> {
-        self.invitations.get(key).into_iter().flatten()
-    }
-
-    /// Why an invitation lets nobody in now.
-    pub fn invitation_status(&self, key: &[u8; 32], now: Wall) -> Result<(), Code> {
-        let mut status = Err(Code::InviteUnknown);
-        for id in self.invitation(key) {
-            let Some(entry) = self.entries.get(id) else { continue };
-            for path in self.paths(id, entry, now) {
-                if !path.hits.is_empty() {
-                    status = Err(Code::InviteRevoked);
-                } else if path.dates {
-                    return Ok(());
-                } else {
-                    status = Err(Code::InviteExpired);
-                }
-            }
-        }
-        status
     }
 }

@@ -7,6 +7,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, Wall, limit};
@@ -20,8 +21,14 @@ use crate::wire::bytes::{Reader, Writer};
 pub const NAME: usize = 64;
 /// Essential capabilities of a domain.
 pub const ESSENTIAL: usize = 16;
-/// Statements in a keep-list.
+/// Entries in one keep-list. Revocations of one target by one signer count as one, with all their entries.
 pub const KEEP: usize = 120;
+/// The longest a credential may hold that its own member signed with an invitation's key.
+pub const SELF_SIGNED: Duration = Duration::from_secs(24 * 3_600 + 2 * 300);
+/// The longest that issuers, and what they sign for members, may hold.
+pub const ISSUED: Duration = Duration::from_secs(90 * 24 * 3_600 + 2 * 300);
+/// In an invitation's role: its bearers come in only once an issuer approved them.
+const APPROVE: u8 = 0x80;
 const SUITE: u8 = 1;
 /// Stands where a domain id cannot be yet: under the genesis, whose hash it is.
 const NOWHERE: DomainId = DomainId::from_bytes([0; 32]);
@@ -87,6 +94,19 @@ impl Rights {
     pub const fn has(self, other: Rights) -> bool {
         self.0 & other.0 == other.0
     }
+
+    /// The right of this name.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for another name than `invite`, `evict` or `store`.
+    pub fn named(name: &str) -> Result<Rights, Error> {
+        match name {
+            "invite" => Ok(Rights::INVITE),
+            "evict" => Ok(Rights::EVICT),
+            "store" => Ok(Rights::STORE),
+            _ => Err(Error::new(Code::BadArgument, "a right is invite, evict or store")),
+        }
+    }
 }
 
 /// From when until when something holds.
@@ -103,6 +123,12 @@ impl Dates {
     #[must_use]
     pub fn hold(&self, at: Wall) -> bool {
         self.not_before <= at.after(limit::CLOCK_SKEW) && at < self.expires.after(limit::CLOCK_SKEW)
+    }
+
+    /// Whether they span no more than this.
+    #[must_use]
+    pub fn within(&self, longest: Duration) -> bool {
+        self.expires <= self.not_before.after(longest)
     }
 }
 
@@ -124,9 +150,11 @@ pub struct InvitationSpec {
     pub kem_pk: [u8; 32],
     /// How many members may come through it; 0 for no limit.
     pub max_uses: u32,
+    /// Whether an issuer has to approve each of them.
+    pub approve: bool,
     /// From when.
     pub not_before: Wall,
-    /// Until when, its members included.
+    /// Until when, the credentials made with it included.
     pub expires: Wall,
 }
 
@@ -157,8 +185,15 @@ pub enum Body {
     Revocation {
         /// What.
         target: Target,
-        /// What rests on it and stays all the same; sorted.
+        /// What rests on it and stays all the same: ids of statements, or the keys they are about. Sorted.
         keep: Vec<StatementId>,
+    },
+    /// An issuer decided about somebody who bears an invitation that needs it, or that others used up.
+    Approval {
+        /// Who.
+        member: NodeId,
+        /// Whether it may come in. A no outweighs every yes.
+        granted: bool,
     },
 }
 
@@ -178,12 +213,35 @@ impl Body {
             Body::Invitation(_) => (2, "peerage/1/invitation"),
             Body::Credential { .. } => (3, "peerage/1/credential"),
             Body::Revocation { .. } => (4, "peerage/1/revocation"),
+            Body::Approval { .. } => (5, "peerage/1/approval"),
         }
     }
 
     /// Its place in a transfer: what others rest on goes first.
     pub(super) fn order(&self) -> u8 {
-        self.kind().0
+        match self {
+            Body::Approval { .. } => 0,
+            _ => self.kind().0,
+        }
+    }
+
+    /// The key that a statement is about, by which it can be revoked and kept.
+    pub(super) fn key(&self) -> Option<&[u8; 32]> {
+        match self {
+            Body::Delegation { issuer, .. } => Some(issuer),
+            Body::Invitation(i) => Some(&i.sign_pk),
+            Body::Credential { member, .. } => Some(member.as_bytes()),
+            Body::Revocation { .. } | Body::Approval { .. } => None,
+        }
+    }
+
+    /// When it holds, if that is limited.
+    pub(super) fn dates(&self) -> Option<Dates> {
+        match self {
+            Body::Delegation { dates, .. } | Body::Credential { dates, .. } => Some(*dates),
+            Body::Invitation(i) => Some(Dates { not_before: i.not_before, expires: i.expires }),
+            Body::Revocation { .. } | Body::Approval { .. } => None,
+        }
     }
 
     /// Signs the statement.
@@ -197,7 +255,8 @@ impl Body {
                 w.raw(issuer).u8(rights.0).u64(dates.not_before.0).u64(dates.expires.0);
             }
             Body::Invitation(i) => {
-                w.raw(&i.sign_pk).raw(&i.kem_pk).u8(Role::Participant.wire()).u32(i.max_uses).u64(i.not_before.0).u64(i.expires.0);
+                let role = Role::Participant.wire() | if i.approve { APPROVE } else { 0 };
+                w.raw(&i.sign_pk).raw(&i.kem_pk).u8(role).u32(i.max_uses).u64(i.not_before.0).u64(i.expires.0);
             }
             Body::Credential { member, role, dates } => {
                 w.raw(member.as_bytes()).u8(role.wire()).u64(dates.not_before.0).u64(dates.expires.0);
@@ -211,6 +270,9 @@ impl Body {
                 for id in keep.iter().take(KEEP) {
                     w.raw(&id.0);
                 }
+            }
+            Body::Approval { member, granted } => {
+                w.raw(member.as_bytes()).u8(u8::from(*granted));
             }
         }
         let signature = key.sign(label, domain, w.as_slice());
@@ -236,19 +298,20 @@ impl Statement {
         let body = match kind {
             1 => Body::Delegation { issuer: key(&mut r)?, rights: rights(&mut r)?, dates: dates(&mut r)? },
             2 => {
-                let (sign_pk, kem_pk) = (key(&mut r)?, r.array()?);
-                if Role::parse(r.u8()?)? != Role::Participant {
+                let (sign_pk, kem_pk, role) = (key(&mut r)?, r.array()?, r.u8()?);
+                if Role::parse(role & !APPROVE)? != Role::Participant {
                     return Err(Reject::Malformed);
                 }
                 let max_uses = r.u32()?;
                 let Dates { not_before, expires } = dates(&mut r)?;
-                Body::Invitation(InvitationSpec { sign_pk, kem_pk, max_uses, not_before, expires })
+                Body::Invitation(InvitationSpec { sign_pk, kem_pk, max_uses, approve: role & APPROVE != 0, not_before, expires })
             }
             3 => {
                 let member = NodeId::from_public_key(key(&mut r)?);
                 Body::Credential { member, role: Role::parse(r.u8()?)?, dates: dates(&mut r)? }
             }
             4 => Body::Revocation { target: target(&mut r)?, keep: keep(&mut r)? },
+            5 => Body::Approval { member: NodeId::from_public_key(key(&mut r)?), granted: verdict(&mut r)? },
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -278,6 +341,14 @@ fn target(r: &mut Reader<'_>) -> Result<Target, Reject> {
     match r.u8()? {
         1 => Ok(Target::Statement(StatementId(r.array()?))),
         2 => Ok(Target::Key(r.array()?)),
+        _ => Err(Reject::Malformed),
+    }
+}
+
+fn verdict(r: &mut Reader<'_>) -> Result<bool, Reject> {
+    match r.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
         _ => Err(Reject::Malformed),
     }
 }
@@ -380,7 +451,22 @@ pub fn delegate(domain: &DomainId, root: &SigningKey, issuer: [u8; 32], rights: 
     Body::Delegation { issuer, rights, dates }.sign(domain, root)
 }
 
-/// A revocation. What rests on the target and is in `keep` (at most [`KEEP`]) stays.
+/// What an issuer decided about a member.
+#[must_use]
+pub fn decide(domain: &DomainId, by: &SigningKey, member: &NodeId, granted: bool) -> Vec<u8> {
+    Body::Approval { member: *member, granted }.sign(domain, by)
+}
+
+/// Revocations of one target that keep all of `keep`, as many as that takes.
+#[must_use]
+pub fn revoke_keeping(domain: &DomainId, by: &SigningKey, target: Target, keep: &[StatementId]) -> Vec<Vec<u8>> {
+    if keep.is_empty() {
+        return Vec::from([revoke(domain, by, target, keep)]);
+    }
+    keep.chunks(KEEP).map(|part| revoke(domain, by, target, part)).collect()
+}
+
+/// A revocation. What rests on the target and is in `keep` (at most [`KEEP`]), by its id or its key, stays.
 #[must_use]
 pub fn revoke(domain: &DomainId, by: &SigningKey, target: Target, keep: &[StatementId]) -> Vec<u8> {
     let mut keep = keep.to_vec();

@@ -49,7 +49,7 @@ impl Fixture {
         self.m.learn(at(0), None, bytes, &mut Vec::new())
     }
     fn guest(&self, n: u8) -> Vec<u8> {
-        self_signed_credential(&self.d, &key(200), &id(n), at(0).wall, at(20).wall)
+        self_signed_credential(&self.d, &key(200), &id(n), at(0).wall, at(1).wall)
     }
     fn role(&self, n: u8, day: u64) -> Option<Role> {
         self.m.member(at(day), &id(n)).map(|m| m.role)
@@ -60,7 +60,7 @@ impl Fixture {
 }
 
 fn spec(max_uses: u32) -> InvitationSpec {
-    InvitationSpec { sign_pk: key(200).public(), kem_pk: [6; 32], max_uses, not_before: at(0).wall, expires: at(10).wall }
+    InvitationSpec { sign_pk: key(200).public(), kem_pk: [6; 32], max_uses, approve: false, not_before: at(0).wall, expires: at(10).wall }
 }
 
 #[test]
@@ -68,9 +68,19 @@ fn a_bearer_of_the_invitation_is_a_participant_until_it_ends() {
     let mut f = Fixture::new();
     f.learn(&f.guest(1)).unwrap();
     assert_eq!(f.role(1, 0), Some(Role::Participant));
-    assert_eq!(f.role(1, 9), Some(Role::Participant));
-    assert_eq!(f.role(1, 11), None, "the invitation's date bounds what rests on it");
+    assert_eq!((f.role(1, 1), f.role(1, 2)), (Some(Role::Participant), None), "a credential is short");
     assert_eq!(f.m.chain(at(1), &id(1)).len(), 2);
+    // Renewed by itself as long as the invitation holds, and no longer.
+    for day in 1..20 {
+        let renewed = self_signed_credential(&f.d, &key(200), &id(1), at(day).wall, at(day + 1).wall);
+        f.m.learn(at(day), None, &renewed, &mut Vec::new()).unwrap();
+        assert_eq!(f.role(1, day).is_some(), day <= 10, "day {day}");
+        assert_eq!(f.m.len(), 2, "a renewal takes the place of what it renews");
+    }
+    // Nobody gives itself more than a day.
+    let long = self_signed_credential(&f.d, &key(200), &id(2), at(0).wall, at(2).wall);
+    f.learn(&long).unwrap();
+    assert_eq!(f.role(2, 0), None);
 }
 
 #[test]
@@ -141,7 +151,7 @@ fn attack_20_backdating_does_not_help_a_revoked_issuer() {
     let mut f = Fixture::new();
     f.learn(&delegate(&f.d, &f.root, key(50).public(), Rights::INVITE, days(0, 9))).unwrap();
     f.learn(&revoke(&f.d, &f.root, Target::Key(key(50).public()), &[])).unwrap();
-    f.learn(&root_credential(&f.d, &key(50), &id(4), Role::Participant, Wall(0), at(9).wall)).unwrap();
+    f.learn(&root_credential(&f.d, &key(50), &id(4), Role::Participant, Wall(at(0).wall.0 - DAY), at(9).wall)).unwrap();
     assert_eq!(f.role(4, 1), None);
 }
 
@@ -222,7 +232,7 @@ fn only_as_many_as_allowed_and_the_first_to_come() {
     let mut m = Membership::new(f.domain, &f.genesis).unwrap();
     let mut learn = |bytes: &[u8]| m.learn(at(0), None, bytes, &mut Vec::new()).unwrap();
     learn(&issue_invitation(&f.domain, &f.root, &spec(2)));
-    let guests = [1, 2, 3].map(|n| self_signed_credential(&f.domain, &key(200), &id(n), at(0).wall, at(5).wall));
+    let guests = [1, 2, 3].map(|n| self_signed_credential(&f.domain, &key(200), &id(n), at(0).wall, at(1).wall));
     let ids = guests.each_ref().map(|g| learn(g));
     assert_eq!(ids.map(|i| m.holds(at(1), &i)), [true, true, false]);
 }
