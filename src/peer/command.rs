@@ -12,7 +12,6 @@ use super::{
     Event, LinkInfo, Output, Path, Peer, Profile, SavedDomain, Stats, To,
     domain::Domain,
     hello::{self, Refuse},
-    join::CREDENTIAL,
     link::{Lane, LinkCommand},
 };
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
@@ -20,27 +19,30 @@ use crate::crypto::{Role, invite, sign::SigningKey, tag};
 use crate::proto::{
     channel::{ChannelId, Message, Mode, SendId},
     directory::{self, Capability, Participant, Query, Status},
-    membership::{self, InvitationSpec, Membership},
+    membership::{self, InvitationSpec, Membership, Rights},
     overlay::Locator,
 };
 use crate::wire::frame::Kind;
 use crate::wire::link::InviteLink;
 
 /// How long credentials made with the root key hold: the owner's and the managers'.
-const ROOT_CREDENTIAL: Duration = Duration::from_secs(90 * 24 * 3600);
+pub(super) const ROOT_CREDENTIAL: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// What an invitation allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InviteOptions {
     /// How many may use it; 0 for no limit. Default 0.
     pub max_uses: u32,
-    /// How long it, and every membership it gives, holds. Default 30 days.
+    /// How long it holds. Who came through it renews its membership by itself until then, and later where the owner or an
+    /// issuer is online at least once a day. Default 30 days.
     pub lifetime: Duration,
+    /// Whether an issuer has to approve each bearer. Default no.
+    pub approve: bool,
 }
 
 impl Default for InviteOptions {
     fn default() -> InviteOptions {
-        InviteOptions { max_uses: 0, lifetime: Duration::from_secs(30 * 24 * 3600) }
+        InviteOptions { max_uses: 0, lifetime: Duration::from_secs(30 * 24 * 3600), approve: false }
     }
 }
 
@@ -82,9 +84,11 @@ impl Peer {
             membership.learn(now, None, &credential, &mut Vec::new()).map_err(|r| refused(r, "this node's credential"))?;
         }
         let held = membership.member(now, &self.me);
-        if let Some(secret) = saved.invitation.as_ref().filter(|_| held.is_none_or(|m| m.expires < now.wall.after(CREDENTIAL / 2))) {
+        if let Some(secret) =
+            saved.invitation.as_ref().filter(|_| held.is_none_or(|m| m.expires < now.wall.after(self.config.credential / 2)))
+        {
             // One more of this node's own is no further use of the invitation. If it no longer holds, neither does this.
-            let (from, until) = (now.wall.before(limit::CLOCK_SKEW), now.wall.after(CREDENTIAL));
+            let (from, until) = (now.wall.before(limit::CLOCK_SKEW), now.wall.after(self.config.credential));
             let renewed = membership::self_signed_credential(&id, &invite::derive(&id, secret).sign, &self.me, from, until);
             membership.learn(now, None, &renewed, &mut Vec::new()).map_err(|r| refused(r, "this node's credential"))?;
         }
@@ -145,17 +149,15 @@ impl Peer {
     /// Makes an invitation and publishes its public half. The link names the relays this node keeps.
     ///
     /// # Errors
-    /// [`Code::Forbidden`] without the root key.
+    /// [`Code::Forbidden`] without the root key or the right to invite.
     pub fn invite(&mut self, now: Now, id: DomainId, options: InviteOptions) -> Result<InviteLink, Error> {
+        let key = self.authority(now, id, Rights::INVITE, "this node may not invite")?;
         let secret = Zeroizing::new(self.rng.bytes());
         let relays: Vec<String> = self.relays.keys().take(crate::wire::link::RELAYS).cloned().collect();
         let domain = self.domain(id)?;
-        let root = domain.root.as_ref().ok_or_else(|| {
-            Error::new(Code::Forbidden, "only the domain's owner can invite").hint("Pass the link on that you were invited with.")
-        })?;
         let manager = domain.known.iter().find(|(_, role)| **role == Role::Manager).map(|(node, _)| *node);
         let rendezvous = domain.membership.genesis().rendezvous;
-        let (link, statement) = make_invitation(now, &id, root, secret, rendezvous, manager, relays, options);
+        let (link, statement) = make_invitation(now, &id, &key, secret, rendezvous, manager, relays, options);
         self.insert_statement(now, id, &statement)?;
         Ok(link)
     }
@@ -393,6 +395,7 @@ impl Peer {
             members: domain.known.len() as u64,
             linked: domain.linked().len() as u64,
             statements: domain.membership.len() as u64,
+            epochs: domain.session.epochs(),
         })
     }
 
@@ -460,13 +463,13 @@ pub fn found_domain(rng: &mut Rng, now: Now, name: &str, essential: &[String]) -
     Ok(SavedDomain { genesis: founding.genesis, statements: empty.export(), secret, root, ..SavedDomain::default() })
 }
 
-/// An invitation made with the root key: the link for its bearer, and the statement that members must learn.
+/// An invitation made with the root key or an issuer's: the link for its bearer, and the statement that members must learn.
 #[expect(clippy::too_many_arguments, reason = "one per field of the link")]
 #[must_use]
 pub fn make_invitation(
     now: Now,
     domain: &DomainId,
-    root: &SigningKey,
+    issuer: &SigningKey,
     secret: Zeroizing<[u8; 32]>,
     rendezvous: [u8; 32],
     manager: Option<NodeId>,
@@ -478,10 +481,11 @@ pub fn make_invitation(
         sign_pk: keys.sign.public(),
         kem_pk: *keys.kem.public(),
         max_uses: options.max_uses,
+        approve: options.approve,
         not_before: now.wall.before(limit::CLOCK_SKEW),
         expires: now.wall.after(options.lifetime),
     };
-    let statement = membership::issue_invitation(domain, root, &spec);
+    let statement = membership::issue_invitation(domain, issuer, &spec);
     (InviteLink { domain: *domain, secret, generation: 0, manager, rendezvous, relays }, statement)
 }
 
@@ -491,7 +495,7 @@ pub(super) fn last_node(address: &str) -> Result<NodeId, Error> {
     id.ok_or_else(|| Error::new(Code::BadArgument, "an address ends in /p2p/<node id>".to_string()))
 }
 
-fn refused(reject: Reject, what: &str) -> Error {
+pub(super) fn refused(reject: Reject, what: &str) -> Error {
     Error::new(reject.code(), alloc::format!("{what} was refused: {reject}"))
 }
 

@@ -7,7 +7,7 @@ use alloc::{
 };
 use zeroize::Zeroizing;
 
-use super::output::Profile;
+use super::{members::Affairs, output::Profile, views::Views};
 use crate::base::{DomainId, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{channel::Channels, directory::Directory, membership::Membership, overlay::Locator, session::Session};
@@ -41,6 +41,8 @@ pub(super) struct Domain {
     pub root: Option<SigningKey>,
     /// The secret of the invitation this node came with.
     pub invitation: Option<Zeroizing<[u8; 32]>>,
+    pub affairs: Affairs,
+    pub views: Views,
     pub role: Role,
     pub profile: Profile,
     pub greetings: BTreeMap<NodeId, Greeting>,

@@ -5,10 +5,9 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 
 use crate::base::{Code, DomainId, NodeId, Reject, limit};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
+use crate::proto::membership::CHAIN;
 
 const LABEL: &str = "peerage/1/hello";
-/// Statements in a credential's chain: the credential, the invitation or delegation it rests on, and what that rests on.
-const CHAIN: usize = 4;
 
 /// First frame of a domain on a link, both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -106,6 +105,9 @@ pub(super) struct JoinBody {
     /// The public half of the invitation's signing key, so that an unknown invitation can be told from a bad credential.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub invitation: [u8; 32],
+    /// The joiner's name, for an issuer who has to decide; at most 64 bytes.
+    #[n(2)]
+    pub name: Option<String>,
 }
 
 /// What the member that was reached answers.

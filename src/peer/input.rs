@@ -211,6 +211,7 @@ impl Peer {
                 match topic {
                     Topic::Directory => self.directory_message(now, id, sender, &plaintext),
                     Topic::Channels => self.channel_message(now, id, sender, &plaintext),
+                    Topic::Notices => self.notice(now, id, sender, &plaintext),
                 }
             }
             Kind::Hello | Kind::Overlay | Kind::Refuse => Err(Reject::UnknownKind),
@@ -240,7 +241,11 @@ impl Peer {
         let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
         match keys {
             Keys::Prekey(record) => domain.session.learn_prekey(now, &record).map(|_| ()),
-            Keys::Message(message) => domain.session.accept_key_message(now, node, &message).map(|_| ()),
+            Keys::Message(message) => {
+                let view = domain.session.accept_key_message(now, node, &message)?;
+                self.view_told(now, id, node, view);
+                Ok(())
+            }
             Keys::Request => domain.session.resend_keys(now, node),
         }
     }

@@ -7,10 +7,12 @@ use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 
 use super::{
-    Peer, Profile,
+    Event, Peer, Profile,
     dialling::Dial,
     domain::Domain,
     hello::{self, Contact, JoinAnswer, JoinBody, Welcome},
+    members::Affairs,
+    views::Views,
 };
 use zeroize::Zeroizing;
 
@@ -25,14 +27,17 @@ use crate::proto::{
 };
 use crate::wire::link::InviteLink;
 
-/// A browser's credential is short: its date is the only bound on somebody who withholds a revocation.
-pub(super) const CREDENTIAL: Duration = Duration::from_secs(24 * 3600);
 /// For finding a relay, and a member behind it.
 const SEEK: Duration = Duration::from_secs(20);
 /// How long the first relay address has before the others are tried too.
 const SPARE: Duration = Duration::from_secs(3);
 /// For connecting to the member and being let in.
 const ENTER: Duration = Duration::from_secs(25);
+
+/// For an issuer's approval.
+const APPROVAL: Duration = Duration::from_secs(600);
+/// How often a joiner that waits for it asks again.
+const ASK_AGAIN: Duration = Duration::from_secs(4);
 
 /// Bytes of addresses in an answer.
 const CONTACT_BYTES: usize = 1_200;
@@ -42,8 +47,11 @@ pub(super) struct Join {
     link: InviteLink,
     profile: Profile,
     credential: Vec<u8>,
+    request: overlay::Seek,
     seeker: Seeker,
     deadline: Mono,
+    /// While it waits for an issuer's approval: when it asks again, and when it gives up.
+    waiting: Option<(Mono, Mono)>,
     asked: bool,
     /// Relay addresses to be tried from a moment on.
     spare: (Mono, Vec<String>),
@@ -70,12 +78,13 @@ impl Peer {
         }
         let keys = invite::derive(&id, &link.secret);
         let from = now.wall.before(limit::CLOCK_SKEW);
-        let credential = membership::self_signed_credential(&id, &keys.sign, &self.me, from, now.wall.after(CREDENTIAL));
-        let body = JoinBody { credential: credential.clone().into(), invitation: keys.sign.public() };
+        let credential = membership::self_signed_credential(&id, &keys.sign, &self.me, from, now.wall.after(self.config.credential));
+        let body = JoinBody { credential: credential.clone().into(), invitation: keys.sign.public(), name: Some(profile.name.clone()) };
         let request = overlay::Seek { domain: id, rendezvous: link.rendezvous, kind: RequestKind::Join, body: hello::encode(&body) };
-        let seeker = Seeker::new(now, request, self.rng.fork("seeker"));
-        let deadline = now.mono.after(SEEK);
-        self.joins.insert(id, Join { link, profile, credential, seeker, deadline, asked: false, spare: (now.mono.after(SPARE), relays) });
+        let seeker = Seeker::new(now, request.clone(), self.rng.fork("seeker"));
+        let (deadline, spare) = (now.mono.after(SEEK), (now.mono.after(SPARE), relays));
+        let join = Join { link, profile, credential, request, seeker, deadline, waiting: None, asked: false, spare };
+        self.joins.insert(id, join);
         self.tick = Some(now.mono);
         self.join_relays(now);
         Ok(true)
@@ -106,6 +115,12 @@ impl Peer {
         for relay in late {
             // A spare address that is none is not worth failing for.
             let _ = self.use_relay(now, &relay);
+        }
+        for join in self.joins.values_mut() {
+            if let Some((next, end)) = join.waiting.filter(|(next, end)| *next <= now.mono && now.mono < *end) {
+                join.waiting = Some((next.after(ASK_AGAIN), end));
+                join.seeker = Seeker::new(now, join.request.clone(), self.rng.fork("seeker"));
+            }
         }
         self.join_relays(now);
         let failed: Vec<(DomainId, Error)> = self.joins.iter().filter_map(|(id, join)| Some((*id, join.failure(now)?))).collect();
@@ -152,6 +167,10 @@ impl Peer {
         let body: JoinAnswer = hello::decode(&answer.body)?;
         if let Some(code) = &body.refused {
             let code = Code::ALL.iter().copied().find(|c| c.as_str() == code).unwrap_or(Code::Forbidden);
+            if code == Code::InvitePending {
+                self.wait_for_approval(now, id);
+                return Ok(());
+            }
             self.fail_join(id, refusal(code));
             return Ok(());
         }
@@ -203,6 +222,17 @@ impl Peer {
         Ok(())
     }
 
+    /// An issuer has to decide first: the joiner asks again until one did.
+    fn wait_for_approval(&mut self, now: Now, id: DomainId) {
+        let Some(join) = self.joins.get_mut(&id) else { return };
+        let fresh = join.waiting.is_none();
+        let (_, end) = join.waiting.unwrap_or((now.mono, now.mono.after(APPROVAL)));
+        join.waiting = Some((now.mono.after(ASK_AGAIN), end));
+        if fresh {
+            self.emit(Event::Waiting { domain: id });
+        }
+    }
+
     /// A member gave the domain secret: this node is in.
     pub(super) fn welcome(&mut self, now: Now, id: DomainId, welcome: &Welcome) -> Result<(), Reject> {
         let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
@@ -252,12 +282,17 @@ impl Peer {
     }
 
     fn admit(&mut self, now: Now, id: DomainId, body: &JoinBody) -> JoinAnswer {
-        let refused = self.check_joiner(now, id, body).err().map(|code| String::from(code.as_str()));
+        let checked = self.check_joiner(now, id, body);
+        let refused = checked.err().map(|code| String::from(code.as_str()));
         let mut answer = JoinAnswer { refused, genesis: Vec::new().into(), statements: Vec::new(), contacts: Vec::new() };
-        let Some(domain) = self.domains.get(&id).filter(|_| answer.refused.is_none()) else { return answer };
+        let (Some(domain), Ok(joiner)) = (self.domains.get(&id), checked) else { return answer };
         answer.genesis = domain.membership.genesis_bytes().to_vec().into();
         let mut statements = domain.membership.chain(now, &self.me);
-        statements.extend(domain.membership.invitation_chain(&body.invitation));
+        for statement in domain.membership.invitation_chain(&body.invitation).into_iter().chain(domain.membership.chain(now, &joiner)) {
+            if !statements.contains(&statement) {
+                statements.push(statement);
+            }
+        }
         answer.statements = statements.into_iter().map(Into::into).collect();
         // What is left of an answer after genesis and chains.
         let mut room = CONTACT_BYTES;
@@ -265,17 +300,6 @@ impl Peer {
         let mine = Contact { node: *self.me.as_bytes(), addresses: self.addresses.iter().filter(fits).take(6).cloned().collect() };
         answer.contacts = Vec::from([mine]);
         answer
-    }
-
-    fn check_joiner(&mut self, now: Now, id: DomainId, body: &JoinBody) -> Result<(), Code> {
-        let domain = self.domains.get_mut(&id).ok_or(Code::Closed)?;
-        domain.membership.invitation_status(now, &body.invitation)?;
-        let mut effects = Vec::new();
-        let learnt = domain.membership.learn(now, None, &body.credential, &mut effects).map_err(|r| r.code());
-        // A good credential that does not hold came after as many as the invitation allows.
-        let result = learnt.and_then(|credential| if domain.membership.holds(now, &credential) { Ok(()) } else { Err(Code::InviteUsed) });
-        self.membership_effects(now, id, effects);
-        result
     }
 
     /// Puts the parts of a domain together.
@@ -295,6 +319,8 @@ impl Peer {
             secret: None,
             root: None,
             invitation: None,
+            affairs: Affairs::default(),
+            views: Views::default(),
             role,
             profile,
             greetings: BTreeMap::new(),
@@ -315,6 +341,10 @@ impl Join {
     }
 
     fn failure(&self, now: Now) -> Option<Error> {
+        if let Some((_, end)) = self.waiting {
+            // Whoever answered first may have gone meanwhile: that is no reason to give up.
+            return (now.mono >= end).then(|| refusal(Code::InvitePending));
+        }
         if let Some(code) = self.seeker.failed() {
             return Some(refusal(code));
         }
@@ -331,6 +361,9 @@ fn refusal(code: Code) -> Error {
         Code::InviteUnknown => {
             ("nobody in the domain knows this invitation", "Was it made just now on a machine that is offline? Ask for a new one.")
         }
+        Code::InviteDenied => ("the domain's owner, or somebody in charge, turned this device away", "Ask them why."),
+        Code::InvitePending => ("nobody in charge has let this device in yet", "Tell the person who sent the invitation, and try again."),
+        Code::Timeout => ("this device's clock differs from the domain's by more than five minutes", "Set the clock right."),
         Code::NoRelay => ("no relay of this invitation could be reached", "Check the network; is the relay running?"),
         Code::NoMember => ("no member of this domain is online", "Try again when somebody, or the domain manager, is there."),
         Code::Busy => ("the relay is busy", "Try again in a moment."),

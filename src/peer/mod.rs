@@ -19,11 +19,14 @@ mod input;
 mod join;
 mod keep;
 pub mod link;
+mod members;
+mod notice;
 mod output;
 mod route;
 pub mod saved;
 mod seal;
 mod table;
+mod views;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -39,7 +42,8 @@ use crate::wire::frame::{self, Kind};
 pub use command::{InviteOptions, found_domain, make_invitation};
 pub use config::Config;
 pub use link::{Lane, LinkCommand, LinkEvent, Path, Side};
-pub use output::{Change, Event, LinkInfo, Output, Profile, Stats, To};
+pub use members::invitation_of;
+pub use output::{Change, Event, Flag, LinkInfo, Output, Profile, Stats, To};
 pub use saved::{Part, SavedDomain};
 
 use dialling::Dial;

@@ -115,11 +115,54 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// Somebody bears an invitation that an issuer has to approve, and this node may.
+    Approval {
+        /// The domain.
+        domain: DomainId,
+        /// Who.
+        node: NodeId,
+        /// The name it gives itself.
+        name: String,
+    },
+    /// A join of this node waits for an issuer's approval.
+    Waiting {
+        /// The domain.
+        domain: DomainId,
+    },
+    /// A member does what an honest one does not, or only by mishap.
+    Flagged {
+        /// The domain.
+        domain: DomainId,
+        /// Who.
+        node: NodeId,
+        /// What.
+        why: Flag,
+    },
     /// This node is no longer in the domain.
     Closed {
         /// The domain.
         domain: DomainId,
     },
+}
+
+/// What a member is flagged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flag {
+    /// It says that it knows of other revocations, and neither shows nor takes them.
+    View,
+    /// It came through an invitation after as many others as that allows; it is let in once an issuer approves it.
+    Surplus,
+}
+
+impl Flag {
+    /// As text: `view` or `surplus`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Flag::View => "view",
+            Flag::Surplus => "surplus",
+        }
+    }
 }
 
 /// Who this participant says it is, in a domain.
@@ -172,4 +215,6 @@ pub struct Stats {
     pub linked: u64,
     /// Membership statements held.
     pub statements: u64,
+    /// Pairs of sender keys this node made, the present one included.
+    pub epochs: u64,
 }

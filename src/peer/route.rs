@@ -15,7 +15,7 @@ use alloc::{
 };
 
 use super::{
-    Change, Event, Output, Part, Peer,
+    Change, Event, Flag, Output, Part, Peer,
     domain::Domain,
     hello::{self, Welcome},
     input::exchanges_data,
@@ -53,19 +53,32 @@ impl Peer {
         if effects.iter().any(|e| !matches!(e, membership::Effect::Send { .. })) {
             self.mark_unsaved(id, Part::Statements);
         }
+        let mut news: Vec<(Option<NodeId>, Vec<Vec<u8>>)> = Vec::new();
         for effect in effects {
             match effect {
                 membership::Effect::Send { to, msg } => {
                     self.send_scoped(&id, &to, Lane::Control, Kind::Membership, &msg.encode());
                 }
-                membership::Effect::Spread { statement, except } => {
-                    let body = membership::Msg::give(statement).encode();
-                    let linked = self.domains.get(&id).map(Domain::linked).unwrap_or_default();
-                    for node in linked.iter().filter(|n| Some(**n) != except) {
-                        self.send_scoped(&id, node, Lane::Control, Kind::Membership, &body);
+                membership::Effect::Spread { statement, except } => match news.last_mut() {
+                    // As one message, so that a revocation in several parts is seen whole.
+                    Some((to, list))
+                        if *to == except && list.iter().map(Vec::len).sum::<usize>() + statement.len() <= membership::CHUNK =>
+                    {
+                        list.push(statement);
                     }
-                }
+                    _ => news.push((except, Vec::from([statement]))),
+                },
                 membership::Effect::Changed => changed = true,
+                membership::Effect::Surplus { member, .. } => {
+                    self.emit(Event::Flagged { domain: id, node: member, why: Flag::Surplus });
+                }
+            }
+        }
+        for (except, statements) in news {
+            let body = membership::Msg::Give(statements.into_iter().map(Into::into).collect()).encode();
+            let linked = self.domains.get(&id).map(Domain::linked).unwrap_or_default();
+            for node in linked.iter().filter(|n| Some(**n) != except) {
+                self.send_scoped(&id, node, Lane::Control, Kind::Membership, &body);
             }
         }
         if changed {
@@ -88,7 +101,11 @@ impl Peer {
         let out: Vec<NodeId> = before.keys().filter(|n| !members.contains_key(n)).copied().collect();
         let mut effects = Vec::new();
         for node in &out {
-            domain.session.set_role(now, *node, None);
+            match domain.membership.gone(now, node) {
+                membership::Gone::Evicted => domain.session.set_role(now, *node, None),
+                membership::Gone::Left | membership::Gone::Expired => domain.session.depart(now, *node),
+            }
+            domain.views.unlinked(node);
             domain.directory.forget(now, *node, &mut effects);
             domain.channels.peer_gone(now, *node);
             domain.greetings.remove(node);
@@ -104,6 +121,7 @@ impl Peer {
         }
         self.directory_effects(now, id, effects);
         self.channel_effects(id);
+        self.view_changed(now, id);
         // Members that were linked before they were known to be members are greeted now.
         let waiting: Vec<NodeId> = members.keys().filter(|n| !before.contains_key(n) && self.table.best(n).is_some()).copied().collect();
         for node in waiting {
@@ -123,6 +141,7 @@ impl Peer {
         }
         let (mut statements, mut records) = (Vec::new(), Vec::new());
         domain.membership.sync_with(now, node, &mut statements);
+        domain.views.linked(now, node);
         domain.directory.link_up(now, node, &mut records);
         if domain.known.get(&node).copied().is_some_and(exchanges_data) {
             domain.channels.link_up(now, node);
@@ -141,6 +160,7 @@ impl Peer {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.greetings.remove(&node);
         domain.membership.link_down(&node);
+        domain.views.unlinked(&node);
         let mut effects = Vec::new();
         domain.directory.link_down(now, node, &mut effects);
         self.directory_effects(now, id, effects);
@@ -220,6 +240,7 @@ impl Peer {
     // ---- time -------------------------------------------------------------------------------------------------------
 
     pub(super) fn domain_timeouts(&mut self, now: Now, id: DomainId) {
+        self.renew(now, id);
         let Some(domain) = self.domains.get_mut(&id) else { return };
         if domain.next_change.is_some_and(|at| at <= now.wall) {
             self.roles_changed(now, id);
@@ -231,6 +252,7 @@ impl Peer {
         domain.channels.on_timeout(now);
         let renewed = domain.session.on_timeout(now);
         self.membership_effects(now, id, statements);
+        self.views_timeouts(now, id);
         if renewed {
             self.send_prekey(id);
         }

@@ -19,6 +19,8 @@ use crate::wire::frame::Kind;
 pub(super) enum Topic {
     Directory = 1,
     Channels = 2,
+    /// Views of the membership, and who waits to be let in.
+    Notices = 8,
 }
 
 impl Topic {
@@ -26,6 +28,7 @@ impl Topic {
         match value {
             1 => Ok(Topic::Directory),
             2 => Ok(Topic::Channels),
+            8 => Ok(Topic::Notices),
             _ => Err(Reject::UnknownKind),
         }
     }
@@ -33,7 +36,7 @@ impl Topic {
     /// The class whose keys this topic uses.
     pub fn class(self) -> Class {
         match self {
-            Topic::Directory => Class::Control,
+            Topic::Directory | Topic::Notices => Class::Control,
             Topic::Channels => Class::Data,
         }
     }
@@ -87,7 +90,7 @@ impl Peer {
     pub(super) fn send_channels(&mut self, now: Now, id: DomainId) {
         loop {
             let Some(domain) = self.domains.get_mut(&id) else { return };
-            if domain.role != Role::Participant {
+            if domain.role != Role::Participant || domain.views.holds(now) {
                 return;
             }
             let (table, greetings, known) = (&self.table, &domain.greetings, &domain.known);

@@ -4,16 +4,19 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
+    time::Duration,
 };
 
 use futures::{channel::oneshot, future::poll_fn, task::AtomicWaker};
 use std::task::Poll;
+use zeroize::Zeroizing;
 
-use crate::base::{Code, DomainId, Error, NodeId, Now};
+use crate::base::{Code, DomainId, Error, InvitationId, NodeId, Now};
 use crate::crypto::Role;
 use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Part, Peer, Profile, SavedDomain, Stats, To};
 use crate::proto::channel::{ChannelId, Message, Mode, SendId};
 use crate::proto::directory::{Capability, Participant, Query};
+use crate::proto::membership::{InvitationInfo, Rights};
 use crate::wire::link::InviteLink;
 
 /// Events kept for an application that does not take them; beyond, the oldest are dropped.
@@ -269,6 +272,86 @@ impl Node {
     /// [`Code::Forbidden`] without the root key or the right to invite.
     pub fn invite(&self, domain: DomainId, options: InviteOptions) -> Result<InviteLink, Error> {
         self.with(|peer, now| peer.invite(now, domain, options))
+    }
+
+    /// Evicts a member for good, and closes the invitations it came through. Everybody else stays.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the right, [`Code::NoParticipant`], [`Code::BadArgument`] for this node, [`Code::Closed`].
+    pub fn evict(&self, domain: DomainId, node: NodeId) -> Result<(), Error> {
+        self.with(|peer, now| peer.evict(now, domain, node))
+    }
+
+    /// Closes an invitation. Who came through it stays.
+    ///
+    /// # Errors
+    /// [`Code::InviteUnknown`], [`Code::Forbidden`], [`Code::Closed`].
+    pub fn revoke_invitation(&self, domain: DomainId, invitation: InvitationId) -> Result<(), Error> {
+        self.with(|peer, now| peer.revoke_invitation(now, domain, invitation))
+    }
+
+    /// Gives a participant rights, for at most 90 days.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, [`Code::BadArgument`], [`Code::NoParticipant`], [`Code::Closed`].
+    pub fn delegate(&self, domain: DomainId, node: NodeId, rights: Rights, lifetime: Duration) -> Result<(), Error> {
+        self.with(|peer, now| peer.delegate(now, domain, node, rights, lifetime))
+    }
+
+    /// Every invitation known, those that end first first.
+    ///
+    /// # Errors
+    /// [`Code::Closed`].
+    pub fn invitations(&self, domain: DomainId) -> Result<Vec<InvitationInfo>, Error> {
+        self.look(|peer, now| peer.invitations(now, domain))
+    }
+
+    /// Lets somebody in who waits, or who came after as many others as its invitation allows.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the right to invite, [`Code::Closed`].
+    pub fn approve(&self, domain: DomainId, node: NodeId) -> Result<(), Error> {
+        self.with(|peer, now| peer.approve(now, domain, node))
+    }
+
+    /// Turns somebody away who waits, or came after as many others as its invitation allows.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the right to invite, [`Code::Closed`].
+    pub fn deny(&self, domain: DomainId, node: NodeId) -> Result<(), Error> {
+        self.with(|peer, now| peer.deny(now, domain, node))
+    }
+
+    /// Who waits for an issuer, with the names they give themselves.
+    ///
+    /// # Errors
+    /// [`Code::Closed`].
+    pub fn waiting(&self, domain: DomainId) -> Result<Vec<(NodeId, String)>, Error> {
+        self.look(|peer, _| peer.waiting(domain))
+    }
+
+    /// Leaves for good: coming back needs another key.
+    ///
+    /// # Errors
+    /// [`Code::Closed`].
+    pub fn resign(&self, domain: DomainId) -> Result<(), Error> {
+        self.with(|peer, now| peer.resign(now, domain))
+    }
+
+    /// The root key's seed, for keeping it elsewhere.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] if it is not here, [`Code::Closed`].
+    pub fn export_root(&self, domain: DomainId) -> Result<Zeroizing<[u8; 32]>, Error> {
+        self.look(|peer, _| peer.export_root(domain))
+    }
+
+    /// Takes the root key of a domain this node is in.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] if it is another domain's, [`Code::Closed`].
+    pub fn import_root(&self, domain: DomainId, seed: &[u8; 32]) -> Result<(), Error> {
+        self.with(|peer, _| peer.import_root(domain, seed))
     }
 
     /// Who is in the directory of a domain, from this node's own copy.

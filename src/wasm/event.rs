@@ -44,6 +44,20 @@ pub(super) enum JsEvent {
     Unsaved {
         reason: String,
     },
+    Approval {
+        domain: String,
+        id: String,
+        name: String,
+    },
+    /// Told by the node: the domain is not there yet.
+    Waiting {
+        id: String,
+    },
+    Flagged {
+        domain: String,
+        id: String,
+        why: &'static str,
+    },
     Closed {
         domain: String,
     },
@@ -69,6 +83,11 @@ impl From<Event> for JsEvent {
             Event::Refused { node, code, by_us } => JsEvent::Refused { id: node.to_string(), code: code.as_str(), by_us },
             Event::DirectFailed { node, code } => JsEvent::DirectFailed { id: node.to_string(), code: code.as_str() },
             Event::Unsaved { reason } => JsEvent::Unsaved { reason },
+            Event::Approval { domain, node, name } => JsEvent::Approval { domain: domain.to_string(), id: node.to_string(), name },
+            Event::Waiting { domain } => JsEvent::Waiting { id: domain.to_string() },
+            Event::Flagged { domain, node, why } => {
+                JsEvent::Flagged { domain: domain.to_string(), id: node.to_string(), why: why.as_str() }
+            }
             Event::Closed { domain } => JsEvent::Closed { domain: domain.to_string() },
         }
     }

@@ -47,6 +47,7 @@ pub(super) struct JsStats {
     members: f64,
     linked: f64,
     statements: f64,
+    epochs: f64,
 }
 
 impl From<Stats> for JsStats {
@@ -58,6 +59,7 @@ impl From<Stats> for JsStats {
             members: stats.members as f64,
             linked: stats.linked as f64,
             statements: stats.statements as f64,
+            epochs: stats.epochs as f64,
         }
     }
 }

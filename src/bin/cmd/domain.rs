@@ -70,7 +70,10 @@ pub struct Invite {
     /// How many may use it; 0 for no limit
     #[arg(long, default_value_t = 0)]
     uses: u32,
-    /// How many days it, and every membership it gives, holds
+    /// Let nobody in whom the owner or an issuer did not approve
+    #[arg(long)]
+    approve: bool,
+    /// How many days it holds; who is in by then stays where the owner or an issuer is online daily
     #[arg(long, default_value_t = 30.0, conflicts_with = "seconds")]
     days: f64,
     /// The same in seconds
@@ -92,7 +95,7 @@ impl Invite {
         let lifetime = lifetime.filter(|l| *l > Duration::ZERO && *l <= Duration::from_secs(3_650 * 86_400));
         let lifetime =
             lifetime.ok_or_else(|| Error::new(Code::BadArgument, "an invitation holds for more than nothing, and ten years at most"))?;
-        let options = InviteOptions { max_uses: self.uses, lifetime };
+        let options = InviteOptions { max_uses: self.uses, lifetime, approve: self.approve };
         let url = files.invite(&files.existing()?, &self.relay, options)?.to_url(&self.page);
         println!("{url}");
         if std::io::stdout().is_terminal()

@@ -287,6 +287,9 @@ fn event_line(event: &Event) -> Option<Value> {
         }
         Event::DirectFailed { node, code } => json!({"event": "direct-failed", "node": node.to_string(), "code": code.as_str()}),
         Event::Unsaved { reason } => json!({"event": "unsaved", "reason": reason}),
+        Event::Approval { node, name, .. } => json!({"event": "approval", "node": node.to_string(), "name": name}),
+        Event::Waiting { .. } => json!({"event": "waiting"}),
+        Event::Flagged { node, why, .. } => json!({"event": "flagged", "node": node.to_string(), "why": why.as_str()}),
         Event::Closed { .. } => json!({"event": "closed"}),
     })
 }

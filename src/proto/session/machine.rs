@@ -38,6 +38,8 @@ const CONTROL_LIFE: Duration = Duration::from_secs(6 * 3_600);
 const EPOCHS: usize = 8;
 /// Replaced epochs remembered per sender, so that their key messages are not taken again.
 const RETIRED: usize = 512;
+/// A new epoch waits this long, and up to as long again, after a member left.
+const LEAVE: Duration = Duration::from_secs(30);
 /// The least time between two answers to one member that asks for keys.
 const RESEND: Duration = Duration::from_millis(200);
 
@@ -100,6 +102,10 @@ pub struct Session {
     sent_data: bool,
     /// Somebody who holds the epoch's keys is a member no more.
     lost: bool,
+    /// The same, of somebody nobody threw out: when a new epoch is due.
+    left: Option<Mono>,
+    /// Epochs begun.
+    epochs: u64,
     /// Somebody may lack keys.
     owing: bool,
     /// Key messages made and not yet taken.
@@ -132,6 +138,8 @@ impl Session {
             epoch,
             sent_data: false,
             lost: false,
+            left: None,
+            epochs: 1,
             owing: false,
             ready: Vec::new(),
             view: [0; 32],
@@ -179,6 +187,23 @@ impl Session {
                 self.drop_chains(now, |c| c.owner.sender == node && !role.may_hold(c.owner.class));
             }
         }
+    }
+
+    /// A member left, or its credential ended: nobody threw it out. As [`Session::set_role`] with `None`, but the new epoch waits
+    /// for 30 to 60 seconds, so that many who go make few of them.
+    pub fn depart(&mut self, now: Now, node: NodeId) {
+        let (holder, lost) = (self.epoch.holders.contains(&node), self.lost);
+        self.set_role(now, node, None);
+        self.lost = lost;
+        if holder && self.left.is_none() {
+            self.left = Some(now.mono.after(LEAVE + Duration::from_millis(self.rng.below(LEAVE.as_millis() as u64))));
+        }
+    }
+
+    /// How many pairs of sender keys this process made, the present one included.
+    #[must_use]
+    pub fn epochs(&self) -> u64 {
+        self.epochs
     }
 
     /// Wipes chains and remembers where they had come to.
@@ -310,13 +335,13 @@ impl Session {
 
     // ---- taking keys ------------------------------------------------------------------------------------------------
 
-    /// Takes a key message that came over the link to `from`.
+    /// Takes a key message that came over the link to `from`; gives the hash of the revocations that its sender knows.
     ///
     /// # Errors
     /// [`Reject::Forbidden`] unless `from` is its sender, a member whose role, like this node's, may hold the classes given;
     /// [`Reject::Misdirected`] for another domain or recipient; [`Reject::Expired`]; [`Reject::UnknownKey`] for a prekey that
     /// is not live here; [`Reject::Stale`] for a message or an epoch seen before; [`Reject::Forged`]. Nothing changes then.
-    pub fn accept_key_message(&mut self, now: Now, from: NodeId, bytes: &[u8]) -> Result<NodeId, Reject> {
+    pub fn accept_key_message(&mut self, now: Now, from: NodeId, bytes: &[u8]) -> Result<[u8; 32], Reject> {
         let message = KeyMessage::verify(bytes)?;
         let h = &message.header;
         if h.domain != self.domain || h.recipient != self.me {
@@ -353,7 +378,7 @@ impl Session {
             }
         }
         self.take(now, from, h, keys);
-        Ok(from)
+        Ok(h.view)
     }
 
     fn take(&mut self, now: Now, from: NodeId, h: &Header, keys: Vec<ChainKey>) {
@@ -410,7 +435,10 @@ impl Session {
             return Err(Reject::Forbidden);
         }
         let life = if self.sent_data { DATA_LIFE } else { CONTROL_LIFE };
-        if self.lost || self.epoch.used_up(class) || now.mono.since(self.epoch.started) >= life {
+        let left = self.left.is_some_and(|at| now.mono >= at);
+        if self.lost || left || self.epoch.used_up(class) || now.mono.since(self.epoch.started) >= life {
+            self.epochs += 1;
+            self.left = None;
             self.epoch = Epoch::new(self.domain, self.me, Some(&self.epoch), now.mono, &mut self.rng);
             (self.lost, self.sent_data, self.owing) = (false, false, true);
             self.ready.clear();
