@@ -152,6 +152,7 @@ impl Peer {
             self.send_scoped(&id, &node, Lane::Control, Kind::Welcome, &hello::encode(&Welcome { secret: *secret }));
         }
         self.send_keys(now, id);
+        self.tell_view_to(now, id, &BTreeSet::from([node]));
         self.directory_effects(now, id, records);
     }
 

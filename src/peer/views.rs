@@ -82,15 +82,21 @@ impl Peer {
         domain.views.differing.retain(|_, d| d.view != view);
         if domain.views.told != view {
             domain.views.told = view;
-            self.tell_view(now, id, view);
+            self.tell_view(now, id);
         }
     }
 
-    fn tell_view(&mut self, now: Now, id: DomainId, view: [u8; 32]) {
+    fn tell_view(&mut self, now: Now, id: DomainId) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.views.beat = now.mono.after(BEAT);
         let to: BTreeSet<NodeId> = domain.linked();
-        self.send_sealed(now, id, Topic::Notices, &to, Lane::Control, &hello::encode(&Notice::View(view)));
+        self.tell_view_to(now, id, &to);
+    }
+
+    /// Tells the hash of the revocations known here.
+    pub(super) fn tell_view_to(&mut self, now: Now, id: DomainId, to: &BTreeSet<NodeId>) {
+        let Some(view) = self.domains.get(&id).map(|d| d.membership.view()) else { return };
+        self.send_sealed(now, id, Topic::Notices, to, Lane::Control, &hello::encode(&Notice::View(view)));
     }
 
     /// Asks those who differ for a comparison, flags those who keep differing, and tells the own hash when it is time.
@@ -115,13 +121,13 @@ impl Peer {
                 domain.membership.sync_with(now, *node, &mut effects);
             }
         }
-        let (beat, told) = (now.mono >= views.beat, views.told);
+        let beat = now.mono >= views.beat;
         self.membership_effects(now, id, effects);
         for node in late {
             self.emit(Event::Flagged { domain: id, node, why: Flag::View });
         }
         if beat {
-            self.tell_view(now, id, told);
+            self.tell_view(now, id);
         }
     }
 

@@ -1,7 +1,9 @@
 //! The machines that ship, in the simulator: finding a member, agreeing on the directory, loss, partition, crash, replay.
 
 mod bare;
+mod members;
 mod peers;
+mod tapped;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,0 +1,105 @@
+//! The real peer with somebody at its wire: what it sends is kept, and what it is sent may be kept from it.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+
+use peerage::base::{LinkId, Mono, NodeId, Now};
+use peerage::crypto::sign::SigningKey;
+use peerage::peer::{Config, Lane, LinkCommand, LinkEvent, Output, Peer};
+use peerage::proto::membership::Msg;
+use peerage::sim::{Effect, Machine};
+
+/// The kinds of frames that matter here.
+pub const MEMBERSHIP: u8 = 0x12;
+pub const KEYS: u8 = 0x13;
+pub const SEALED: u8 = 0x20;
+
+/// What does not reach a peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Deaf {
+    /// Hears all.
+    No,
+    /// Hears nothing of the membership, such as that it was evicted.
+    Membership,
+    /// Hears of no revocation, and so hands none on.
+    Revocations,
+}
+
+pub struct Tapped {
+    peer: Peer,
+    pub deaf: Deaf,
+    pub taped: bool,
+    pub sent: Vec<Vec<u8>>,
+    links: BTreeMap<NodeId, LinkId>,
+}
+
+impl Tapped {
+    pub fn new(config: Config, key: SigningKey, seed: [u8; 32]) -> Tapped {
+        Tapped { peer: Peer::new(config, key, seed), deaf: Deaf::No, taped: false, sent: Vec::new(), links: BTreeMap::new() }
+    }
+
+    /// A frame as if `from` had sent it.
+    pub fn feed(&mut self, now: Now, from: &NodeId, frame: Vec<u8>) {
+        let link = self.links[from];
+        self.peer.handle(now, LinkEvent::Frame { link, lane: Lane::Control, frame });
+    }
+
+    fn keeps_out(&self, frame: &[u8]) -> bool {
+        match self.deaf {
+            _ if frame.get(1) != Some(&MEMBERSHIP) => false,
+            Deaf::No => false,
+            Deaf::Membership => true,
+            Deaf::Revocations => matches!(Msg::decode(&frame[10..]), Ok(Msg::Give(list)) if list.iter().any(|s| s.first() == Some(&4))),
+        }
+    }
+}
+
+impl Deref for Tapped {
+    type Target = Peer;
+    fn deref(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl DerefMut for Tapped {
+    fn deref_mut(&mut self) -> &mut Peer {
+        &mut self.peer
+    }
+}
+
+impl Machine for Tapped {
+    type Output = Output;
+
+    fn handle(&mut self, now: Now, event: LinkEvent) {
+        match &event {
+            LinkEvent::Up { link, node, .. } => {
+                self.links.insert(*node, *link);
+            }
+            LinkEvent::Frame { frame, .. } if self.keeps_out(frame) => return,
+            _ => {}
+        }
+        self.peer.handle(now, event);
+    }
+
+    fn on_timeout(&mut self, now: Now) {
+        self.peer.on_timeout(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Effect<Output>> {
+        Some(match self.peer.poll_output()? {
+            Output::Link(command) => {
+                if let LinkCommand::Send { frame, .. } = &command
+                    && self.taped
+                {
+                    self.sent.push(frame.clone());
+                }
+                Effect::Link(command)
+            }
+            output => Effect::Output(output),
+        })
+    }
+
+    fn next_timeout(&self) -> Option<Mono> {
+        self.peer.next_timeout()
+    }
+}
