@@ -55,6 +55,8 @@ pub const LATEST_KEPT: usize = 4 * 1024 * 1024;
 pub const MESSAGE_KEY: usize = 128;
 /// Others with whom a participant seeks links, where there are more than these: up to here everybody is linked with everybody.
 pub const DEGREE: usize = 12;
+/// Participants with whom links are sought for a message, beyond the neighbours.
+pub const WANTED: usize = 64;
 /// Bytes of casts a node keeps for neighbours that lack them.
 pub const CASTS: usize = 8 * 1024 * 1024;
 /// Ids of casts remembered after their bytes were dropped, or that were refused.

@@ -305,9 +305,15 @@ impl Peer {
         payload: Vec<u8>,
         key: Option<String>,
     ) -> Result<SendId, Error> {
+        let everybody = to == To::All;
         let to = self.recipients(now, id, to)?;
+        self.want_links(now, id, if everybody { &[] } else { &to });
         let domain = self.domain_mut(id)?;
-        let send = domain.channels.send(now, channel, &to, payload, key)?;
+        let send = if everybody && domain.spread.is_large() {
+            domain.channels.send_all(now, channel, &payload, key)?
+        } else {
+            domain.channels.send(now, channel, &to, payload, key)?
+        };
         self.settle(now);
         Ok(send)
     }
@@ -325,9 +331,15 @@ impl Peer {
         payload: Vec<u8>,
         key: Option<String>,
     ) -> Result<bool, Error> {
+        let everybody = to == To::All;
         let to = self.recipients(now, id, to)?;
+        self.want_links(now, id, if everybody { &[] } else { &to });
         let domain = self.domain_mut(id)?;
-        let sent = domain.channels.post(now, channel, &to, payload, key)?;
+        let sent = if everybody && domain.spread.is_large() {
+            domain.channels.post_all(now, channel, &payload, key)?
+        } else {
+            domain.channels.post(now, channel, &to, payload, key)?
+        };
         self.settle(now);
         Ok(sent)
     }

@@ -1,4 +1,4 @@
-//! Whom to connect to: every member of every domain, directly where there is a way, through a relay's circuit meanwhile.
+//! Whom to connect to: every member of every domain (of large ones, those that [`spread`](super::spread) names), directly where there is a way, through a relay's circuit meanwhile.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
@@ -40,8 +40,14 @@ impl Peer {
     pub(super) fn dial_members(&mut self, now: Now) {
         let mut wanted: BTreeMap<NodeId, Vec<String>> = BTreeMap::new();
         for domain in self.domains.values() {
+            let sought = domain.spread.sought();
+            let is_sought = |node: &NodeId| sought.as_ref().is_none_or(|sought| sought.contains(node));
             let contacts = domain.contacts.iter().map(|(node, addresses)| (node, &addresses[..]));
-            let listed = domain.directory.dialable(now).filter(|(_, status, _)| *status != Status::Left).map(|(node, _, a)| (node, a));
+            let listed = domain
+                .directory
+                .dialable(now)
+                .filter(|(node, status, _)| *status != Status::Left && is_sought(node))
+                .map(|(node, _, a)| (node, a));
             for (node, addresses) in contacts.chain(listed).filter(|(node, _)| **node != self.me && domain.may_know(node)) {
                 let known = wanted.entry(*node).or_default();
                 let new: Vec<String> = addresses.iter().filter(|a| !known.contains(a)).cloned().collect();

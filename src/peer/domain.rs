@@ -7,7 +7,7 @@ use alloc::{
 };
 use zeroize::Zeroizing;
 
-use super::{members::Affairs, output::Profile, views::Views};
+use super::{members::Affairs, output::Profile, spread::Spread, views::Views};
 use crate::base::{DomainId, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{channel::Channels, directory::Directory, membership::Membership, overlay::Locator, session::Session};
@@ -35,6 +35,7 @@ pub(super) struct Domain {
     pub session: Session,
     pub directory: Directory,
     pub channels: Channels,
+    pub spread: Spread,
     /// `None` until the domain secret is known.
     pub locator: Option<Locator>,
     pub secret: Option<Zeroizing<[u8; 32]>>,

@@ -10,6 +10,7 @@ use super::{
     hello::{self, Hello, Keys, Refuse, Welcome},
     link::{Lane, LinkCommand, LinkEvent},
     seal::Topic,
+    spread::LINK_ONLY,
 };
 use crate::base::{DomainId, Error, LinkId, Mono, NodeId, Now, Reject, limit};
 use crate::crypto::{Role, tag};
@@ -93,6 +94,7 @@ impl Peer {
             self.domain_timeouts(now, id);
         }
         self.dial_members(now);
+        self.close_spare_links(now);
         self.settle(now);
     }
 
@@ -101,7 +103,7 @@ impl Peer {
     pub fn next_timeout(&self) -> Option<Mono> {
         let parts = self.domains.values().flat_map(|d| {
             let locator = d.locator.as_ref().and_then(|l| l.next_timeout());
-            [d.session.next_timeout(), d.directory.next_timeout(), d.channels.next_timeout(), locator]
+            [d.session.next_timeout(), d.directory.next_timeout(), d.channels.next_timeout(), d.spread.next_timeout(), locator]
         });
         let seekers = self.joins.values().filter_map(|j| j.next_timeout());
         let idle = self.domains.is_empty() && self.joins.is_empty() && self.table.len() == 0;
@@ -115,6 +117,7 @@ impl Peer {
         for id in ids {
             self.send_keys(now, id);
             self.send_channels(now, id);
+            self.send_casts(now, id);
             self.channel_effects(id);
         }
     }
@@ -138,7 +141,7 @@ impl Peer {
         let ids: Vec<DomainId> = self.domains.iter().filter(|(_, d)| d.is_linked(&node)).map(|(id, _)| *id).collect();
         for id in ids {
             if gone {
-                self.unlinked(now, id, node);
+                self.unlinked(now, id, node, true);
             } else if let Some(domain) = self.domains.get_mut(&id) {
                 // Frames may have been lost with the old link; the other one resumes.
                 domain.channels.link_up(now, node);
@@ -203,7 +206,7 @@ impl Peer {
             Kind::Membership => self.membership_message(now, id, node, body),
             Kind::Keys => self.keys(now, id, node, hello::decode(body)?),
             Kind::Goodbye => {
-                self.unlinked(now, id, node);
+                self.unlinked(now, id, node, body != LINK_ONLY);
                 Ok(())
             }
             Kind::Sealed => {
@@ -212,6 +215,8 @@ impl Peer {
                     Topic::Directory => self.directory_message(now, id, sender, &plaintext),
                     Topic::Channels => self.channel_message(now, id, sender, &plaintext),
                     Topic::Notices => self.notice(now, id, sender, &plaintext),
+                    Topic::Casts => self.casts_message(now, id, sender, &plaintext),
+                    Topic::News => self.news_message(now, id, sender, &plaintext),
                 }
             }
             Kind::Hello | Kind::Overlay | Kind::Refuse => Err(Reject::UnknownKind),

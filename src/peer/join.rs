@@ -12,6 +12,7 @@ use super::{
     domain::Domain,
     hello::{self, Contact, JoinAnswer, JoinBody, Welcome},
     members::Affairs,
+    spread::Spread,
     views::Views,
 };
 use zeroize::Zeroizing;
@@ -315,6 +316,7 @@ impl Peer {
             session,
             directory,
             channels,
+            spread: Spread::new(id, self.me, now),
             locator: None,
             secret: None,
             root: None,

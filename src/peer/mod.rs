@@ -25,6 +25,7 @@ mod output;
 mod route;
 pub mod saved;
 mod seal;
+mod spread;
 mod table;
 mod views;
 

@@ -92,6 +92,7 @@ impl Peer {
         let members: BTreeMap<NodeId, Role> = domain.membership.members(now).iter().map(|(n, m)| (*n, m.role)).collect();
         domain.next_change = domain.membership.next_change(now);
         domain.session.set_view(domain.membership.view());
+        domain.spread.know(domain.membership.view(), &domain.membership.digest());
         let before = core::mem::replace(&mut domain.known, members.clone());
         for (node, role) in &members {
             if before.get(node) != Some(role) {
@@ -108,6 +109,7 @@ impl Peer {
             domain.views.unlinked(node);
             domain.directory.forget(now, *node, &mut effects);
             domain.channels.peer_gone(now, *node);
+            domain.spread.forget(node);
             domain.greetings.remove(node);
             domain.contacts.remove(node);
         }
@@ -143,9 +145,11 @@ impl Peer {
         domain.membership.sync_with(now, node, &mut statements);
         domain.views.linked(now, node);
         domain.directory.link_up(now, node, &mut records);
-        if domain.known.get(&node).copied().is_some_and(exchanges_data) {
+        let data = domain.known.get(&node).copied().is_some_and(exchanges_data) && exchanges_data(domain.role);
+        if data {
             domain.channels.link_up(now, node);
         }
+        domain.spread.link_up(now, node, data);
         let secret = domain.secret.clone();
         self.membership_effects(now, id, statements);
         if let Some(secret) = secret {
@@ -156,14 +160,15 @@ impl Peer {
         self.directory_effects(now, id, records);
     }
 
-    /// The last link to a member broke, or it said goodbye on it.
-    pub(super) fn unlinked(&mut self, now: Now, id: DomainId, node: NodeId) {
+    /// The last link to a member broke, or it said goodbye on it; `doubt`: it may be gone, not only the link.
+    pub(super) fn unlinked(&mut self, now: Now, id: DomainId, node: NodeId, doubt: bool) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.greetings.remove(&node);
         domain.membership.link_down(&node);
         domain.views.unlinked(&node);
         let mut effects = Vec::new();
-        domain.directory.link_down(now, node, &mut effects);
+        domain.spread.link_down(&node);
+        domain.directory.link_down(now, node, doubt, &mut effects);
         self.directory_effects(now, id, effects);
     }
 
@@ -182,6 +187,12 @@ impl Peer {
     pub(super) fn directory_effects(&mut self, now: Now, id: DomainId, effects: Vec<directory::Effect>) {
         for effect in effects {
             match effect {
+                directory::Effect::Broadcast { msg, except } if self.domains.get(&id).is_some_and(|d| d.spread.is_large()) => {
+                    // The tree hands others' news on by itself.
+                    if except.is_none() {
+                        self.send_news(now, id, &msg);
+                    }
+                }
                 directory::Effect::Broadcast { msg, except } => {
                     let mut to = self.domains.get(&id).map(Domain::linked).unwrap_or_default();
                     if let Some(node) = except {
@@ -206,6 +217,11 @@ impl Peer {
             directory::Event::Down { node } => (node, Change::Down),
             directory::Event::Left { node } => (node, Change::Left),
         };
+        if let Some(d) = self.domains.get_mut(&domain) {
+            let role = d.known.get(&node).copied();
+            let status = d.directory.get(now, &node, &|_| role).map(|p| p.presence);
+            d.spread.row(node, status, role);
+        }
         if change == Change::Left || change == Change::Down {
             if let Some(d) = self.domains.get_mut(&domain) {
                 d.contacts.remove(&node);
@@ -252,6 +268,7 @@ impl Peer {
         domain.directory.on_timeout(now, &mut records);
         domain.channels.on_timeout(now);
         let renewed = domain.session.on_timeout(now);
+        self.spread_timeouts(now, id);
         self.membership_effects(now, id, statements);
         self.views_timeouts(now, id);
         if renewed {

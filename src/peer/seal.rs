@@ -4,7 +4,6 @@ use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{
     Peer,
-    domain::Domain,
     hello::{self, Keys},
     link::Lane,
 };
@@ -19,6 +18,10 @@ use crate::wire::frame::Kind;
 pub(super) enum Topic {
     Directory = 1,
     Channels = 2,
+    /// The tree of what goes to every participant.
+    Casts = 4,
+    /// The tree of the directory's news.
+    News = 5,
     /// Views of the membership, and who waits to be let in.
     Notices = 8,
 }
@@ -28,6 +31,8 @@ impl Topic {
         match value {
             1 => Ok(Topic::Directory),
             2 => Ok(Topic::Channels),
+            4 => Ok(Topic::Casts),
+            5 => Ok(Topic::News),
             8 => Ok(Topic::Notices),
             _ => Err(Reject::UnknownKind),
         }
@@ -36,8 +41,8 @@ impl Topic {
     /// The class whose keys this topic uses.
     pub fn class(self) -> Class {
         match self {
-            Topic::Directory | Topic::Notices => Class::Control,
-            Topic::Channels => Class::Data,
+            Topic::Directory | Topic::News | Topic::Notices => Class::Control,
+            Topic::Channels | Topic::Casts => Class::Data,
         }
     }
 }
@@ -52,7 +57,8 @@ impl Peer {
     /// Seals one message and sends it to each of `to` that is linked and may hold the key. Keys go first.
     pub(super) fn send_sealed(&mut self, now: Now, id: DomainId, topic: Topic, to: &BTreeSet<NodeId>, lane: Lane, plaintext: &[u8]) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
-        let to: Vec<NodeId> = to.iter().filter(|n| domain.is_linked(n) && may_hold(domain, n, topic.class())).copied().collect();
+        let to: Vec<NodeId> =
+            to.iter().filter(|n| domain.is_linked(n) && domain.known.get(n).is_some_and(|role| topic.is_for(*role))).copied().collect();
         if to.is_empty() {
             return;
         }
@@ -103,13 +109,5 @@ impl Peer {
             let to = transmit.to.into_iter().collect();
             self.send_sealed(now, id, Topic::Channels, &to, transmit.lane, &transmit.payload);
         }
-    }
-}
-
-fn may_hold(domain: &Domain, node: &NodeId, class: Class) -> bool {
-    match domain.known.get(node) {
-        Some(Role::Participant) => true,
-        Some(Role::Manager) => class == Class::Control,
-        None => false,
     }
 }

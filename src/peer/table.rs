@@ -25,6 +25,8 @@ pub(super) struct Link {
     closing: bool,
     /// When its node was last told of a refusal.
     refused: Option<Mono>,
+    /// Since when nothing needs it.
+    spare: Option<Mono>,
 }
 
 /// All links.
@@ -52,6 +54,7 @@ impl Table {
             queued: [0; 2],
             closing: false,
             refused: None,
+            spare: None,
         };
         self.links.insert(id, link);
     }
@@ -101,6 +104,20 @@ impl Table {
             }
         }
         redundant
+    }
+
+    /// Notes which links are needed and which, those to `nodes`, are not; returns those that have not been for `time`, to be closed.
+    pub fn spare(&mut self, now: Mono, time: Duration, nodes: &[NodeId]) -> Vec<LinkId> {
+        let mut over = Vec::new();
+        for (id, link) in self.links.iter_mut().filter(|(_, l)| !l.closing) {
+            if !nodes.contains(&link.node) || link.side == Side::Listener {
+                link.spare = None;
+            } else if now.since(*link.spare.get_or_insert(now)) >= time {
+                link.closing = true;
+                over.push(*id);
+            }
+        }
+        over
     }
 
     pub fn queued(&mut self, id: LinkId, lane: Lane, bytes: usize) {

@@ -220,8 +220,9 @@ impl Net {
             LinkCommand::Close { link } => {
                 if let Some((&index, l)) = self.by_id.get(&link).and_then(|i| self.links.get_mut(i).map(|l| (i, l))) {
                     l.closing = true;
-                    let free = l.lanes.get(&(node, Lane::Control)).map_or(0, |(free, _)| *free);
-                    self.at(free.max(self.now), Step::Close(index));
+                    // What was written arrives; then the other side hears of the end.
+                    let last = l.lanes.get(&(node, Lane::Control)).map_or(0, |(free, last)| *free.max(last));
+                    self.at(last.max(self.now), Step::Close(index));
                 }
             }
         }

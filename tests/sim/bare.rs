@@ -238,7 +238,7 @@ impl Machine for Bare {
                     registry.disconnected(now, node, &mut out);
                 }
                 self.relays_changed(now);
-                self.with_directory(|d, out| d.link_down(now, node, out));
+                self.with_directory(|d, out| d.link_down(now, node, true, out));
             }
             LinkEvent::Frame { link, frame, .. } => {
                 if let Some(from) = self.links.get(&link).copied()

@@ -9,8 +9,6 @@ use core::time::Duration;
 use super::msg::{CastId, IDS, Msg, cast_id};
 use crate::base::{Mono, NodeId, Now, Reject, limit};
 
-/// How long ids wait for company before a neighbour is told of them.
-const TELL: Duration = Duration::from_millis(100);
 /// How long a cast that was told of may take to come along the tree.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a neighbour that was asked for it may take.
@@ -66,8 +64,9 @@ struct Held {
 }
 
 /// The tree of one domain at one node.
-#[derive(Default)]
 pub struct Broadcast {
+    /// How long ids wait for company before a neighbour is told of them.
+    tell_after: Duration,
     neighbours: BTreeMap<NodeId, Neighbour>,
     /// Casts kept; `None` once only the id is remembered.
     casts: BTreeMap<CastId, Option<Held>>,
@@ -78,13 +77,32 @@ pub struct Broadcast {
     missing: BTreeMap<CastId, Missing>,
     due: BTreeSet<(Mono, CastId)>,
     tell: Option<Mono>,
+    known: [u8; 8],
 }
 
 impl Broadcast {
-    /// No neighbour, nothing known.
+    /// No neighbour, nothing known. Ids wait for `tell_after` before a neighbour outside the tree is told of them, so that one
+    /// message tells of many: the longer, the cheaper, and the later is fetched what the tree did not bring.
     #[must_use]
-    pub fn new() -> Broadcast {
-        Broadcast::default()
+    pub fn new(tell_after: Duration) -> Broadcast {
+        Broadcast {
+            tell_after,
+            neighbours: BTreeMap::new(),
+            casts: BTreeMap::new(),
+            fresh: VecDeque::new(),
+            stale: VecDeque::new(),
+            bytes: 0,
+            missing: BTreeMap::new(),
+            due: BTreeSet::new(),
+            tell: None,
+            known: [0; 8],
+        }
+    }
+
+    /// Says what this node knows of the membership, in 8 bytes that are equal where it is: told with every cast handed on, so
+    /// that a neighbour can see whether it knows as much as whoever accepted the cast before it.
+    pub fn know(&mut self, known: [u8; 8]) {
+        self.known = known;
     }
 
     /// A neighbour that takes part is linked: it is in the tree until it says otherwise, and told what is new.
@@ -113,7 +131,8 @@ impl Broadcast {
         self.pass(now, cast, 0, None, ready, out);
     }
 
-    /// Takes a neighbour's message. `accept` is asked about a cast that is new: what it refuses goes no further and is not
+    /// Takes a neighbour's message. `accept` is asked about a cast that is new,
+    /// and told what that neighbour knows: what it refuses goes no further and is not
     /// looked at again; [`Reject::UnknownKey`] says that it may be taken soon, so that it is asked for again a few times.
     ///
     /// # Errors
@@ -124,12 +143,12 @@ impl Broadcast {
         from: NodeId,
         msg: Msg,
         ready: &dyn Fn(&NodeId) -> bool,
-        accept: &mut dyn FnMut(&[u8]) -> Result<(), Reject>,
+        accept: &mut dyn FnMut(&[u8], [u8; 8]) -> Result<(), Reject>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reject> {
         let neighbour = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
         match msg {
-            Msg::Gossip { hops, cast } => {
+            Msg::Gossip { hops, known, cast } => {
                 let id = cast_id(&cast);
                 if self.casts.contains_key(&id) {
                     if core::mem::take(&mut neighbour.eager) {
@@ -137,7 +156,7 @@ impl Broadcast {
                     }
                     return Ok(());
                 }
-                match accept(&cast) {
+                match accept(&cast, known) {
                     Ok(()) => {}
                     Err(reject @ Reject::UnknownKey) if self.put_off(now, from, id) => return Err(reject),
                     Err(reject) => {
@@ -158,7 +177,7 @@ impl Broadcast {
                 neighbour.eager = true;
                 for id in ids {
                     if let Some(Some(held)) = self.casts.get(&id) {
-                        out.push(Effect { to: from, msg: Msg::Gossip { hops: held.hops, cast: held.cast.clone() } });
+                        out.push(Effect { to: from, msg: Msg::Gossip { hops: held.hops, known: self.known, cast: held.cast.clone() } });
                     }
                 }
             }
@@ -171,10 +190,10 @@ impl Broadcast {
         let id = cast_id(&cast);
         for (node, neighbour) in self.neighbours.iter_mut().filter(|(n, _)| Some(**n) != from) {
             if neighbour.eager && ready(node) {
-                out.push(Effect { to: *node, msg: Msg::Gossip { hops, cast: cast.clone() } });
+                out.push(Effect { to: *node, msg: Msg::Gossip { hops, known: self.known, cast: cast.clone() } });
             } else if neighbour.owed.len() < IDS {
                 neighbour.owed.push(id);
-                self.tell.get_or_insert(now.mono.after(TELL));
+                self.tell.get_or_insert(now.mono.after(self.tell_after));
             }
         }
         self.bytes += cast.len();

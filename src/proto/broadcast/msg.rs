@@ -13,7 +13,7 @@ pub const IDS: usize = 256;
 /// A signed cast at most, bytes.
 pub const CAST: usize = BODY + 32 + 8 + 8 + 32 + 8 + 64;
 /// An encoded message at most, bytes.
-pub const MAX_MESSAGE: usize = CAST + 2;
+pub const MAX_MESSAGE: usize = CAST + 10;
 
 /// The id of a cast's signed bytes.
 pub fn cast_id(bytes: &[u8]) -> CastId {
@@ -29,6 +29,8 @@ pub enum Msg {
     Gossip {
         /// Links it has crossed before this one.
         hops: u8,
+        /// What the neighbour that hands it on knows: [`Broadcast::know`](super::Broadcast::know).
+        known: [u8; 8],
         /// Its signed bytes.
         cast: Vec<u8>,
     },
@@ -46,7 +48,7 @@ impl Msg {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         match self {
-            Msg::Gossip { hops, cast } => w.u8(1).u8(*hops).raw(cast),
+            Msg::Gossip { hops, known, cast } => w.u8(1).u8(*hops).raw(known).raw(cast),
             Msg::Have(ids) => w.u8(2).raw(&ids.concat()),
             Msg::Graft(ids) => w.u8(3).raw(&ids.concat()),
             Msg::Prune => w.u8(4),
@@ -64,7 +66,7 @@ impl Msg {
         }
         let mut r = Reader::new(bytes);
         let msg = match r.u8()? {
-            1 => Msg::Gossip { hops: r.u8()?, cast: r.rest().to_vec() },
+            1 => Msg::Gossip { hops: r.u8()?, known: r.array()?, cast: r.rest().to_vec() },
             2 => Msg::Have(ids(r.rest())?),
             3 => Msg::Graft(ids(r.rest())?),
             4 => Msg::Prune,

@@ -8,6 +8,7 @@ use super::{msg::IDS, *};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall, limit};
 use crate::crypto::sign::SigningKey;
 
+const TELL: core::time::Duration = core::time::Duration::from_millis(100);
 const DOMAIN: DomainId = DomainId::from_bytes([3; 32]);
 
 fn at(ms: u64) -> Now {
@@ -109,7 +110,7 @@ impl Net {
         let mut net = Net {
             rng: Rng::from_seed([n as u8; 32]),
             now: 0,
-            nodes: names.iter().map(|n| (*n, Broadcast::new())).collect(),
+            nodes: names.iter().map(|n| (*n, Broadcast::new(TELL))).collect(),
             timers: BTreeSet::new(),
             queue: BTreeMap::new(),
             sent: 0,
@@ -174,7 +175,7 @@ impl Net {
                     let (from, to, msg) = self.queue.remove(&key).unwrap();
                     let Some(machine) = self.nodes.get_mut(&to) else { continue };
                     let (mut out, taken, hops) = (Vec::new(), &mut self.taken, if let Msg::Gossip { hops, .. } = &msg { *hops } else { 0 });
-                    let mut accept = |cast: &[u8]| {
+                    let mut accept = |cast: &[u8], _: [u8; 8]| {
                         assert_eq!(taken.entry(msg::cast_id(cast)).or_default().insert(to, hops + 1), None, "taken twice");
                         Ok(())
                     };
@@ -258,7 +259,7 @@ fn the_tree_heals_when_nodes_die_unnoticed() {
 #[test]
 fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches() {
     let (a, b) = (id(1), id(2));
-    let (mut first, mut second) = (Broadcast::new(), Broadcast::new());
+    let (mut first, mut second) = (Broadcast::new(TELL), Broadcast::new(TELL));
     let mut out = Vec::new();
     first.publish(at(0), b"before".to_vec(), &|_| true, &mut out);
     assert!(out.is_empty());
@@ -268,7 +269,7 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
     let told = out.remove(0);
     let name = msg::cast_id(b"before");
     assert_eq!(told, Effect { to: b, msg: Msg::Have(Vec::from([name])) });
-    second.handle(at(1_000), a, told.msg, &|_| true, &mut |_| unreachable!(), &mut out).unwrap();
+    second.handle(at(1_000), a, told.msg, &|_| true, &mut |_, _| unreachable!(), &mut out).unwrap();
     second.on_timeout(at(1_499), &mut out);
     assert!(out.is_empty(), "it may be on its way along the tree");
     second.on_timeout(at(1_500), &mut out);
@@ -283,33 +284,34 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
 
 #[test]
 fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
-    let (a, mut machine, mut out) = (id(1), Broadcast::new(), Vec::new());
+    let (a, mut machine, mut out) = (id(1), Broadcast::new(TELL), Vec::new());
     machine.link_up(at(0), a);
-    let gossip = |text: &[u8]| Msg::Gossip { hops: 0, cast: text.to_vec() };
-    let later = machine.handle(at(0), a, gossip(b"x"), &|_| true, &mut |_| Err(Reject::UnknownKey), &mut out);
+    let gossip = |text: &[u8]| Msg::Gossip { hops: 0, known: [0; 8], cast: text.to_vec() };
+    let later = machine.handle(at(0), a, gossip(b"x"), &|_| true, &mut |_, _| Err(Reject::UnknownKey), &mut out);
     assert_eq!(later, Err(Reject::UnknownKey));
     machine.on_timeout(at(500), &mut out);
     assert!(matches!(&out[..], [Effect { msg: Msg::Graft(_), .. }]));
-    machine.handle(at(600), a, gossip(b"x"), &|_| true, &mut |_| Ok(()), &mut out).unwrap();
+    machine.handle(at(600), a, gossip(b"x"), &|_| true, &mut |_, _| Ok(()), &mut out).unwrap();
     assert_eq!(machine.usage().missing, 0);
-    let refused = |m: &mut Broadcast, out: &mut Vec<Effect>| m.handle(at(0), a, gossip(b"y"), &|_| true, &mut |_| Err(Reject::Forged), out);
+    let refused =
+        |m: &mut Broadcast, out: &mut Vec<Effect>| m.handle(at(0), a, gossip(b"y"), &|_| true, &mut |_, _| Err(Reject::Forged), out);
     assert_eq!(refused(&mut machine, &mut out), Err(Reject::Forged));
     assert_eq!(refused(&mut machine, &mut out), Ok(()), "known already: not even looked at");
-    assert_eq!(machine.handle(at(0), id(9), Msg::Prune, &|_| true, &mut |_| Ok(()), &mut out), Err(Reject::Forbidden));
+    assert_eq!(machine.handle(at(0), id(9), Msg::Prune, &|_| true, &mut |_, _| Ok(()), &mut out), Err(Reject::Forbidden));
 }
 
 #[test]
 fn a_flood_is_bounded() {
-    let (a, mut machine, mut out) = (id(1), Broadcast::new(), Vec::new());
+    let (a, mut machine, mut out) = (id(1), Broadcast::new(TELL), Vec::new());
     machine.link_up(at(0), a);
     machine.link_up(at(0), id(2));
     for i in 0..40_000u32 {
         let mut cast = alloc::vec![0; 1_000];
         cast[..4].copy_from_slice(&i.to_be_bytes());
-        machine.handle(at(0), a, Msg::Gossip { hops: 255, cast }, &|_| false, &mut |_| Ok(()), &mut out).unwrap();
+        machine.handle(at(0), a, Msg::Gossip { hops: 255, known: [0; 8], cast }, &|_| false, &mut |_, _| Ok(()), &mut out).unwrap();
         let ids = (0..IDS as u32).map(|j| msg::cast_id(&[i.to_be_bytes(), j.to_be_bytes()].concat())).collect();
         if i % 50 == 0 {
-            machine.handle(at(0), a, Msg::Have(ids), &|_| true, &mut |_| Ok(()), &mut out).unwrap();
+            machine.handle(at(0), a, Msg::Have(ids), &|_| true, &mut |_, _| Ok(()), &mut out).unwrap();
         }
     }
     let usage = machine.usage();

@@ -256,12 +256,14 @@ impl Directory {
         }
     }
 
-    /// The last link to a neighbour broke. If it said "online" and nothing newer is heard within [`DOUBT`], it shows as down.
-    pub fn link_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+    /// The last link to a neighbour broke. Where that is a reason to `doubt` that it is there, it said "online" and nothing newer
+    /// is heard within [`DOUBT`], it shows as down.
+    pub fn link_down(&mut self, now: Now, node: NodeId, doubt: bool, out: &mut Vec<Effect>) {
         if self.links.remove(&node).is_none() {
             return;
         }
-        if let Some(entry) = self.entries.get_mut(&node)
+        if doubt
+            && let Some(entry) = self.entries.get_mut(&node)
             && entry.signed.record().presence == Presence::Online
         {
             entry.doubt = Some(now.mono.after(DOUBT));

@@ -274,21 +274,21 @@ fn a_broken_link_casts_doubt_and_any_newer_record_refutes_it() {
     let mut out = Vec::new();
     give(&mut d, 0, signed(record(1, 1), 1)).0.unwrap();
     d.link_up(at(0), one, &mut out);
-    d.link_down(at(0), one, &mut out);
+    d.link_down(at(0), one, true, &mut out);
     assert_eq!((status(&d, doubt - 1, 1), status(&d, doubt, 1)), (Some(Status::Online), Some(Status::Down)));
     out.clear();
     d.on_timeout(at(doubt), &mut out);
     assert_eq!(events(&out)[0], Event::Down { node: one });
     assert_eq!(events(&give(&mut d, doubt, signed(record(1, 2), 1)).1), [Event::Joined { node: one }]);
     d.link_up(at(doubt), one, &mut out);
-    d.link_down(at(doubt), one, &mut out);
+    d.link_down(at(doubt), one, true, &mut out);
     d.link_up(at(doubt + 10), one, &mut out);
     assert_eq!(status(&d, doubt + DOUBT.as_millis() as u64 + 20, 1), Some(Status::Online), "a new link refutes it too");
     let mut asleep = record(2, 1);
     (asleep.presence, asleep.lease) = (Presence::Suspended, LEASE_SUSPENDED);
     give(&mut d, 0, signed(asleep, 2)).0.unwrap();
     d.link_up(at(0), key(2).node_id(), &mut out);
-    d.link_down(at(0), key(2).node_id(), &mut out);
+    d.link_down(at(0), key(2).node_id(), true, &mut out);
     assert_eq!(status(&d, 80_000, 2), Some(Status::Suspended), "a sleeping tab may lose its link");
 }
 

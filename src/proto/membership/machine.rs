@@ -205,6 +205,12 @@ impl Membership {
         Sha256::digest(labelled("peerage/1/view", &self.domain, &ids)).into()
     }
 
+    /// The XOR of the ids of all statements held: equal where the sets are.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     /// A member's credential and what it rests on, that first; at most [`CHAIN`] statements.
     #[must_use]
     pub fn chain(&self, now: Now, node: &NodeId) -> Vec<Vec<u8>> {

@@ -1,0 +1,308 @@
+//! A domain too large for a link to each: with whom to be linked, and what goes to everybody over those links.
+//!
+//! Two trees. In the data class, among participants, casts: what an application sends to all. In the control class, among all
+//! members, the directory's news. What travels is signed by its origin; each hop seals it for its own neighbours, so that
+//! only neighbours need one another's keys.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use super::{
+    Peer,
+    domain::Domain,
+    link::{Lane, LinkCommand, Side},
+    seal::Topic,
+};
+use crate::base::{DomainId, Mono, NodeId, Now, Reject, limit};
+use crate::crypto::{Class, Role};
+use crate::proto::{
+    broadcast::{self, Broadcast, Cast, Mesh, Msg, Replays},
+    directory::{self, Status},
+};
+use crate::wire::frame::Kind;
+
+/// How long a link is sought, and kept, for a message to somebody who is no neighbour.
+const WANTED: Duration = Duration::from_secs(60);
+/// How long a link that nothing needs is kept.
+const SPARE: Duration = Duration::from_secs(60);
+/// How long a cast waits for company before neighbours outside the tree are told of it.
+const CASTS_TOLD: Duration = Duration::from_millis(100);
+/// News is also found by the directories' comparisons, so that telling of it can wait.
+const NEWS_TOLD: Duration = Duration::from_secs(1);
+/// The body of a goodbye to a link, and not to the domain.
+pub(super) const LINK_ONLY: [u8; 1] = [1];
+/// Hashes of revocations remembered.
+const VIEWS: usize = 256;
+
+/// What a domain keeps for this.
+pub(super) struct Spread {
+    /// The participants online.
+    pub live: Mesh,
+    /// All that have not left: whom a partition hides is among them.
+    listed: Mesh,
+    /// Participants that messages are for, though they are no neighbours.
+    wanted: BTreeMap<NodeId, Mono>,
+    casts: Broadcast,
+    news: Broadcast,
+    replays: Replays,
+    epoch: u64,
+    seq: u64,
+    /// The hashes of the revocations this node knew of, the newest last.
+    views: VecDeque<[u8; 32]>,
+}
+
+impl Spread {
+    pub fn new(domain: DomainId, me: NodeId, now: Now) -> Spread {
+        Spread {
+            live: Mesh::new(domain, me),
+            listed: Mesh::new(domain, me),
+            wanted: BTreeMap::new(),
+            casts: Broadcast::new(CASTS_TOLD),
+            news: Broadcast::new(NEWS_TOLD),
+            replays: Replays::default(),
+            epoch: now.wall.0,
+            seq: 0,
+            views: VecDeque::new(),
+        }
+    }
+
+    /// Whether there are too many for a link to each.
+    pub fn is_large(&self) -> bool {
+        !self.listed.is_full()
+    }
+
+    /// With whom links are sought; `None`: with everybody.
+    pub fn sought(&self) -> Option<BTreeSet<NodeId>> {
+        self.is_large().then(|| {
+            let mut sought = self.live.neighbours();
+            sought.append(&mut self.listed.neighbours());
+            sought.extend(self.wanted.keys().copied());
+            sought
+        })
+    }
+
+    /// A node's row in the directory changed.
+    pub fn row(&mut self, node: NodeId, status: Option<Status>, role: Option<Role>) {
+        let status = status.filter(|_| role == Some(Role::Participant));
+        match status {
+            Some(Status::Online | Status::Suspended) => self.live.insert(node),
+            _ => self.live.remove(&node),
+        }
+        match status {
+            Some(s) if s != Status::Left => self.listed.insert(node),
+            _ => self.listed.remove(&node),
+        }
+    }
+
+    /// The membership changed: the hash of the revocations known now, and what is known in all.
+    pub fn know(&mut self, view: [u8; 32], digest: &[u8; 32]) {
+        if self.views.back() != Some(&view) {
+            self.views.push_back(view);
+            if self.views.len() > VIEWS {
+                self.views.pop_front();
+            }
+        }
+        let mut known = [0; 8];
+        known.copy_from_slice(&digest[..8]);
+        self.casts.know(known);
+        self.news.know(known);
+    }
+
+    pub fn forget(&mut self, node: &NodeId) {
+        self.row(*node, None, None);
+        self.wanted.remove(node);
+        self.replays.forget(node);
+        self.link_down(node);
+    }
+
+    pub fn link_up(&mut self, now: Now, node: NodeId, exchanges_data: bool) {
+        self.news.link_up(now, node);
+        if exchanges_data {
+            self.casts.link_up(now, node);
+        }
+    }
+
+    pub fn link_down(&mut self, node: &NodeId) {
+        self.news.link_down(node);
+        self.casts.link_down(node);
+    }
+
+    pub fn next_timeout(&self) -> Option<Mono> {
+        self.casts.next_timeout().into_iter().chain(self.news.next_timeout()).min()
+    }
+}
+
+impl Peer {
+    /// Seeks links to participants that a message is for, where this node is not linked with everybody.
+    pub(super) fn want_links(&mut self, now: Now, id: DomainId, nodes: &[NodeId]) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        if !domain.spread.is_large() {
+            return;
+        }
+        for node in nodes {
+            domain.spread.wanted.insert(*node, now.mono.after(WANTED));
+        }
+        while domain.spread.wanted.len() > limit::WANTED {
+            let Some(node) = domain.spread.wanted.iter().min_by_key(|(_, at)| **at).map(|(n, _)| *n) else { break };
+            domain.spread.wanted.remove(&node);
+        }
+        self.tick = Some(now.mono);
+    }
+
+    /// Casts what the channels have for everybody, as far as links take it.
+    pub(super) fn send_casts(&mut self, now: Now, id: DomainId) {
+        loop {
+            let Some(domain) = self.domains.get_mut(&id).filter(|d| d.role == Role::Participant) else { return };
+            let (table, greetings) = (&self.table, &domain.greetings);
+            let room = |node: &NodeId| {
+                greetings.get(node).is_some_and(|g| g.done())
+                    && table.best(node).is_some_and(|(_, link)| link.backlog(Lane::Bulk) < limit::LINK_BACKLOG)
+            };
+            // With no neighbour it waits; with some, one that has room will hand it on.
+            if !domain.known.iter().any(|(n, role)| *role == Role::Participant && room(n)) {
+                return;
+            }
+            let Some(body) = domain.channels.poll_cast() else { return };
+            domain.spread.seq += 1;
+            let view = domain.membership.view();
+            let cast = Cast { origin: self.me, epoch: domain.spread.epoch, seq: domain.spread.seq, view, created: now.wall, body };
+            let bytes = cast.sign(&id, &self.identity);
+            let mut effects = Vec::new();
+            domain.spread.casts.publish(now, bytes, &room, &mut effects);
+            self.spread_effects(now, id, Topic::Casts, effects);
+        }
+    }
+
+    /// Hands the directory's own news to the tree.
+    pub(super) fn send_news(&mut self, now: Now, id: DomainId, msg: &directory::Msg) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let mut effects = Vec::new();
+        domain.spread.news.publish(now, msg.encode(), &|_| true, &mut effects);
+        self.spread_effects(now, id, Topic::News, effects);
+    }
+
+    fn spread_effects(&mut self, now: Now, id: DomainId, topic: Topic, effects: Vec<broadcast::Effect>) {
+        for broadcast::Effect { to, msg } in effects {
+            let bulk = topic == Topic::Casts && matches!(msg, Msg::Gossip { .. });
+            let lane = if bulk { Lane::Bulk } else { Lane::Control };
+            self.send_sealed(now, id, topic, &BTreeSet::from([to]), lane, &msg.encode());
+        }
+    }
+
+    /// A neighbour's message of the data class' tree.
+    pub(super) fn casts_message(&mut self, now: Now, id: DomainId, from: NodeId, plaintext: &[u8]) -> Result<(), Reject> {
+        let message = Msg::decode(plaintext)?;
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let Domain { spread, membership, known, greetings, channels, .. } = domain;
+        let Spread { casts, replays, views, .. } = spread;
+        let (me, table) = (self.me, &self.table);
+        let room = |node: &NodeId| {
+            greetings.get(node).is_some_and(|g| g.done())
+                && table.best(node).is_some_and(|(_, link)| link.backlog(Lane::Bulk) < limit::LINK_BACKLOG)
+        };
+        let (mut effects, mut taken, mut behind) = (Vec::new(), Vec::new(), false);
+        let mut accept = |bytes: &[u8], told: [u8; 8]| {
+            let cast = Cast::parse(bytes)?;
+            if cast.origin == me {
+                return Err(Reject::Stale);
+            }
+            match known.get(&cast.origin) {
+                Some(Role::Participant) => {}
+                Some(Role::Manager) => return Err(Reject::Forbidden),
+                // Its credential may be on its way.
+                None => return Err(Reject::UnknownKey),
+            }
+            replays.check(now, &cast)?;
+            // Handed on only by those who know of every removal its origin knew of, or know all that the neighbour knows who did.
+            if !views.contains(&cast.view) && membership.digest()[..8] != told {
+                behind = true;
+                return Err(Reject::UnknownKey);
+            }
+            cast.verify(&id, bytes)?;
+            replays.take(&cast);
+            taken.push(cast);
+            Ok(())
+        };
+        let mut result = casts.handle(now, from, message, &room, &mut accept, &mut effects);
+        for cast in taken {
+            result = result.and(channels.handle(now, cast.origin, &cast.body));
+        }
+        if behind {
+            let mut statements = Vec::new();
+            membership.sync_with(now, from, &mut statements);
+            self.membership_effects(now, id, statements);
+        }
+        self.channel_effects(id);
+        self.spread_effects(now, id, Topic::Casts, effects);
+        result
+    }
+
+    /// A neighbour's message of the control class' tree.
+    pub(super) fn news_message(&mut self, now: Now, id: DomainId, from: NodeId, plaintext: &[u8]) -> Result<(), Reject> {
+        let message = Msg::decode(plaintext)?;
+        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let Domain { spread, directory, known, .. } = domain;
+        let (mut effects, mut records) = (Vec::new(), Vec::new());
+        let mut accept = |bytes: &[u8], _: [u8; 8]| {
+            let message @ directory::Msg::Records(_) = directory::Msg::decode(bytes)? else { return Err(Reject::Forbidden) };
+            let before = directory.digest();
+            directory.handle(now, from, message, &|n| known.get(n).copied(), &mut records)?;
+            // Only what is news goes on.
+            if directory.digest() == before { Err(Reject::Stale) } else { Ok(()) }
+        };
+        let result = spread.news.handle(now, from, message, &|_| true, &mut accept, &mut effects);
+        self.directory_effects(now, id, records);
+        self.spread_effects(now, id, Topic::News, effects);
+        result
+    }
+
+    pub(super) fn spread_timeouts(&mut self, now: Now, id: DomainId) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        domain.spread.wanted.retain(|_, until| now.mono < *until);
+        let (mut casts, mut news) = (Vec::new(), Vec::new());
+        domain.spread.casts.on_timeout(now, &mut casts);
+        domain.spread.news.on_timeout(now, &mut news);
+        self.spread_effects(now, id, Topic::Casts, casts);
+        self.spread_effects(now, id, Topic::News, news);
+    }
+
+    /// Closes links that this node dialled and nothing has needed for a while.
+    pub(super) fn close_spare_links(&mut self, now: Now) {
+        if !self.domains.values().any(|d| d.spread.is_large()) {
+            return;
+        }
+        let needs: Vec<Option<BTreeSet<NodeId>>> = self.domains.values().map(|d| d.spread.sought()).collect();
+        let needed = |node: &NodeId| {
+            self.relays.values().any(|r| r.node == *node)
+                || self.probes.contains_key(node)
+                || self.domains.values().zip(&needs).any(|(d, sought)| {
+                    d.contacts.contains_key(node)
+                        || match sought {
+                            Some(sought) => sought.contains(node),
+                            None => d.known.contains_key(node),
+                        }
+                })
+        };
+        let spare: Vec<NodeId> =
+            self.table.iter().filter(|(_, l)| l.side == Side::Dialler && !needed(&l.node)).map(|(_, l)| l.node).collect();
+        for link in self.table.spare(now.mono, SPARE, &spare) {
+            let Some(node) = self.table.get_mut(link).map(|l| l.node) else { continue };
+            let ids: Vec<DomainId> = self.domains.iter().filter(|(_, d)| d.is_linked(&node)).map(|(id, _)| *id).collect();
+            for id in ids {
+                self.send_scoped(&id, &node, Lane::Control, Kind::Goodbye, &LINK_ONLY);
+                self.unlinked(now, id, node, false);
+            }
+            self.command_link(LinkCommand::Close { link });
+        }
+    }
+}
+
+impl Topic {
+    /// Whether messages of this topic are for members of this role.
+    pub(super) fn is_for(self, role: Role) -> bool {
+        role == Role::Participant || self.class() == Class::Control
+    }
+}
