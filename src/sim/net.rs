@@ -95,7 +95,8 @@ pub struct Net {
     /// Nodes of different groups hear nothing of each other.
     groups: BTreeMap<NodeId, u32>,
     trace: blake3::Hasher,
-    frames: BTreeMap<NodeId, u64>,
+    /// Frames that reached a node, and their bytes.
+    frames: BTreeMap<NodeId, (u64, u64)>,
 }
 
 impl Net {
@@ -173,7 +174,13 @@ impl Net {
     /// Frames that reached a node so far.
     #[must_use]
     pub fn frames(&self, node: &NodeId) -> u64 {
-        self.frames.get(node).copied().unwrap_or(0)
+        self.frames.get(node).map_or(0, |(frames, _)| *frames)
+    }
+
+    /// Bytes of frames that reached a node so far.
+    #[must_use]
+    pub fn bytes(&self, node: &NodeId) -> u64 {
+        self.frames.get(node).map_or(0, |(_, bytes)| *bytes)
     }
 
     /// When the next thing happens by itself.
@@ -446,7 +453,8 @@ impl Net {
     fn record(&mut self, node: &NodeId, event: &LinkEvent) {
         self.trace.update(&self.now.to_be_bytes()).update(node.as_bytes());
         if let LinkEvent::Frame { link, lane, frame } = event {
-            *self.frames.entry(*node).or_default() += 1;
+            let (frames, bytes) = self.frames.entry(*node).or_default();
+            (*frames, *bytes) = (*frames + 1, *bytes + frame.len() as u64);
             self.trace.update(&link.0.to_be_bytes()).update(&[u8::from(*lane == Lane::Bulk)]).update(frame);
         } else {
             self.trace.update(format!("{event:?}").as_bytes());

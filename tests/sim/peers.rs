@@ -13,12 +13,12 @@ use peerage::wire::link::InviteLink;
 
 const MANAGING: &str = "domain/manager";
 
-struct Town {
-    world: World<Peer>,
-    domain: DomainId,
-    link: InviteLink,
-    manager: NodeId,
-    participants: Vec<NodeId>,
+pub struct Town {
+    pub world: World<Peer>,
+    pub domain: DomainId,
+    pub link: InviteLink,
+    pub manager: NodeId,
+    pub participants: Vec<NodeId>,
     channels: BTreeMap<NodeId, (ChannelId, ChannelId)>,
 }
 
@@ -32,7 +32,7 @@ fn online() -> Query {
 
 impl Town {
     /// A relay, a manager that holds the root key, and a first participant.
-    fn new(seed: u64, conditions: Conditions) -> Town {
+    pub fn new(seed: u64, conditions: Conditions) -> Town {
         let mut world = World::new(seed, conditions);
         let (_, relay) = world.add(true, 0, |_, key, seed| Peer::new(Config::relay(), key, seed));
         let (manager, _) = world.add(false, 0, |_, key, seed| Peer::new(Config::browser(), key, seed));
@@ -62,7 +62,7 @@ impl Town {
     }
 
     /// Lets a new node join; the error's code if it could not.
-    fn join(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
+    pub fn join(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
         let node = self.stranger(skew);
         self.world.act(node, |p, now| p.join(now, link.clone(), profile("guest"))).map_err(|e| e.code())?;
         let mut end = None;
@@ -83,23 +83,23 @@ impl Town {
         self.participants.len() + 1
     }
 
-    fn sees(&self, node: NodeId) -> usize {
+    pub fn sees(&self, node: NodeId) -> usize {
         self.world.look(node, |p, now| p.participants(now, self.domain, &online())).map_or(0, |list| list.len())
     }
 
-    fn agree(&mut self, within: Duration) -> bool {
+    pub fn agree(&mut self, within: Duration) -> bool {
         let (nodes, domain, all) = (self.participants.clone(), self.domain, self.everybody());
         self.world.run_until(within, |w| {
             nodes.iter().all(|n| w.look(*n, |p, now| p.participants(now, domain, &online())).is_ok_and(|l| l.len() == all))
         })
     }
 
-    fn say(&mut self, from: NodeId, to: To, text: &str) {
+    pub fn say(&mut self, from: NodeId, to: To, text: &str) {
         let (domain, (chat, _)) = (self.domain, self.channels[&from]);
         self.world.act(from, |p, now| p.send(now, domain, chat, to, text.into(), None)).unwrap();
     }
 
-    fn heard(&mut self, node: NodeId) -> Vec<(NodeId, String)> {
+    pub fn heard(&mut self, node: NodeId) -> Vec<(NodeId, String)> {
         let (domain, (chat, _)) = (self.domain, self.channels[&node]);
         let mut all = Vec::new();
         while let Some(m) = self.world.act(node, |p, now| p.receive(now, domain, chat)) {
@@ -109,7 +109,7 @@ impl Town {
     }
 
     /// Everybody says one thing to all; every other participant hears it once, within the time given.
-    fn all_talk(&mut self, round: u32, within: Duration) {
+    pub fn all_talk(&mut self, round: u32, within: Duration) {
         let nodes = self.participants.clone();
         for node in &nodes {
             self.say(*node, To::All, &format!("{round} of {node}"));

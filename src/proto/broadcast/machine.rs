@@ -31,6 +31,9 @@ pub struct Effect {
     pub msg: Msg,
 }
 
+/// Whether a cast is taken and handed on, told the cast and what the neighbour knew when it sent it.
+pub type Accept<'a> = dyn FnMut(&[u8], [u8; 8]) -> Result<(), Reject> + 'a;
+
 /// What the machine holds, for tests of its bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -143,7 +146,7 @@ impl Broadcast {
         from: NodeId,
         msg: Msg,
         ready: &dyn Fn(&NodeId) -> bool,
-        accept: &mut dyn FnMut(&[u8], [u8; 8]) -> Result<(), Reject>,
+        accept: &mut Accept<'_>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reject> {
         let neighbour = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;

@@ -17,6 +17,6 @@ mod msg;
 mod tests;
 
 pub use cast::{BODY, Cast, Replays};
-pub use machine::{Broadcast, Effect, Usage};
+pub use machine::{Accept, Broadcast, Effect, Usage};
 pub use mesh::{Mesh, responsible};
 pub use msg::{CastId, MAX_MESSAGE, Msg};
