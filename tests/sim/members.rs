@@ -319,6 +319,13 @@ fn attack_24_joining_and_leaving_is_no_rotation_storm() {
             }
         }
     }
+    // A new pair is made with a message, at most a minute after the first of them left.
+    for _ in 0..6 {
+        p.wait(10);
+        p.say(a, "still here");
+        let owner = p.owner;
+        p.say(owner, "so am I");
+    }
     let minutes = (p.world.now() - start).div_ceil(60_000);
     let made = [p.epochs(p.owner) - before[0], p.epochs(a) - before[1]];
     println!("{leavers} left; {made:?} new pairs of keys in {minutes} minutes");

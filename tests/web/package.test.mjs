@@ -109,6 +109,6 @@ test('the package stays small', async () => {
   const wasm = await size(['pkg/gen/peerage_bg.wasm']);
   const js = await size(['pkg/gen/peerage.js', ...scripts]);
   // The aim is 600,000; docs/decisions/0011 says where the rest is.
-  assert.ok(wasm <= 800_000, `wasm is ${wasm} bytes gzip, at most 800,000`);
+  assert.ok(wasm <= 900_000, `wasm is ${wasm} bytes gzip, at most 900,000`);
   assert.ok(js <= 25_000, `JavaScript is ${js} bytes gzip, at most 25,000`);
 });
