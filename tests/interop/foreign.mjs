@@ -16,6 +16,8 @@ const node = await createLibp2p({
   streamMuxers: [yamux()],
   // Browsers' default refuses private addresses and plain WebSocket.
   connectionGater: { denyDialMultiaddr: () => false },
+  // Its monitor pings every 10 s, and one outbound ping stream is all a connection may have: ours would find it taken.
+  connectionMonitor: { enabled: false },
   services: { identify: identify(), ping: ping() },
 });
 
