@@ -31,7 +31,7 @@ const SPARE: Duration = Duration::from_secs(60);
 /// How long a cast waits for company before neighbours outside the tree are told of it.
 const CASTS_TOLD: Duration = Duration::from_millis(100);
 /// News is also found by the directories' comparisons, so that telling of it can wait.
-const NEWS_TOLD: Duration = Duration::from_secs(1);
+const NEWS_TOLD: Duration = Duration::from_secs(5);
 /// The body of a goodbye to a link, and not to the domain.
 pub(super) const LINK_ONLY: [u8; 1] = [1];
 /// Hashes of revocations remembered.

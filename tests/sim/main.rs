@@ -1,6 +1,7 @@
 //! The machines that ship, in the simulator: finding a member, agreeing on the directory, loss, partition, crash, replay.
 
 mod bare;
+mod large;
 mod members;
 mod peers;
 mod tapped;

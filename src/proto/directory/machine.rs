@@ -13,14 +13,16 @@ use core::time::Duration;
 use super::entry::Entry;
 use super::msg::{BUCKETS, Item, LISTED, Msg};
 use super::query::{Participant, Query, Status};
-use super::record::{Presence, Profile, Record, Signed, Version};
+use super::record::{LEASE, Presence, Profile, Record, Signed, Version};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{class::Role, sign::SigningKey};
 
-/// The lease of a record that says "online". It is signed anew every third of it.
+/// The least lease of a record that says "online". It is signed anew every third of it.
 pub const LEASE_ONLINE: Duration = Duration::from_secs(30);
-/// The lease of a record that says "suspended": a hidden tab's timers run about once a minute.
+/// The same of a record that says "suspended": a hidden tab's timers run about once a minute.
 pub const LEASE_SUSPENDED: Duration = Duration::from_secs(90);
+/// Leases grow with the directory, by this for each record held: two records a second are signed anew, however many there are.
+pub const LEASE_EACH: Duration = Duration::from_millis(1_500);
 /// How long a record is kept after its lease.
 pub const KEEP: Duration = Duration::from_secs(600);
 /// After its link broke, how long a participant has to be heard of before it shows as down.
@@ -362,7 +364,15 @@ impl Directory {
 
     fn renewal(&self) -> Option<Mono> {
         let at = self.signed_at?;
-        Some(at.after(if self.dirty { PACE } else { lease(self.presence) / 3 }))
+        // What the others hold is the lease that was signed; it may be less than one signed now.
+        let signed = self.entries.get(&self.me).map_or(LEASE_ONLINE, |e| e.signed.record().lease);
+        Some(at.after(if self.dirty { PACE } else { signed / 3 }))
+    }
+
+    fn lease(&self) -> Duration {
+        let least = if self.presence == Presence::Suspended { LEASE_SUSPENDED } else { LEASE_ONLINE };
+        let all = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        least.max(LEASE_EACH.saturating_mul(all)).min(LEASE)
     }
 
     fn draft(&self, now: Now) -> Record {
@@ -371,7 +381,7 @@ impl Directory {
             incarnation: self.incarnation,
             sequence: self.sequence + 1,
             created: now.wall,
-            lease: lease(self.presence),
+            lease: self.lease(),
             presence: self.presence,
             profile: self.profile.clone(),
         }
@@ -598,10 +608,6 @@ impl Directory {
 
 fn bucket(node: &NodeId) -> usize {
     usize::from(node.as_bytes()[0]) % BUCKETS
-}
-
-fn lease(presence: Presence) -> Duration {
-    if presence == Presence::Suspended { LEASE_SUSPENDED } else { LEASE_ONLINE }
 }
 
 impl core::fmt::Debug for Directory {

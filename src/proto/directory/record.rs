@@ -26,7 +26,7 @@ pub const KEY: usize = 64;
 /// An attribute's text, in bytes.
 pub const TEXT: usize = 256;
 /// The longest lease a record may claim.
-pub const LEASE: Duration = Duration::from_secs(600);
+pub const LEASE: Duration = Duration::from_secs(3_600);
 
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]

@@ -105,9 +105,13 @@ impl RecvChain {
         Ok(plaintext)
     }
 
-    /// Drops keys of messages that will not be taken any more.
+    /// Drops keys of messages that will not be taken any more. Higher indices were skipped later: what goes is at the front.
     pub fn forget(&mut self, now: Mono) {
         let oldest = self.next.saturating_sub(WINDOW);
-        self.skipped.retain(|i, (_, at)| *i >= oldest && now.since(*at) < KEEP);
+        while let Some(first) = self.skipped.first_entry()
+            && (*first.key() < oldest || now.since(first.get().1) >= KEEP)
+        {
+            first.remove();
+        }
     }
 }
