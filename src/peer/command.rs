@@ -243,11 +243,13 @@ impl Peer {
     /// Signs this node's record anew and spreads it.
     pub(super) fn publish(&mut self, now: Now, id: DomainId) -> Result<(), Error> {
         let addresses = self.addresses.iter().take(directory::record::ADDRESSES).cloned().collect();
+        let suspended = self.suspended;
         let domain = self.domain_mut(id)?;
         let profile =
             directory::Profile { name: domain.profile.name.clone(), addresses, capabilities: domain.profile.capabilities.clone() };
         let mut effects = Vec::new();
         let result = domain.directory.publish(now, profile, &mut effects);
+        domain.directory.suspend(now, suspended, &mut effects);
         self.directory_effects(now, id, effects);
         result.map_err(|r| refused(r, "this node's name or capabilities"))
     }

@@ -88,11 +88,23 @@ impl Peer {
 
     /// A dial ended without a link.
     pub(super) fn dial_failed(&mut self, now: Now, node: NodeId) {
-        let jitter = Duration::from_millis(self.rng.below(1_000));
         if let Some(dial) = self.dials.get_mut(&node) {
             dial.running = false;
-            dial.next = now.mono.after((RETRY * 2u32.pow(dial.failures.min(5))).min(RETRY_MAX) + jitter);
+            // Half of it at random: after a partition of any length somebody on each side tries soon, and not all at once.
+            let wait = (RETRY * 2u32.pow(dial.failures.min(5))).min(RETRY_MAX);
+            let jitter = self.rng.below(u64::try_from(wait.as_millis()).unwrap_or(0));
+            dial.next = now.mono.after(wait / 2 + Duration::from_millis(jitter));
             dial.failures = dial.failures.saturating_add(1);
+            let failures = dial.failures;
+            self.sought(now, node, failures);
+        }
+    }
+
+    /// The network changed for the better: whom dials did not reach is dialled again.
+    pub(super) fn dial_again(&mut self, now: Now) {
+        for dial in self.dials.values_mut().filter(|d| !d.running) {
+            let soon = now.mono.after(Duration::from_millis(self.rng.below(1_000)));
+            (dial.next, dial.failures) = (dial.next.min(soon), 0);
         }
     }
 

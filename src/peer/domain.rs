@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 use super::{members::Affairs, output::Profile, spread::Spread, views::Views};
 use crate::base::{DomainId, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
-use crate::proto::{channel::Channels, directory::Directory, membership::Membership, overlay::Locator, session::Session};
+use crate::proto::{
+    channel::Channels, detector::Detector, directory::Directory, membership::Membership, overlay::Locator, session::Session,
+};
 
 /// A member of the domain that has an authenticated link to this node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +21,10 @@ pub(super) struct Greeting {
     pub heard: bool,
     /// This node's Hello was sent.
     pub told: bool,
+    /// When this node's Hello was last sent.
+    pub told_at: Mono,
+    /// How often it was sent on this link without an answer.
+    pub tries: u32,
     /// When its keys were last asked for.
     pub asked: Option<Mono>,
 }
@@ -34,6 +40,7 @@ pub(super) struct Domain {
     pub membership: Membership,
     pub session: Session,
     pub directory: Directory,
+    pub detector: Detector,
     pub channels: Channels,
     pub spread: Spread,
     /// `None` until the domain secret is known.

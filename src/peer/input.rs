@@ -24,6 +24,7 @@ const ASK: Duration = Duration::from_millis(250);
 impl Peer {
     /// Takes one thing the platform reports.
     pub fn handle(&mut self, now: Now, event: LinkEvent) {
+        self.notice_sleep(now);
         match event {
             LinkEvent::Up { link, node, path, side, address } => {
                 if self.table.len() >= limit::LINKS {
@@ -67,6 +68,9 @@ impl Peer {
             LinkEvent::Relay { address, up } => {
                 if let Some(relay) = self.relays.get_mut(&address) {
                     relay.up = up;
+                    if up {
+                        self.dial_again(now);
+                    }
                     self.emit(Event::Relay { address, up });
                     self.mark_contacts_unsaved();
                     self.relays_changed(now);
@@ -78,11 +82,17 @@ impl Peer {
                 }
             }
         }
-        self.settle(now);
+        // A hidden tab's timers are held back, its links are not: what is due is done here too.
+        if self.next_timeout().is_some_and(|due| due <= now.mono) {
+            self.on_timeout(now);
+        } else {
+            self.settle(now);
+        }
     }
 
     /// Lets time pass. Early and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Now) {
+        self.notice_sleep(now);
         self.tick = Some(now.mono.after(TICK));
         for link in self.table.retire(now.mono) {
             self.command_link(LinkCommand::Close { link });
@@ -93,6 +103,7 @@ impl Peer {
         for id in ids {
             self.domain_timeouts(now, id);
         }
+        self.greet_again(now);
         self.dial_members(now);
         self.close_spare_links(now);
         self.settle(now);
@@ -103,7 +114,8 @@ impl Peer {
     pub fn next_timeout(&self) -> Option<Mono> {
         let parts = self.domains.values().flat_map(|d| {
             let locator = d.locator.as_ref().and_then(|l| l.next_timeout());
-            [d.session.next_timeout(), d.directory.next_timeout(), d.channels.next_timeout(), d.spread.next_timeout(), locator]
+            let machines = [d.session.next_timeout(), d.directory.next_timeout(), d.detector.next_timeout(), d.channels.next_timeout()];
+            machines.into_iter().chain([d.spread.next_timeout(), locator])
         });
         let seekers = self.joins.values().filter_map(|j| j.next_timeout());
         let idle = self.domains.is_empty() && self.joins.is_empty() && self.table.len() == 0;
@@ -165,7 +177,9 @@ impl Peer {
         if self.send_scoped(&id, &node, Lane::Control, Kind::Hello, &hello::encode(&hello))
             && let Some(domain) = self.domains.get_mut(&id)
         {
-            domain.greetings.entry(node).or_default().told = true;
+            let greeting = domain.greetings.entry(node).or_default();
+            greeting.tries = if greeting.told { greeting.tries.saturating_add(1) } else { 0 };
+            (greeting.told, greeting.told_at) = (true, now.mono);
         }
     }
 
@@ -197,10 +211,11 @@ impl Peer {
         if frame.kind == Kind::Hello {
             return self.hello(now, id, node, &hello::decode(body)?);
         }
-        let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
+        let domain = self.domains.get(&id).ok_or(Reject::Misdirected)?;
         if !domain.greetings.get(&node).is_some_and(|g| g.heard) {
             return Err(Reject::Forbidden);
         }
+        self.heard(now, id, node);
         match frame.kind {
             Kind::Welcome => self.welcome(now, id, &hello::decode::<Welcome>(body)?),
             Kind::Membership => self.membership_message(now, id, node, body),
@@ -217,6 +232,7 @@ impl Peer {
                     Topic::Notices => self.notice(now, id, sender, &plaintext),
                     Topic::Casts => self.casts_message(now, id, sender, &plaintext),
                     Topic::News => self.news_message(now, id, sender, &plaintext),
+                    Topic::Probes => self.probe_message(now, id, node, sender, &plaintext),
                 }
             }
             Kind::Hello | Kind::Overlay | Kind::Refuse => Err(Reject::UnknownKind),

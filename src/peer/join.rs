@@ -21,6 +21,7 @@ use crate::base::{Code, DomainId, Error, Mono, NodeId, Now, Reject, limit};
 use crate::crypto::{Role, invite, tag};
 use crate::proto::{
     channel::{self, Channels},
+    detector::Detector,
     directory::{self, Directory},
     membership::{self, Membership},
     overlay::{self, Answer, DomainRequest, DomainResponse, Locator, RequestKind, Seeker, Status},
@@ -309,12 +310,14 @@ impl Peer {
         let session = Session::new(id, self.identity.clone(), role, self.rng.fork("session"), now);
         let config = directory::Config { domain: id, essential: membership.genesis().essential.clone() };
         let directory = Directory::new(now, self.identity.clone(), config, self.rng.fork("directory"));
+        let detector = Detector::new(now, id, self.identity.clone(), self.rng.fork("detector"));
         let channels = Channels::new(channel::Config::default(), self.me, self.rng.fork("channels"));
         Domain {
             id,
             membership,
             session,
             directory,
+            detector,
             channels,
             spread: Spread::new(id, self.me, now),
             locator: None,

@@ -19,6 +19,7 @@ mod input;
 mod join;
 mod keep;
 pub mod link;
+mod liveness;
 mod members;
 mod notice;
 mod output;
@@ -35,7 +36,7 @@ use alloc::{
     vec::Vec,
 };
 
-use crate::base::{DomainId, Mono, NodeId, Rng};
+use crate::base::{DomainId, Mono, NodeId, Now, Rng};
 use crate::crypto::sign::SigningKey;
 use crate::proto::overlay::Registry;
 use crate::wire::frame::{self, Kind};
@@ -67,6 +68,10 @@ pub struct Peer {
     dials: BTreeMap<NodeId, Dial>,
     probes: BTreeMap<NodeId, Option<Result<LinkInfo, crate::base::Error>>>,
     outputs: VecDeque<Output>,
+    /// This node says that it sleeps.
+    suspended: bool,
+    /// When the platform last called.
+    last_input: Option<Now>,
     /// What of which domain is to be stored anew.
     unsaved: BTreeSet<(DomainId, Part)>,
     tick: Option<Mono>,
@@ -99,6 +104,8 @@ impl Peer {
             dials: BTreeMap::new(),
             probes: BTreeMap::new(),
             outputs: VecDeque::new(),
+            suspended: false,
+            last_input: None,
             unsaved: BTreeSet::new(),
             tick: None,
         }

@@ -5,7 +5,7 @@
 //! | membership changes | session learns roles; directory, channels and greetings forget who is out; own role is kept |
 //! | a statement is new | it goes to every linked member except the one it came from |
 //! | both Hellos hold | membership and directory start to compare; channels resume; the domain secret is given |
-//! | the last link to a member breaks | directory and channels hear it |
+//! | the last link to a member breaks | directory, detector and channels hear it |
 //! | the directory has news | it is sealed in the control class and sent; the application hears it |
 //! | a relay comes up | the locator leaves its records there; seekers ask through it |
 
@@ -108,6 +108,7 @@ impl Peer {
             }
             domain.views.unlinked(node);
             domain.directory.forget(now, *node, &mut effects);
+            domain.detector.forget(node);
             domain.channels.peer_gone(now, *node);
             domain.spread.forget(node);
             domain.greetings.remove(node);
@@ -145,6 +146,8 @@ impl Peer {
         domain.membership.sync_with(now, node, &mut statements);
         domain.views.linked(now, node);
         domain.directory.link_up(now, node, &mut records);
+        let mut probes = Vec::new();
+        domain.detector.link_up(now, node, &mut probes);
         let data = domain.known.get(&node).copied().is_some_and(exchanges_data) && exchanges_data(domain.role);
         if data {
             domain.channels.link_up(now, node);
@@ -158,6 +161,7 @@ impl Peer {
         self.send_keys(now, id);
         self.tell_view_to(now, id, &BTreeSet::from([node]));
         self.directory_effects(now, id, records);
+        self.detector_effects(now, id, probes);
     }
 
     /// The last link to a member broke, or it said goodbye on it; `doubt`: it may be gone, not only the link.
@@ -166,10 +170,9 @@ impl Peer {
         domain.greetings.remove(&node);
         domain.membership.link_down(&node);
         domain.views.unlinked(&node);
-        let mut effects = Vec::new();
         domain.spread.link_down(&node);
-        domain.directory.link_down(now, node, doubt, &mut effects);
-        self.directory_effects(now, id, effects);
+        domain.directory.link_down(node);
+        domain.detector.link_down(now, node, doubt);
     }
 
     // ---- directory --------------------------------------------------------------------------------------------------
@@ -203,6 +206,16 @@ impl Peer {
                 directory::Effect::Send { to, msg } => {
                     self.send_sealed(now, id, Topic::Directory, &BTreeSet::from([to]), Lane::Control, &msg.encode());
                 }
+                directory::Effect::Learned { node, incarnation, presence } => {
+                    if let Some(domain) = self.domains.get_mut(&id) {
+                        domain.detector.learn(now, node, incarnation, presence == directory::Presence::Online);
+                    }
+                }
+                directory::Effect::Dropped { node } => {
+                    if let Some(domain) = self.domains.get_mut(&id) {
+                        domain.detector.unlearn(&node);
+                    }
+                }
                 directory::Effect::Event(event) => self.directory_event(now, id, event),
             }
         }
@@ -221,6 +234,9 @@ impl Peer {
             let role = d.known.get(&node).copied();
             let status = d.directory.get(now, &node, &|_| role).map(|p| p.presence);
             d.spread.row(node, status, role);
+        }
+        if change == Change::Joined {
+            self.dial_soon(now, node);
         }
         if change == Change::Left || change == Change::Down {
             if let Some(d) = self.domains.get_mut(&domain) {
@@ -266,6 +282,8 @@ impl Peer {
         let (mut statements, mut records) = (Vec::new(), Vec::new());
         domain.membership.on_timeout(now, &mut statements);
         domain.directory.on_timeout(now, &mut records);
+        let mut probes = Vec::new();
+        domain.detector.on_timeout(now, &mut probes);
         domain.channels.on_timeout(now);
         let renewed = domain.session.on_timeout(now);
         self.spread_timeouts(now, id);
@@ -275,6 +293,7 @@ impl Peer {
             self.send_prekey(id);
         }
         self.directory_effects(now, id, records);
+        self.detector_effects(now, id, probes);
         self.channel_effects(id);
     }
 

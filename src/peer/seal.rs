@@ -22,6 +22,8 @@ pub(super) enum Topic {
     Casts = 4,
     /// The tree of the directory's news.
     News = 5,
+    /// Who is alive.
+    Probes = 6,
     /// Views of the membership, and who waits to be let in.
     Notices = 8,
 }
@@ -33,6 +35,7 @@ impl Topic {
             2 => Ok(Topic::Channels),
             4 => Ok(Topic::Casts),
             5 => Ok(Topic::News),
+            6 => Ok(Topic::Probes),
             8 => Ok(Topic::Notices),
             _ => Err(Reject::UnknownKind),
         }
@@ -41,7 +44,7 @@ impl Topic {
     /// The class whose keys this topic uses.
     pub fn class(self) -> Class {
         match self {
-            Topic::Directory | Topic::News | Topic::Notices => Class::Control,
+            Topic::Directory | Topic::News | Topic::Probes | Topic::Notices => Class::Control,
             Topic::Channels | Topic::Casts => Class::Data,
         }
     }

@@ -18,9 +18,6 @@ use crate::peer::{Lane, LinkCommand, LinkEvent, Path, Side};
 const DIAL_TIMEOUT: u64 = 3_000;
 /// The time between two attempts to reach a relay that is kept, in milliseconds.
 const RELAY_RETRY: u64 = 1_000;
-/// How long a link lives whose frames do not get through (keep-alive), in milliseconds.
-const KEEP_ALIVE: u64 = 5_000;
-
 /// What the network is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
@@ -36,6 +33,8 @@ pub struct Conditions {
     pub rate: u64,
     /// Whether two nodes that both have a relay can connect directly.
     pub direct: bool,
+    /// How long a link lives whose frames do not get through.
+    pub keep_alive: Duration,
 }
 
 impl Default for Conditions {
@@ -48,6 +47,7 @@ impl Default for Conditions {
             reorder: 0,
             rate: 1_000,
             direct: true,
+            keep_alive: Duration::from_secs(5),
         }
     }
 }
@@ -69,6 +69,8 @@ struct Link {
     /// Per direction and lane: when the sender is free again, when the last frame arrives.
     lanes: BTreeMap<(NodeId, Lane), (u64, u64)>,
     closing: bool,
+    /// One end is gone without the other knowing.
+    dead: bool,
 }
 
 #[derive(Debug)]
@@ -135,12 +137,30 @@ impl Net {
         }
     }
 
+    /// Takes a node off the network as a power cut does: those at the other ends of its links notice nothing until
+    /// [`Conditions::keep_alive`] is over.
+    pub fn vanish(&mut self, node: NodeId) {
+        self.hosts.remove(&node);
+        let lost = self.links.iter().filter(|(_, l)| l.through == Some(node) || l.ends.iter().any(|(n, _)| *n == node));
+        let lost: Vec<u64> = lost.map(|(i, _)| *i).collect();
+        for link in lost {
+            if let Some(l) = self.links.get_mut(&link).filter(|l| !l.dead) {
+                l.dead = true;
+                if l.path == Path::Direct {
+                    let [(a, _), (b, _)] = l.ends;
+                    self.unjoin(&a, &b);
+                }
+            }
+            self.at(self.now + millis(self.conditions.keep_alive), Step::CutOff(link));
+        }
+    }
+
     /// Divides the network: nodes with different numbers (0 unless named) hear nothing of each other until [`Net::heal`].
     pub fn partition(&mut self, groups: BTreeMap<NodeId, u32>) {
         self.groups = groups;
         let cut: Vec<u64> = self.links.iter().filter(|(_, l)| self.is_cut(l)).map(|(i, _)| *i).collect();
         for link in cut {
-            self.at(self.now + KEEP_ALIVE, Step::CutOff(link));
+            self.at(self.now + millis(self.conditions.keep_alive), Step::CutOff(link));
         }
     }
 
@@ -259,7 +279,7 @@ impl Net {
 
     fn is_cut(&self, link: &Link) -> bool {
         let group = self.group(&link.ends[0].0);
-        group != self.group(&link.ends[1].0) || link.through.is_some_and(|r| self.group(&r) != group)
+        link.dead || group != self.group(&link.ends[1].0) || link.through.is_some_and(|r| self.group(&r) != group)
     }
 
     /// Whether a direct link joins the two.
@@ -390,7 +410,7 @@ impl Net {
         self.next += 2;
         let ends = [(from, LinkId(self.next - 1)), (to, LinkId(self.next))];
         let index = self.next;
-        self.links.insert(index, Link { ends, path, through, lanes: BTreeMap::new(), closing: false });
+        self.links.insert(index, Link { ends, path, through, lanes: BTreeMap::new(), closing: false, dead: false });
         if path == Path::Direct {
             *self.joined.entry(pair(&from, &to)).or_default() += 1;
         }
@@ -409,15 +429,23 @@ impl Net {
         }
         let [(a, _), (b, _)] = link.ends;
         if link.path == Path::Direct {
-            match self.joined.get_mut(&pair(&a, &b)) {
-                Some(n) if *n > 1 => {
-                    *n -= 1;
-                    return;
-                }
-                _ => self.joined.remove(&pair(&a, &b)),
-            };
-            self.relay_state(a, b, false);
-            self.relay_state(b, a, false);
+            if !link.dead {
+                self.unjoin(&a, &b);
+            }
+            if !self.has_link(&a, &b) {
+                self.relay_state(a, b, false);
+                self.relay_state(b, a, false);
+            }
+        }
+    }
+
+    /// One direct link less joins the two.
+    fn unjoin(&mut self, a: &NodeId, b: &NodeId) {
+        if let Some(n) = self.joined.get_mut(&pair(a, b)) {
+            *n -= 1;
+            if *n == 0 {
+                self.joined.remove(&pair(a, b));
+            }
         }
     }
 

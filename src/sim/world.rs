@@ -44,6 +44,10 @@ struct Host<M: Machine> {
     /// How far its wall clock is off, in milliseconds.
     skew: i64,
     wake: Option<u64>,
+    /// Its timers run at multiples of so many milliseconds only.
+    throttle: u64,
+    /// While it is frozen: what comes meanwhile.
+    held: Option<Vec<LinkEvent>>,
     outputs: Vec<M::Output>,
 }
 
@@ -69,10 +73,21 @@ impl<M: Machine> World<M> {
     /// the address at which others can keep it, if it is a relay.
     pub fn add(&mut self, relay: bool, skew: i64, make: impl FnOnce(Now, SigningKey, [u8; 32]) -> M) -> (NodeId, String) {
         let key = SigningKey::generate(&mut self.rng);
+        self.bring(key, relay, skew, make)
+    }
+
+    /// Adds a node of an identity that is known already, such as one that crashed and is started again.
+    pub fn bring(
+        &mut self,
+        key: SigningKey,
+        relay: bool,
+        skew: i64,
+        make: impl FnOnce(Now, SigningKey, [u8; 32]) -> M,
+    ) -> (NodeId, String) {
         let (node, seed) = (key.node_id(), self.rng.bytes());
         let machine = make(clock(self.net.now(), skew), key, seed);
         let address = self.net.add(node, relay);
-        self.hosts.insert(node, Host { machine, skew, wake: None, outputs: Vec::new() });
+        self.hosts.insert(node, Host { machine, skew, wake: None, throttle: 1, held: None, outputs: Vec::new() });
         self.settle(node);
         (node, address)
     }
@@ -83,6 +98,43 @@ impl<M: Machine> World<M> {
         if let Some(at) = self.hosts.remove(&node).and_then(|host| host.wake) {
             self.wakes.remove(&(at, node));
         }
+    }
+
+    /// Takes a node away so that nobody notices at once: its links stay up until their keep-alive is over.
+    pub fn vanish(&mut self, node: NodeId) {
+        self.net.vanish(node);
+        if let Some(at) = self.hosts.remove(&node).and_then(|host| host.wake) {
+            self.wakes.remove(&(at, node));
+        }
+    }
+
+    /// Lets a node's timers run only once in this time, as browsers do to hidden tabs, or every millisecond again. What comes
+    /// over its links is not held up.
+    pub fn throttle(&mut self, node: NodeId, every: Duration) {
+        if let Some(host) = self.hosts.get_mut(&node) {
+            host.throttle = u64::try_from(every.as_millis()).unwrap_or(1).max(1);
+        }
+        self.settle(node);
+    }
+
+    /// Stops a node's process, as a browser does to a tab and a lid to a laptop, with its links up as far as the network keeps
+    /// them. [`World::thaw`] lets it go on.
+    pub fn freeze(&mut self, node: NodeId) {
+        if let Some(host) = self.hosts.get_mut(&node) {
+            host.held.get_or_insert_default();
+            if let Some(at) = host.wake.take() {
+                self.wakes.remove(&(at, node));
+            }
+        }
+    }
+
+    /// Lets a frozen node go on, with all that came meanwhile.
+    pub fn thaw(&mut self, node: NodeId) {
+        let held = self.hosts.get_mut(&node).and_then(|host| host.held.take());
+        for event in held.unwrap_or_default() {
+            self.tell(node, event);
+        }
+        self.settle(node);
     }
 
     /// The network, to divide, heal or change it.
@@ -159,11 +211,7 @@ impl<M: Machine> World<M> {
         loop {
             let wake = self.wakes.first().copied().filter(|(at, _)| *at <= end);
             if let Some((node, event)) = self.net.step(wake.map_or(end, |(at, _)| at)) {
-                if let Some(host) = self.hosts.get_mut(&node) {
-                    let now = clock(self.net.now(), host.skew);
-                    host.machine.handle(now, event);
-                    self.settle(node);
-                }
+                self.tell(node, event);
             } else if let Some((at, node)) = wake {
                 self.wakes.remove(&(at, node));
                 if let Some(host) = self.hosts.get_mut(&node) {
@@ -178,8 +226,18 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn settle(&mut self, node: NodeId) {
+    fn tell(&mut self, node: NodeId, event: LinkEvent) {
         let Some(host) = self.hosts.get_mut(&node) else { return };
+        if let Some(held) = &mut host.held {
+            held.push(event);
+            return;
+        }
+        host.machine.handle(clock(self.net.now(), host.skew), event);
+        self.settle(node);
+    }
+
+    fn settle(&mut self, node: NodeId) {
+        let Some(host) = self.hosts.get_mut(&node).filter(|host| host.held.is_none()) else { return };
         while let Some(output) = host.machine.poll_output() {
             match output {
                 Effect::Link(command) => self.net.command(node, command),
@@ -190,7 +248,7 @@ impl<M: Machine> World<M> {
             }
         }
         // A deadline that is past already is met a millisecond later, so that time goes on.
-        let wake = host.machine.next_timeout().map(|at| at.0.max(self.net.now() + 1));
+        let wake = host.machine.next_timeout().map(|at| at.0.max(self.net.now() + 1).next_multiple_of(host.throttle));
         if wake != host.wake {
             if let Some(at) = host.wake {
                 self.wakes.remove(&(at, node));

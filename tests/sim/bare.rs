@@ -143,6 +143,7 @@ impl Bare {
                     self.outputs.push_back(Effect::Output(Told::Directory(event)));
                     continue;
                 }
+                directory::Effect::Learned { .. } | directory::Effect::Dropped { .. } => continue,
             };
             for to in to {
                 let body = [&tag::pair_tag(&DOMAIN, &self.me, &to)[..], &msg.encode()].concat();
@@ -238,7 +239,7 @@ impl Machine for Bare {
                     registry.disconnected(now, node, &mut out);
                 }
                 self.relays_changed(now);
-                self.with_directory(|d, out| d.link_down(now, node, true, out));
+                self.with_directory(|d, _| d.link_down(node));
             }
             LinkEvent::Frame { link, frame, .. } => {
                 if let Some(from) = self.links.get(&link).copied()

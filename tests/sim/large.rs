@@ -78,3 +78,8 @@ fn forty_over_a_mesh() {
 fn forty_over_a_mesh_with_one_frame_in_twenty_lost() {
     story(40, Conditions { loss: (5, 0), reorder: 5, ..Conditions::default() });
 }
+
+#[test]
+fn a_hundred_over_a_mesh() {
+    story(100, Conditions::default());
+}

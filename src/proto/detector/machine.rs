@@ -236,11 +236,16 @@ impl Detector {
 
     /// Forgets a node that is no member any more, or whose record is gone.
     pub fn forget(&mut self, node: &NodeId) {
-        self.members.remove(node);
+        self.unlearn(node);
         self.links.remove(node);
+        self.strikes.remove(node);
+    }
+
+    /// The record of a node is gone.
+    pub fn unlearn(&mut self, node: &NodeId) {
+        self.members.remove(node);
         self.suspects.remove(node);
         self.probes.remove(node);
-        self.strikes.remove(node);
     }
 
     /// A link to a member is up and both Hellos hold: it is alive, and hears whom this node holds for down.
@@ -251,10 +256,10 @@ impl Detector {
         self.reached(at, &node, out);
     }
 
-    /// The last link to a member broke. Soon it is sought through others.
-    pub fn link_down(&mut self, now: Now, node: NodeId) {
+    /// The last link to a member broke. Where that is a reason to `doubt` that it is there, it is soon sought through others.
+    pub fn link_down(&mut self, now: Now, node: NodeId, doubt: bool) {
         let at = self.catch_up(now);
-        if self.links.remove(&node).is_none() {
+        if self.links.remove(&node).is_none() || !doubt {
             return;
         }
         let jitter = self.rng.below(1_000);

@@ -20,8 +20,8 @@ const ROUNDS: u32 = 3;
 const STANDING: Duration = Duration::from_secs(60);
 /// Probes under way at most.
 const PROBES: usize = 64;
-/// What a message costs beside its own bytes: frame, pair tag, stream and link.
-const OVERHEAD: u64 = 40;
+/// What a message costs beside its own bytes: seal, frame, pair tag, stream and link.
+const OVERHEAD: u64 = 160;
 
 /// A probe of one member.
 #[derive(Clone, Debug)]

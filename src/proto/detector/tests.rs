@@ -88,7 +88,7 @@ impl Net {
     fn cut(&mut self, a: NodeId, b: NodeId) {
         self.links.remove(&(a.min(b), a.max(b)));
         for (me, other) in [(a, b), (b, a)] {
-            self.with(me, |d, now, _| d.link_down(now, other));
+            self.with(me, |d, now, _| d.link_down(now, other, true));
         }
     }
     fn with(&mut self, node: NodeId, act: impl FnOnce(&mut Detector, Now, &mut Vec<Effect>)) {
@@ -274,7 +274,7 @@ fn attack_helpers_cannot_invent_a_proof_of_life() {
         }
     }
     d.links.insert(id(1), super::machine::Bucket::full(Mono(0), 1));
-    d.link_down(at(10), id(1));
+    d.link_down(at(10), id(1), true);
     let mut nonces = Vec::new();
     for ms in (100..60_000).step_by(100) {
         let mut out = Vec::new();

@@ -18,15 +18,15 @@ use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{class::Role, sign::SigningKey};
 
 /// The least lease of a record that says "online". It is signed anew every third of it.
-pub const LEASE_ONLINE: Duration = Duration::from_secs(30);
+pub const LEASE_ONLINE: Duration = Duration::from_secs(60);
 /// The same of a record that says "suspended": a hidden tab's timers run about once a minute.
-pub const LEASE_SUSPENDED: Duration = Duration::from_secs(90);
-/// Leases grow with the directory, by this for each record held: two records a second are signed anew, however many there are.
-pub const LEASE_EACH: Duration = Duration::from_millis(1_500);
+pub const LEASE_SUSPENDED: Duration = Duration::from_secs(180);
+/// Leases grow with the directory, by this for each record held: one record a second is signed anew, however many there are.
+pub const LEASE_EACH: Duration = Duration::from_secs(3);
 /// How long a record is kept after its lease.
 pub const KEEP: Duration = Duration::from_secs(600);
-/// After its link broke, how long a participant has to be heard of before it shows as down.
-pub const DOUBT: Duration = Duration::from_secs(6);
+/// After this process slept, how long the others have to be heard of before their leases count again.
+pub const SPARED: Duration = Duration::from_secs(15);
 /// The time between two comparisons with a random neighbour; half of it is jitter.
 pub const ROUND: Duration = Duration::from_secs(5);
 /// After news that is more than a renewal the next comparison follows within this time, half of it jitter.
@@ -66,6 +66,20 @@ pub enum Effect {
         to: NodeId,
         /// What.
         msg: Msg,
+    },
+    /// For whoever looks for life: what the newest record of a node, or of this one, says.
+    Learned {
+        /// Whose.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: u64,
+        /// Online, asleep or gone, by its own word.
+        presence: Presence,
+    },
+    /// Likewise: a node's record was dropped.
+    Dropped {
+        /// Whose.
+        node: NodeId,
     },
     /// For the application.
     Event(Event),
@@ -249,27 +263,54 @@ impl Directory {
     pub fn link_up(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         let first = self.me < node;
         self.links.insert(node, (!first).then(|| now.mono.after(TURN)));
-        if let Some(entry) = self.entries.get_mut(&node) {
-            entry.doubt = None;
-            self.refresh(now, node, out);
-        }
         if first {
             out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
         }
     }
 
-    /// The last link to a neighbour broke. Where that is a reason to `doubt` that it is there, it said "online" and nothing newer
-    /// is heard within [`DOUBT`], it shows as down.
-    pub fn link_down(&mut self, now: Now, node: NodeId, doubt: bool, out: &mut Vec<Effect>) {
-        if self.links.remove(&node).is_none() {
-            return;
-        }
-        if doubt
-            && let Some(entry) = self.entries.get_mut(&node)
-            && entry.signed.record().presence == Presence::Online
-        {
-            entry.doubt = Some(now.mono.after(DOUBT));
+    /// The last link to a neighbour broke.
+    pub fn link_down(&mut self, node: NodeId) {
+        self.links.remove(&node);
+    }
+
+    /// A node does not answer: this incarnation of its record, and lower ones, show as down until [`Directory::absolve`].
+    pub fn condemn(&mut self, now: Now, node: NodeId, incarnation: u64, out: &mut Vec<Effect>) {
+        if let Some(entry) = self.entries.get_mut(&node) {
+            entry.silent = entry.silent.max(Some(incarnation));
             self.refresh(now, node, out);
+        }
+    }
+
+    /// A node that did not answer does so again.
+    pub fn absolve(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        if let Some(entry) = self.entries.get_mut(&node) {
+            entry.silent = None;
+            self.refresh(now, node, out);
+        }
+    }
+
+    /// Somebody says that this node does not answer, and means this incarnation of its record: signs one above it.
+    pub fn refute(&mut self, now: Now, incarnation: u64, out: &mut Vec<Effect>) {
+        if incarnation >= self.incarnation && self.presence != Presence::Left {
+            // invariant: a member's word is about an incarnation that this node had, so that one above it there is.
+            let _ = self.outbid(now, incarnation, out);
+        }
+    }
+
+    /// This process slept, for longer than leases last or not: the others are not blamed for it, and hear of this node.
+    pub fn woke(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let spared = now.mono.after(SPARED);
+        let live: Vec<NodeId> =
+            self.entries.iter().filter(|(_, e)| e.shown != Status::Left && e.shown != Status::Down).map(|(n, _)| *n).collect();
+        for node in live {
+            if let Some(entry) = self.entries.get_mut(&node) {
+                entry.spared = Some(spared);
+                self.schedule(now, node);
+            }
+        }
+        if self.signed_at.is_some_and(|at| now.mono.since(at) >= PACE) {
+            // invariant: the profile was signed before.
+            let _ = self.sign(now, out);
         }
     }
 
@@ -332,6 +373,7 @@ impl Directory {
         {
             if self.entries.get(&node).is_some_and(|e| now.mono >= e.drop_at()) {
                 self.remove(node);
+                out.push(Effect::Dropped { node });
             } else {
                 self.refresh(now, node, out);
             }
@@ -459,9 +501,9 @@ impl Directory {
         }
         signed.verify(&self.domain)?;
         if node == self.me {
-            return self.outbid(now, signed.version(), out).map(|()| false);
+            return self.outbid(now, signed.record().incarnation, out).map(|()| false);
         }
-        if self.entries.len() >= limit::RECORDS && !self.entries.contains_key(&node) && !self.make_room(now) {
+        if self.entries.len() >= limit::RECORDS && !self.entries.contains_key(&node) && !self.make_room(now, out) {
             return Err(Reject::Limit);
         }
         self.insert(now, signed, age, out);
@@ -469,8 +511,8 @@ impl Directory {
     }
 
     /// A record of our own that is newer than ours: of a process before this one whose clock was ahead. Ours must win.
-    fn outbid(&mut self, now: Now, theirs: Version, out: &mut Vec<Effect>) -> Result<(), Reject> {
-        self.incarnation = theirs.incarnation.checked_add(1).ok_or(Reject::Limit)?;
+    fn outbid(&mut self, now: Now, theirs: u64, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        self.incarnation = theirs.checked_add(1).ok_or(Reject::Limit)?;
         self.sequence = 0;
         match self.signed_at {
             // Two processes with one identity outbid each other; the pace bounds what that costs.
@@ -482,9 +524,10 @@ impl Directory {
         Ok(())
     }
 
-    fn make_room(&mut self, now: Now) -> bool {
+    fn make_room(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
         let gone = |e: &&Entry| matches!(e.status(now.mono), Status::Down | Status::Left);
         let oldest = self.entries.values().filter(gone).min_by_key(|e| e.drop_at()).map(|e| e.signed.record().node);
+        out.extend(oldest.map(|node| Effect::Dropped { node }));
         oldest.is_some_and(|node| self.remove(node).is_some())
     }
 
@@ -492,7 +535,12 @@ impl Directory {
         let node = signed.record().node;
         let before = self.remove(node);
         self.toggle(&node, signed.version());
-        let entry = Entry { signed, received: now.mono, age, doubt: None, shown: Status::Down, due: None };
+        let (incarnation, presence) = (signed.record().incarnation, signed.record().presence);
+        if before.as_ref().map(|e| (e.signed.record().incarnation, e.signed.record().presence)) != Some((incarnation, presence)) {
+            out.push(Effect::Learned { node, incarnation, presence });
+        }
+        let silent = before.as_ref().and_then(|e| e.silent);
+        let entry = Entry { signed, received: now.mono, age, silent, spared: None, shown: Status::Down, due: None };
         let status = entry.status(now.mono);
         let was = before.as_ref().map(|e| e.shown);
         let changed = before.is_none_or(|e| e.signed.record().profile != entry.signed.record().profile);
@@ -599,6 +647,7 @@ impl Directory {
             name: record.profile.name.clone(),
             role: roles(&record.node)?,
             presence: self.status(now, entry),
+            incarnation: record.incarnation,
             addresses: record.profile.addresses.clone(),
             capabilities: record.profile.capabilities.clone(),
             is_self: record.node == self.me,

@@ -53,7 +53,7 @@ pub enum Status {
     Online,
     /// Asleep, by its own word.
     Suspended,
-    /// Silent: its lease ran out, or its link broke and no news came.
+    /// Silent: its lease ran out, or it was looked for and did not answer.
     Down,
     /// Left of its own will.
     Left,
@@ -80,6 +80,8 @@ pub struct Participant {
     pub role: Role,
     /// Its state as seen from here.
     pub presence: Status,
+    /// The incarnation of its record: rises with every start of its process, and when it was wrongly taken for down.
+    pub incarnation: u64,
     /// Where it can be dialled.
     pub addresses: Vec<String>,
     /// What it can do.

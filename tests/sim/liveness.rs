@@ -1,0 +1,277 @@
+//! Who is alive, with the real peer: crashes, loss and throttled timers, partitions, sleep, quick returns, and members that lie.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use peerage::base::{DomainId, NodeId};
+use peerage::crypto::Role;
+use peerage::peer::{Change, Config, Event, InviteOptions, Output, Profile};
+use peerage::proto::directory::{Query, Status};
+use peerage::sim::{Conditions, World};
+
+use crate::actor::Actor;
+
+/// Participants of one domain, the founder first, and their relay.
+struct Village {
+    world: World<Actor>,
+    relay: String,
+    domain: DomainId,
+    nodes: Vec<NodeId>,
+}
+
+fn profile(name: &str) -> Profile {
+    Profile { name: name.into(), capabilities: Vec::new() }
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Village {
+    /// `n` participants that all see one another, on a network that is good until then.
+    fn new(seed: u64, n: usize, conditions: Conditions) -> Village {
+        let good = Conditions { loss: (0, 0), reorder: 0, ..conditions };
+        let mut world = World::new(seed, good);
+        let (_, relay) = world.add(true, 0, |_, key, seed| Actor::new(Config::relay(), key, seed));
+        let participant = |world: &mut World<Actor>| world.add(false, 0, |_, key, seed| Actor::new(Config::browser(), key, seed)).0;
+        let founder = participant(&mut world);
+        world.act(founder, |p, now| p.use_relay(now, &relay)).unwrap();
+        let domain = world.act(founder, |p, now| p.create_domain(now, "village", &[], profile("founder"))).unwrap();
+        world.run(seconds(2));
+        let link = world.act(founder, |p, now| p.invite(now, domain, InviteOptions::default())).unwrap();
+        let mut nodes = vec![founder];
+        for _ in 1..n {
+            let node = participant(&mut world);
+            world.act(node, |p, now| p.join(now, link.clone(), profile("guest"))).unwrap();
+            world.run(Duration::from_millis(200));
+            nodes.push(node);
+        }
+        let mut village = Village { world, relay, domain, nodes };
+        assert!(village.agree(120).is_some(), "all see one another");
+        village.world.run(seconds(10));
+        village.world.net().set_conditions(conditions);
+        village.downs();
+        village
+    }
+
+    fn status(&self, by: NodeId, of: NodeId) -> Option<Status> {
+        let list = self.world.look(by, |p, now| p.participants(now, self.domain, &Query::default())).unwrap();
+        let rows: Vec<Status> = list.iter().filter(|p| p.node == of).map(|p| p.presence).collect();
+        assert!(rows.len() <= 1, "one row each");
+        rows.first().copied()
+    }
+
+    fn online(&self, by: NodeId) -> usize {
+        let query = Query { online: Some(true), ..Query::default() };
+        self.world.look(by, |p, now| p.participants(now, self.domain, &query)).map_or(0, |l| l.len())
+    }
+
+    /// Waits until all see all online; the milliseconds it took.
+    fn agree(&mut self, within: u64) -> Option<u64> {
+        let start = self.world.now();
+        while self.nodes.iter().any(|n| self.online(*n) != self.nodes.len()) {
+            if self.world.now() > start + within * 1_000 {
+                return None;
+            }
+            self.world.run(Duration::from_millis(100));
+        }
+        Some(self.world.now() - start)
+    }
+
+    /// Who said since the last call that who is down.
+    fn downs(&mut self) -> BTreeSet<(NodeId, NodeId)> {
+        let mut downs = BTreeSet::new();
+        for by in self.nodes.clone() {
+            for output in self.world.outputs(by) {
+                if let Output::Event(Event::Participant { node, change: Change::Down, .. }) = output {
+                    downs.insert((by, node));
+                }
+            }
+        }
+        downs
+    }
+
+    /// Waits until all the others hold `gone` for down, or gone; for each the milliseconds it took.
+    fn noticed(&mut self, gone: NodeId, within: u64) -> Vec<u64> {
+        let start = self.world.now();
+        let mut took = BTreeMap::new();
+        while took.len() < self.nodes.len() && self.world.now() <= start + within * 1_000 {
+            self.world.run(Duration::from_millis(100));
+            for by in &self.nodes {
+                if !took.contains_key(by) && matches!(self.status(*by, gone), Some(Status::Down | Status::Left) | None) {
+                    took.insert(*by, self.world.now() - start);
+                }
+            }
+        }
+        took.into_values().collect()
+    }
+
+    /// What the detectors sent since the start, in bytes, by node.
+    fn spent(&self) -> Vec<u64> {
+        self.nodes.iter().map(|n| self.world.look(*n, |a, _| a.probes.1)).collect()
+    }
+}
+
+#[test]
+fn a_crash_is_known_to_all_within_fifteen_seconds() {
+    // The links of the dead stay up: only its silence tells.
+    let conditions = Conditions { loss: (5, 5), keep_alive: seconds(60), ..Conditions::default() };
+    let mut all = Vec::new();
+    for (seed, n) in [(1, 30), (2, 8)] {
+        let mut v = Village::new(seed, n, conditions);
+        for _ in 0..3 {
+            let gone = v.nodes.remove(v.nodes.len() / 2);
+            v.world.vanish(gone);
+            let mut took = v.noticed(gone, 40);
+            assert_eq!(took.len(), v.nodes.len(), "all notice");
+            all.append(&mut took);
+            assert!(v.downs().iter().all(|(_, of)| *of == gone), "and nobody else is suspected");
+        }
+    }
+    all.sort_unstable();
+    let (median, p99) = (all[all.len() / 2], all[(all.len() * 99).div_ceil(100) - 1]);
+    println!("{} noticed a crash: median {median} ms, p99 {p99} ms, last {} ms", all.len(), all.last().unwrap());
+    assert!(p99 <= 15_000, "{all:?}");
+}
+
+#[test]
+fn nobody_alive_is_declared_down_in_an_hour_of_loss_with_throttled_timers() {
+    let mut v = Village::new(3, 10, Conditions { loss: (20, 20), ..Conditions::default() });
+    let throttled = v.nodes[4];
+    v.world.throttle(throttled, seconds(60));
+    let before = v.spent();
+    v.world.run(seconds(3_600));
+    assert_eq!(v.downs(), BTreeSet::new());
+    assert!(v.agree(1).is_some());
+    let rates: Vec<u64> = v.spent().iter().zip(before).map(|(a, b)| (a - b) / 3_600).collect();
+    println!("the detectors sent {rates:?} bytes/s");
+    assert!(rates.iter().all(|r| *r < 1_024), "{rates:?}");
+}
+
+#[test]
+fn after_a_partition_each_side_sees_itself_and_then_all_again() {
+    let mut v = Village::new(4, 20, Conditions::default());
+    let away: BTreeMap<NodeId, u32> = v.nodes[10..].iter().map(|n| (*n, 1)).collect();
+    v.world.net().partition(away);
+    v.world.run(seconds(120));
+    for node in &v.nodes {
+        assert_eq!(v.online(*node), 10);
+    }
+    v.world.net().heal();
+    let took = v.agree(60);
+    println!("healed after {took:?} ms");
+    assert!(took.is_some_and(|ms| ms <= 10_000), "{took:?}");
+    v.downs();
+    v.world.run(seconds(60));
+    assert_eq!(v.downs(), BTreeSet::new(), "and stays healed");
+}
+
+#[test]
+fn attack_false_suspicions_take_nobody_down() {
+    // Two of twenty, in a partial mesh in which most must believe others.
+    let mut v = Village::new(5, 20, Conditions { loss: (5, 5), ..Conditions::default() });
+    let domain = v.domain;
+    for liar in [v.nodes[3], v.nodes[12]] {
+        v.world.act(liar, |a, _| a.lie(domain));
+    }
+    let before = v.spent();
+    v.world.run(seconds(180));
+    assert_eq!(v.downs(), BTreeSet::new());
+    let honest = |(i, rate): (usize, u64)| (i != 3 && i != 12).then_some(rate);
+    let rates: Vec<u64> = v.spent().iter().zip(before).map(|(a, b)| (a - b) / 180).enumerate().filter_map(honest).collect();
+    println!("honest detectors sent {rates:?} bytes/s under attack");
+    assert!(rates.iter().all(|r| *r < 4_096), "{rates:?}");
+    // A real crash is seen none the less.
+    let gone = v.nodes.remove(7);
+    v.world.vanish(gone);
+    let took = v.noticed(gone, 40);
+    println!("a crash meanwhile was noticed after {took:?} ms");
+    assert_eq!(took.len(), v.nodes.len());
+}
+
+#[test]
+fn who_sleeps_is_suspended_and_who_wakes_blames_nobody() {
+    let mut v = Village::new(6, 6, Conditions::default());
+    let sleeper = v.nodes[2];
+    v.world.act(sleeper, |p, now| p.suspend(now, true));
+    v.world.run(seconds(1));
+    let others: Vec<NodeId> = v.nodes.iter().copied().filter(|n| *n != sleeper).collect();
+    for by in &others {
+        assert_eq!(v.status(*by, sleeper), Some(Status::Suspended));
+    }
+    // Frozen whole, and its links die.
+    v.world.freeze(sleeper);
+    v.world.net().partition(BTreeMap::from([(sleeper, 1)]));
+    v.world.run(seconds(60));
+    for by in &others {
+        assert_eq!(v.status(*by, sleeper), Some(Status::Suspended), "those asleep need not answer");
+    }
+    v.world.run(seconds(180));
+    for by in &others {
+        assert_eq!(v.status(*by, sleeper), Some(Status::Down), "its lease is over");
+    }
+    v.downs();
+    v.world.net().heal();
+    v.world.thaw(sleeper);
+    v.world.act(sleeper, |p, now| p.suspend(now, false));
+    let took = v.agree(30);
+    println!("awake for all after {took:?} ms");
+    assert!(took.is_some_and(|ms| ms <= 10_000), "{took:?}");
+    v.world.run(seconds(60));
+    assert_eq!(v.downs(), BTreeSet::new(), "the sleeper blames nobody, nor do the others it");
+}
+
+#[test]
+fn who_was_frozen_without_a_word_comes_back_by_itself() {
+    let mut v = Village::new(7, 6, Conditions { keep_alive: seconds(600), ..Conditions::default() });
+    let frozen = v.nodes[1];
+    v.world.freeze(frozen);
+    let took = v.noticed(frozen, 30);
+    assert!(took.len() >= v.nodes.len() - 1, "the others take it for down: {took:?}");
+    v.world.run(seconds(120));
+    v.downs();
+    v.world.thaw(frozen);
+    let took = v.agree(30);
+    println!("back after {took:?} ms");
+    assert!(took.is_some_and(|ms| ms <= 3_000), "{took:?}");
+    v.world.run(seconds(60));
+    assert_eq!(v.downs(), BTreeSet::new());
+}
+
+#[test]
+fn a_clean_close_is_seen_at_once() {
+    let mut v = Village::new(8, 8, Conditions::default());
+    let gone = v.nodes.remove(3);
+    v.world.act(gone, |p, now| p.close(now));
+    v.world.run(seconds(1));
+    for by in &v.nodes {
+        assert_eq!(v.status(*by, gone), Some(Status::Left));
+    }
+    v.world.run(seconds(60));
+    assert_eq!(v.downs(), BTreeSet::new());
+}
+
+#[test]
+fn who_returns_at_once_is_there_once() {
+    // Its old links look alive to the others for a minute.
+    let mut v = Village::new(9, 8, Conditions { keep_alive: seconds(60), ..Conditions::default() });
+    let node = v.nodes[5];
+    let (key, saved) = v.world.look(node, |p, now| (p.key.clone(), p.save_domain(now, v.domain).unwrap()));
+    for pause in [1, 8, 25] {
+        v.world.vanish(node);
+        v.world.run(seconds(pause));
+        v.world.bring(key.clone(), false, 0, |_, key, seed| Actor::new(Config::browser(), key, seed));
+        let relay = v.relay.clone();
+        v.world.act(node, |p, now| {
+            p.use_relay(now, &relay).unwrap();
+            p.open_domain(now, &saved, Role::Participant, profile("back")).unwrap();
+        });
+        let took = v.agree(60);
+        println!("back after {pause} s: seen by all after {took:?} ms");
+        assert!(took.is_some_and(|ms| ms <= 15_000), "{took:?}");
+        v.downs();
+        v.world.run(seconds(90));
+        assert_eq!(v.downs(), BTreeSet::new(), "and no ghost of it goes down later");
+        assert!(v.agree(1).is_some());
+    }
+}
