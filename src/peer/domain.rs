@@ -19,6 +19,8 @@ use crate::proto::{
 pub(super) struct Greeting {
     /// Its Hello was received and holds.
     pub heard: bool,
+    /// The highest epoch a Hello of its had.
+    pub epoch: u64,
     /// This node's Hello was sent.
     pub told: bool,
     /// When this node's Hello was last sent.

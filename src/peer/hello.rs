@@ -21,12 +21,15 @@ pub(super) struct Hello {
     /// Random, so that no two proofs are alike.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub nonce: [u8; 16],
-    /// The sender's identity signature over both node ids, the nonce and the prekey record.
+    /// The sender's identity signature over both node ids, the nonce, the epoch and the prekey record.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub proof: [u8; SIGNATURE],
     /// Whether the sender has had the recipient's Hello on this link already.
     #[n(4)]
     pub answer: bool,
+    /// When the sender's process opened the domain, by its own clock: links older than a higher one's were its last process's.
+    #[n(5)]
+    pub epoch: u64,
 }
 
 impl Hello {
@@ -38,9 +41,10 @@ impl Hello {
         prekey: &[u8],
         nonce: [u8; 16],
         answer: bool,
+        epoch: u64,
     ) -> Hello {
-        let proof = key.sign(LABEL, domain, &proof_input(&key.node_id(), to, &nonce, prekey));
-        Hello { chain: chain.into_iter().map(ByteVec::from).collect(), prekey: prekey.to_vec().into(), nonce, proof, answer }
+        let proof = key.sign(LABEL, domain, &proof_input(&key.node_id(), to, &nonce, epoch, prekey));
+        Hello { chain: chain.into_iter().map(ByteVec::from).collect(), prekey: prekey.to_vec().into(), nonce, proof, answer, epoch }
     }
 
     /// Checks bounds and the proof: `from` is who the link says, `me` this node.
@@ -48,12 +52,12 @@ impl Hello {
         if self.chain.len() > CHAIN || self.chain.iter().any(|s| s.len() > limit::STATEMENT) {
             return Err(Reject::TooLarge);
         }
-        sign::verify(from.as_bytes(), LABEL, domain, &proof_input(from, me, &self.nonce, &self.prekey), &self.proof)
+        sign::verify(from.as_bytes(), LABEL, domain, &proof_input(from, me, &self.nonce, self.epoch, &self.prekey), &self.proof)
     }
 }
 
-fn proof_input(from: &NodeId, to: &NodeId, nonce: &[u8; 16], prekey: &[u8]) -> Vec<u8> {
-    [&from.as_bytes()[..], to.as_bytes(), nonce, prekey].concat()
+fn proof_input(from: &NodeId, to: &NodeId, nonce: &[u8; 16], epoch: u64, prekey: &[u8]) -> Vec<u8> {
+    [&from.as_bytes()[..], to.as_bytes(), nonce, &epoch.to_be_bytes(), prekey].concat()
 }
 
 /// What a member gives another over the pairwise channel once both Hellos hold.

@@ -173,7 +173,7 @@ impl Peer {
         let nonce = self.rng.bytes();
         let Some(domain) = self.domains.get_mut(&id) else { return };
         let chain = domain.membership.chain(now, &self.me);
-        let hello = Hello::new(&self.identity, &id, &node, chain, domain.session.prekey_record(), nonce, answer);
+        let hello = Hello::new(&self.identity, &id, &node, chain, domain.session.prekey_record(), nonce, answer, domain.spread.epoch());
         if self.send_scoped(&id, &node, Lane::Control, Kind::Hello, &hello::encode(&hello))
             && let Some(domain) = self.domains.get_mut(&id)
         {
@@ -188,12 +188,12 @@ impl Peer {
         entry.received += bytes.len() as u64;
         let node = entry.node;
         let mut about = None;
-        if let Err(reject) = self.dispatch(now, node, bytes, &mut about) {
+        if let Err(reject) = self.dispatch(now, link, node, bytes, &mut about) {
             self.refuse(now, node, about, reject);
         }
     }
 
-    fn dispatch(&mut self, now: Now, node: NodeId, bytes: &[u8], about: &mut Option<DomainId>) -> Result<(), Reject> {
+    fn dispatch(&mut self, now: Now, link: LinkId, node: NodeId, bytes: &[u8], about: &mut Option<DomainId>) -> Result<(), Reject> {
         let frame = frame::decode(bytes)?;
         match frame.kind {
             Kind::Overlay => return self.overlay_message(now, node, frame.body),
@@ -209,7 +209,7 @@ impl Peer {
         let id = self.domains.keys().copied().find(|id| tag::pair_tag(id, &self.me, &node) == *pair).ok_or(Reject::Misdirected)?;
         *about = Some(id);
         if frame.kind == Kind::Hello {
-            return self.hello(now, id, node, &hello::decode(body)?);
+            return self.hello(now, id, link, node, &hello::decode(body)?);
         }
         let domain = self.domains.get(&id).ok_or(Reject::Misdirected)?;
         if !domain.greetings.get(&node).is_some_and(|g| g.heard) {
@@ -239,7 +239,7 @@ impl Peer {
         }
     }
 
-    fn hello(&mut self, now: Now, id: DomainId, node: NodeId, hello: &Hello) -> Result<(), Reject> {
+    fn hello(&mut self, now: Now, id: DomainId, link: LinkId, node: NodeId, hello: &Hello) -> Result<(), Reject> {
         hello.verify(&id, &node, &self.me)?;
         for statement in &hello.chain {
             self.insert_from(now, id, node, statement)?;
@@ -250,7 +250,14 @@ impl Peer {
         }
         domain.session.learn_prekey(now, &hello.prekey)?;
         let greeting = domain.greetings.entry(node).or_insert_with(Greeting::default);
-        greeting.heard = true;
+        let another = greeting.heard && hello.epoch > greeting.epoch;
+        (greeting.heard, greeting.epoch) = (true, hello.epoch.max(greeting.epoch));
+        if another {
+            // The process that those links led to is gone, though nobody has closed them: what is sent there is lost.
+            for link in self.table.older(link) {
+                self.command_link(LinkCommand::Close { link });
+            }
+        }
         if !hello.answer {
             self.greet(now, id, node, true);
         }

@@ -69,6 +69,11 @@ impl Spread {
         }
     }
 
+    /// When this node opened the domain: what it sends after a restart has a higher one.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether there are too many for a link to each.
     pub fn is_large(&self) -> bool {
         !self.listed.is_full()

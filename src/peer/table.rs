@@ -106,6 +106,13 @@ impl Table {
         redundant
     }
 
+    /// Marks the links to the same node that came up before this one, and returns them to be closed.
+    pub fn older(&mut self, id: LinkId) -> Vec<LinkId> {
+        let Some(Link { node, up_since, .. }) = self.links.get(&id).cloned() else { return Vec::new() };
+        let older = self.links.iter_mut().filter(|(i, l)| **i != id && l.node == node && l.up_since <= up_since && !l.closing);
+        older.map(|(i, l)| (l.closing = true, *i).1).collect()
+    }
+
     /// Notes which links are needed and which, those to `nodes`, are not; returns those that have not been for `time`, to be closed.
     pub fn spare(&mut self, now: Mono, time: Duration, nodes: &[NodeId]) -> Vec<LinkId> {
         let mut over = Vec::new();
