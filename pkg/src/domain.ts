@@ -1,6 +1,6 @@
-import { qrSvg, type DomainCore } from '../gen/peerage.js';
+import { qrSvg, type DomainCore, type NodeCore } from '../gen/peerage.js';
 import { Channel, type ChannelOptions } from './channel.js';
-import { call } from './error.js';
+import { call, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
 import type { Capability, Link, Participant, Query, Stats } from './types.js';
 
@@ -56,13 +56,15 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
   /** The name its founder gave it. */
   readonly name: string;
   readonly #core: DomainCore;
+  readonly #node: NodeCore;
   readonly #missing = new Set<string>();
   #closed = false;
 
   /** @internal */
-  constructor(core: DomainCore) {
+  constructor(core: DomainCore, node: NodeCore) {
     super();
     this.#core = core;
+    this.#node = node;
     this.id = core.id;
     this.name = call(() => core.name());
   }
@@ -96,8 +98,13 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
 
   /** Makes an invitation. Needs the right to invite: the founder has it. */
   async invite({ page, expires, ...rest }: InviteOptions = {}): Promise<Invite> {
-    const base = page ?? (typeof location === 'undefined' ? 'peerage:' : location.href.split('#')[0]!);
-    return new Invite(call(() => this.#core.invite({ ...rest, base, ...(expires ? { expires: expires.getTime() } : {}) })));
+    return new Invite(call(() => this.#core.invite({ ...rest, base: page ?? here(), ...(expires ? { expires: expires.getTime() } : {}) })));
+  }
+
+  /** The invitation this node came with, to be passed on; `undefined` for the founder. */
+  invitation({ page }: Pick<InviteOptions, 'page'> = {}): Invite | undefined {
+    const url = call(() => this.#core.invitation(page ?? here()));
+    return url === undefined ? undefined : new Invite(url);
   }
 
   /** Opens a channel. The same name needs the same mode everywhere. */
@@ -115,8 +122,14 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
     return call(() => this.#core.stats()) as Stats;
   }
 
-  /** Says goodbye to the members and forgets the domain here. */
-  async leave(): Promise<void> {
+  /**
+   * Says goodbye to the members and closes the domain here. What is kept of it stays, for {@link Node.reopen}; with `forget` it is
+   * deleted, the root key of a founder included.
+   */
+  async leave({ forget = false }: { forget?: boolean } = {}): Promise<void> {
+    if (forget) return wait(() => this.#node.forget(this.id));
+    if (this.#closed) return;
+    await wait(() => this.#node.flush());
     if (!this.#closed) call(() => this.#core.leave());
   }
 
@@ -131,4 +144,8 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
     if (type === 'closed') this.#closed = true;
     this.emit(type, detail);
   }
+}
+
+function here(): string {
+  return typeof location === 'undefined' ? 'peerage:' : location.href.split('#')[0]!;
 }

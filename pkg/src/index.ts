@@ -16,5 +16,5 @@ export { Channel, type ChannelOptions, type Message, type Meta, type SendOptions
 export { Domain, Invite, qr, type DomainEvents, type InviteOptions } from './domain.js';
 export { PeerageError } from './error.js';
 export { init, type InitOptions } from './init.js';
-export { Node, type DomainOptions, type JoinOptions, type NodeEvents, type StartOptions } from './node.js';
+export { Node, type DomainOptions, type JoinOptions, type NodeEvents, type StartOptions, type StoredDomain } from './node.js';
 export { json, type Attribute, type Capability, type Codec, type Comparison, type Link, type Participant, type Query, type Stats, type Where } from './types.js';

@@ -3,6 +3,8 @@ import { Domain } from './domain.js';
 import { call, PeerageError, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
 import { init } from './init.js';
+import { takeSlot, type Slot } from './slot.js';
+import { inBrowser, inMemory, unstorable } from './store.js';
 import type { Capability, Link } from './types.js';
 
 /** What a {@link Node} tells. */
@@ -17,6 +19,8 @@ export interface NodeEvents {
   directfailed: { id: string; code: string };
   /** A remote refused something of ours, or (`byUs`) we something of it. */
   refused: { id: string; code: string; byUs: boolean };
+  /** What changed could not be stored; it is tried again. Told once, until a try succeeds. */
+  unsaved: { reason: string };
   /** The node was closed. */
   closed: Record<string, never>;
 }
@@ -25,8 +29,28 @@ export interface NodeEvents {
 export interface StartOptions {
   /** Relays to use besides those that invitations name: multiaddr text ending in `/p2p/<id>`. */
   relays?: string[];
+  /**
+   * `persistent`: the identity and the domains are kept in this browser, so that a reloaded page comes back as the same participant,
+   * without an invitation. Each of several tabs has one of its own, up to 16. `ephemeral`: everything is gone with the page.
+   * Without either it is `persistent` where the browser can keep things, which takes https or localhost; {@link Node.identity} tells.
+   */
+  identity?: 'persistent' | 'ephemeral';
+  /** Where a node keeps things: `indexeddb` for a persistent identity, `memory` for an ephemeral one. Either option implies the other. */
+  storage?: 'indexeddb' | 'memory';
+  /**
+   * When another tab of this browser runs under the first stored identity: `another` takes the next one that is free, `wait` waits until
+   * that tab is closed or its node is, and takes over from it. @defaultValue 'another'
+   */
+  taken?: 'another' | 'wait';
   /** Gives up starting. */
   signal?: AbortSignal;
+}
+
+/** A domain kept in this browser. */
+export interface StoredDomain {
+  readonly id: string;
+  /** Absent if what is stored of it cannot be read: {@link Node.reopen} says why. */
+  readonly name?: string;
 }
 
 /** Who this node says it is, in a domain. */
@@ -53,29 +77,56 @@ type CoreEvent = { type: string; domain?: string } & Record<string, unknown>;
 export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
   /** The node's id, `12D3KooW…`. */
   readonly id: string;
+  /** Whether the identity is kept in this browser. Also `ephemeral` in a tab for which there was none left: 16 others had one. */
+  readonly identity: 'persistent' | 'ephemeral';
   readonly #core: NodeCore;
+  readonly #slot: Slot | undefined;
   readonly #domains = new Map<string, Domain>();
   readonly #ended: Promise<void>;
-  readonly #onPageHide = (event: PageTransitionEvent) => { if (!event.persisted) this.#core.close(); };
+  readonly #listening = new AbortController();
   #closed = false;
 
-  private constructor(core: NodeCore) {
+  private constructor(core: NodeCore, slot: Slot | undefined) {
     super();
     this.#core = core;
+    this.#slot = slot;
+    this.identity = slot ? 'persistent' : 'ephemeral';
     this.id = core.id;
     this.#ended = this.#pump();
-    // A tab that closes says goodbye, instead of falling silent.
-    if (typeof addEventListener === 'function') addEventListener('pagehide', this.#onPageHide);
+    this.#listen();
   }
 
-  /** Starts a node with a fresh identity. Loads the wasm file if {@link init} has not. */
-  static async start({ relays = [], signal }: StartOptions = {}): Promise<Node> {
+  /** What the page goes through, the node hears of. */
+  #listen(): void {
+    if (typeof document === 'undefined') return;
+    const { signal } = this.#listening;
+    // A tab that closes says goodbye, instead of falling silent.
+    addEventListener('pagehide', (event) => { if (!event.persisted) this.#core.close(); }, { signal });
+    addEventListener('online', () => this.#core.wake(), { signal });
+    // A hidden tab's timers run once a minute: the others are told not to expect answers at once.
+    const visible = () => this.#core.suspend(document.visibilityState === 'hidden');
+    document.addEventListener('visibilitychange', visible, { signal });
+    visible();
+  }
+
+  /** Starts a node. Loads the wasm file if {@link init} has not. */
+  static async start({ relays = [], identity, storage, taken = 'another', signal }: StartOptions = {}): Promise<Node> {
+    const persistent = wantsStore(identity, storage);
     if (typeof RTCPeerConnection === 'undefined') {
       throw new PeerageError('unsupported', 'this environment has no WebRTC', { hint: 'Start the node in a browser tab, not on a server or in a worker.' });
     }
     await init();
     throwIfAborted(signal);
-    return new Node(call(() => NodeCore.start(relays)));
+    const slot = persistent ? await takeSlot(taken === 'wait', signal) : undefined;
+    try {
+      const { records, key } = slot ? await inBrowser(slot.number) : inMemory();
+      const starting = wait(() => NodeCore.start(relays, records, key));
+      key.fill(0);
+      return new Node(await starting, slot);
+    } catch (error) {
+      slot?.release();
+      throw error;
+    }
   }
 
   /** `offline`: no link to anybody. `degraded`: linked, but a domain lacks an essential capability. `online`: neither. */
@@ -84,16 +135,37 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
     return [...this.#domains.values()].some((domain) => domain.missing.length > 0) ? 'degraded' : 'online';
   }
 
-  /** Founds a domain: this node holds its root key, in this tab only, and is its first participant. */
+  /** Founds a domain: this node holds its root key, in this browser only, and is its first participant. */
   async createDomain({ name, essential = [], profile, capabilities }: DomainOptions): Promise<Domain> {
-    return this.#adopt(call(() => this.#core.createDomain(name, essential, { ...profile, capabilities: capabilities ?? [] })));
+    const domain = this.#adopt(call(() => this.#core.createDomain(name, essential, { ...profile, capabilities: capabilities ?? [] })));
+    await wait(() => this.#core.flush());
+    return domain;
   }
 
-  /** Joins the domain that an invitation link names: finds a member through the link's relays, proves the invitation, is let in. */
+  /**
+   * Joins the domain that an invitation link names: finds a member through the link's relays, proves the invitation, is let in.
+   * A domain that is kept in this browser is opened from there.
+   */
   async join(invite: string, { profile, capabilities, signal }: JoinOptions = {}): Promise<Domain> {
     throwIfAborted(signal);
     const cancel = new Promise<void>((resolve) => signal?.addEventListener('abort', () => resolve(), { once: true }));
     return this.#adopt(await wait(() => this.#core.join(invite, { ...profile, capabilities: capabilities ?? [] }, cancel)));
+  }
+
+  /** Opens a domain again that is kept in this browser: no invitation is needed, and nobody else has to be online. */
+  async reopen(id: string, { profile, capabilities, signal }: JoinOptions = {}): Promise<Domain> {
+    throwIfAborted(signal);
+    return this.#adopt(await wait(() => this.#core.reopen(id, { ...profile, capabilities: capabilities ?? [] })));
+  }
+
+  /** The domains kept in this browser. */
+  async domains(): Promise<StoredDomain[]> {
+    return (await wait(() => this.#core.domains())) as StoredDomain[];
+  }
+
+  /** Leaves a domain if this node is in it, and deletes what is kept of it, the root key of a founder included. */
+  async forget(id: string): Promise<void> {
+    await wait(() => this.#core.forget(id));
   }
 
   /** Connects to any libp2p node and measures one round trip, for diagnosis. The address ends in `/p2p/<id>`. */
@@ -111,8 +183,10 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
     return this.#core.addresses();
   }
 
-  /** Leaves every domain, writes what is queued, stops. */
+  /** Stores what changed, leaves every domain, writes what is queued, stops. */
   async close(): Promise<void> {
+    // What cannot be stored now was told of as `unsaved`, and there is no later.
+    await this.#core.flush().catch(() => undefined);
     this.#core.close();
     await this.#ended;
   }
@@ -124,7 +198,7 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
   #adopt(core: DomainCore): Domain {
     const known = this.#domains.get(core.id);
     if (known && !known.closed) return known;
-    const domain = new Domain(core);
+    const domain = new Domain(core, this.#core);
     this.#domains.set(domain.id, domain);
     return domain;
   }
@@ -139,11 +213,24 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
       if (type === 'closed' && id !== undefined) this.#domains.delete(id);
     }
     this.#closed = true;
-    if (typeof removeEventListener === 'function') removeEventListener('pagehide', this.#onPageHide);
+    this.#listening.abort();
     for (const domain of this.#domains.values()) domain.hear('closed', {});
     this.#domains.clear();
+    this.#slot?.release();
     this.emit('closed', {});
   }
+}
+
+/** Whether a node so started keeps things in this browser. */
+function wantsStore(identity: StartOptions['identity'], storage: StartOptions['storage']): boolean {
+  const fitting = { persistent: 'indexeddb', ephemeral: 'memory' } as const;
+  const kinds: (keyof typeof fitting)[] = ['persistent', 'ephemeral'];
+  const fit = kinds.filter((kind) => (identity ?? kind) === kind && (storage ?? fitting[kind]) === fitting[kind]);
+  if (fit.length === 0) throw new PeerageError('bad-argument', 'an identity is persistent and stored in indexeddb, or ephemeral and kept in memory');
+  if (fit[0] === 'ephemeral') return false;
+  const why = unstorable();
+  if (why && fit.length === 1) throw new PeerageError('unsupported', `nothing can be stored here: ${why}`, { hint: "Start the node with identity: 'ephemeral'." });
+  return !why;
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

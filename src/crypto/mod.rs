@@ -9,6 +9,7 @@ pub mod chain;
 pub mod class;
 pub mod frame;
 pub mod invite;
+pub mod rest;
 pub mod seal;
 pub mod sign;
 pub mod tag;

@@ -33,18 +33,10 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    pub fn new(
-        key: &SigningKey,
-        domain: &DomainId,
-        to: &NodeId,
-        chain: Vec<Vec<u8>>,
-        prekey: &[u8],
-        nonce: [u8; 16],
-        answer: bool,
-        epoch: u64,
-    ) -> Hello {
-        let proof = key.sign(LABEL, domain, &proof_input(&key.node_id(), to, &nonce, epoch, prekey));
-        Hello { chain: chain.into_iter().map(ByteVec::from).collect(), prekey: prekey.to_vec().into(), nonce, proof, answer, epoch }
+    /// Puts the proof in.
+    pub fn sign(mut self, key: &SigningKey, domain: &DomainId, to: &NodeId) -> Hello {
+        self.proof = key.sign(LABEL, domain, &proof_input(&key.node_id(), to, &self.nonce, self.epoch, &self.prekey));
+        self
     }
 
     /// Checks bounds and the proof: `from` is who the link says, `me` this node.

@@ -13,7 +13,7 @@ use super::{
     spread::LINK_ONLY,
 };
 use crate::base::{DomainId, Error, LinkId, Mono, NodeId, Now, Reject, limit};
-use crate::crypto::{Role, tag};
+use crate::crypto::{Role, sign::SIGNATURE, tag};
 use crate::wire::frame::{self, Kind};
 
 /// How often links, dials and joins are looked after.
@@ -172,8 +172,15 @@ impl Peer {
     pub(super) fn greet(&mut self, now: Now, id: DomainId, node: NodeId, answer: bool) {
         let nonce = self.rng.bytes();
         let Some(domain) = self.domains.get_mut(&id) else { return };
-        let chain = domain.membership.chain(now, &self.me);
-        let hello = Hello::new(&self.identity, &id, &node, chain, domain.session.prekey_record(), nonce, answer, domain.spread.epoch());
+        let hello = Hello {
+            chain: domain.membership.chain(now, &self.me).into_iter().map(Into::into).collect(),
+            prekey: domain.session.prekey_record().to_vec().into(),
+            nonce,
+            proof: [0; SIGNATURE],
+            answer,
+            epoch: domain.spread.epoch(),
+        };
+        let hello = hello.sign(&self.identity, &id, &node);
         if self.send_scoped(&id, &node, Lane::Control, Kind::Hello, &hello::encode(&hello))
             && let Some(domain) = self.domains.get_mut(&id)
         {

@@ -5,9 +5,9 @@ use zeroize::Zeroizing;
 
 use super::{Part, Peer, SavedDomain};
 use crate::base::{DomainId, Error, NodeId, Now, limit};
-use crate::crypto::sign::SigningKey;
+use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::directory::Status;
-use crate::wire::link::RELAYS;
+use crate::wire::link::{InviteLink, RELAYS};
 
 impl Peer {
     /// What must be kept to open the domain again.
@@ -43,6 +43,18 @@ impl Peer {
             }
         }
         Ok(saved)
+    }
+
+    /// The invitation this node came with, as a link to be passed on; `None` if it came otherwise.
+    ///
+    /// # Errors
+    /// [`Code::Closed`](crate::base::Code::Closed) if this node is not in the domain.
+    pub fn kept_invitation(&self, id: DomainId) -> Result<Option<InviteLink>, Error> {
+        let domain = self.domain(id)?;
+        let manager = domain.known.iter().find(|(_, role)| **role == Role::Manager).map(|(node, _)| *node);
+        let rendezvous = domain.membership.genesis().rendezvous;
+        let secret = domain.invitation.clone();
+        Ok(secret.map(|secret| InviteLink { domain: id, secret, generation: 0, manager, rendezvous, relays: self.known_relays() }))
     }
 
     /// Whether [`Peer::take_unsaved`] has something.

@@ -47,6 +47,8 @@ pub enum LinkCommand {
         /// As it was given to [`LinkCommand::UseRelay`].
         address: String,
     },
+    /// The network may have changed: try the relays that are waited for now.
+    RetryRelays,
     /// Queue one frame on a lane. Silently dropped if the link is down: [`LinkEvent::Down`] says so anyway.
     Send {
         /// On which link.

@@ -11,7 +11,11 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
-use super::{Peer, link::Lane, seal::Topic};
+use super::{
+    Peer,
+    link::{Lane, LinkCommand},
+    seal::Topic,
+};
 use crate::base::{DomainId, NodeId, Now, Reject};
 use crate::proto::detector;
 
@@ -47,6 +51,7 @@ impl Peer {
     /// this node is here, and have time to say that they are.
     pub fn wake(&mut self, now: Now) {
         self.dial_again(now);
+        self.command_link(LinkCommand::RetryRelays);
         let ids: Vec<DomainId> = self.domains.keys().copied().collect();
         for id in ids {
             let Some(domain) = self.domains.get_mut(&id) else { continue };

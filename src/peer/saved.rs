@@ -8,7 +8,10 @@ use zeroize::Zeroizing;
 
 use crate::base::{Code, DomainId, Error, NodeId, Reject, limit};
 use crate::crypto::sign::SigningKey;
-use crate::proto::{directory::record, membership::domain_id};
+use crate::proto::{
+    directory::record,
+    membership::{Membership, domain_id},
+};
 use crate::wire::bytes::{Reader, Writer};
 use crate::wire::link::{RELAY_ADDRESS, RELAYS};
 
@@ -76,6 +79,12 @@ impl SavedDomain {
     #[must_use]
     pub fn id(&self) -> DomainId {
         domain_id(&self.genesis)
+    }
+
+    /// The domain's name, if the genesis can be read.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        Membership::new(self.id(), &self.genesis).ok().map(|m| m.genesis().name.clone())
     }
 
     /// One part as a record for a store.

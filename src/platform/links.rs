@@ -240,8 +240,8 @@ where
         self.swarm.network_info().connection_counters().num_established() as usize
     }
 
-    /// Tries every relay that waits for its next turn now: the machine woke up or its network came back.
-    pub fn wake(&mut self) {
+    /// Tries every relay that waits for its next turn now.
+    fn retry_relays(&mut self) {
         let waiting: Vec<PeerId> =
             self.relays.by_peer.iter().filter(|(_, r)| r.standing == Standing::Waiting).map(|(peer, _)| *peer).collect();
         for peer in waiting {
@@ -255,6 +255,7 @@ where
             LinkCommand::Dial { node, addresses } => self.dial(node, &addresses),
             LinkCommand::UseRelay { address } => self.use_relay(address),
             LinkCommand::DropRelay { address } => self.drop_relay(&address),
+            LinkCommand::RetryRelays => self.retry_relays(),
             LinkCommand::Send { link, lane, frame } => self.swarm.behaviour().lanes.send(link, lane, frame),
             LinkCommand::Close { link } => self.swarm.behaviour().lanes.close(link),
         }

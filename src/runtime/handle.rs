@@ -354,6 +354,24 @@ impl Node {
         self.with(|peer, _| peer.import_root(domain, seed))
     }
 
+    /// Says in every domain that this node goes to sleep, as a hidden tab does, or is awake again.
+    pub fn suspend(&self, suspended: bool) {
+        self.with(|peer, now| peer.suspend(now, suspended));
+    }
+
+    /// The network changed, or this process was asleep: links are probed, whoever is missing is dialled.
+    pub fn wake(&self) {
+        self.with(|peer, now| peer.wake(now));
+    }
+
+    /// The invitation this node came with, as a link to be passed on; `None` if it came otherwise.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn kept_invitation(&self, domain: DomainId) -> Result<Option<InviteLink>, Error> {
+        self.look(|peer, _| peer.kept_invitation(domain))
+    }
+
     /// Who is in the directory of a domain, from this node's own copy.
     ///
     /// # Errors

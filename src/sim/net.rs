@@ -242,6 +242,8 @@ impl Net {
                 }
                 self.tell_addresses(node);
             }
+            // It tries them every second as it is.
+            LinkCommand::RetryRelays => {}
             LinkCommand::Dial { node: to, addresses } => self.dial(node, to, &addresses),
             LinkCommand::Send { link, lane, frame } => self.send(node, link, lane, frame),
             LinkCommand::Close { link } => {

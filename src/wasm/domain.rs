@@ -93,6 +93,15 @@ impl DomainCore {
         Ok(link.to_url(&options.base))
     }
 
+    /// The link of the invitation this node came with, if it did.
+    ///
+    /// # Errors
+    /// `closed` after leaving.
+    pub fn invitation(&self, base: &str) -> Result<Option<String>, JsValue> {
+        let link = self.node.kept_invitation(self.id).map_err(|e| error::to_js(&e))?;
+        Ok(link.map(|link| link.to_url(base)))
+    }
+
     /// Opens a channel.
     ///
     /// # Errors

@@ -2,41 +2,59 @@
 
 use futures::future::{Either, select};
 use js_sys::Promise;
+use serde::Serialize;
 use std::pin::pin;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
+use zeroize::Zeroizing;
 
 use super::{domain::DomainCore, error, event::JsEvent, from_js, link::JsLink, participant::JsProfile, to_js};
-use crate::base::{Code, Error};
-use crate::platform::browser;
-use crate::runtime::handle::Node;
+use crate::base::{Code, DomainId, Error};
+use crate::crypto::Role;
+use crate::platform::browser::{self, BrowserStore, JsStore};
+use crate::runtime::{handle::Node, keeper::Keeper};
 
 /// A running node.
 #[wasm_bindgen]
-pub struct NodeCore(Node);
+pub struct NodeCore {
+    node: Node,
+    keeper: Keeper<BrowserStore>,
+}
+
+/// A domain in the store.
+#[derive(Serialize)]
+struct JsStored {
+    id: String,
+    /// Absent if its records cannot be read.
+    name: Option<String>,
+}
 
 #[wasm_bindgen]
 impl NodeCore {
-    /// Starts a node with a fresh identity and keeps the relays given.
+    /// Starts a node with the identity in the store, or a new one, and keeps the relays given. The store's records are sealed
+    /// under `key`, 32 bytes.
     ///
     /// # Errors
-    /// `unsupported` without a secure random source, `bad-argument` for a relay address without `/p2p/<id>`.
+    /// `unsupported` without a secure random source, `bad-argument` for a relay address without `/p2p/<id>`, `storage`.
     #[wasm_bindgen]
-    pub fn start(relays: Vec<String>) -> Result<NodeCore, JsValue> {
-        let node = browser::start().map_err(|e| error::to_js(&e))?;
+    pub async fn start(relays: Vec<String>, store: JsStore, key: Vec<u8>) -> Result<NodeCore, JsValue> {
+        let key = Zeroizing::new(key);
+        let key = <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new);
+        let key = key.map_err(|_| error::to_js(&Error::new(Code::BadArgument, "the store's key has 32 bytes")))?;
+        let (node, keeper) = browser::start(store, key).await.map_err(|e| error::to_js(&e))?;
         for relay in relays {
             if let Err(e) = node.use_relay(&relay) {
                 node.close();
                 return Err(error::to_js(&e));
             }
         }
-        Ok(NodeCore(node))
+        Ok(NodeCore { node, keeper })
     }
 
     /// The node's id.
     #[wasm_bindgen(getter)]
     pub fn id(&self) -> String {
-        self.0.id().to_string()
+        self.node.id().to_string()
     }
 
     /// Founds a domain.
@@ -46,8 +64,8 @@ impl NodeCore {
     #[wasm_bindgen(js_name = createDomain)]
     pub fn create_domain(&self, name: &str, essential: Vec<String>, profile: JsValue) -> Result<DomainCore, JsValue> {
         let profile: JsProfile = from_js(profile)?;
-        let domain = self.0.create_domain(name, &essential, profile.into()).map_err(|e| error::to_js(&e))?;
-        Ok(DomainCore::new(self.0.clone(), domain))
+        let domain = self.node.create_domain(name, &essential, profile.into()).map_err(|e| error::to_js(&e))?;
+        Ok(DomainCore::new(self.node.clone(), domain))
     }
 
     /// Joins a domain; settles early with `aborted` once `cancel` does.
@@ -56,9 +74,9 @@ impl NodeCore {
     /// As [`Node::join`], and `aborted`.
     pub async fn join(&self, link: String, profile: JsValue, cancel: Promise) -> Result<DomainCore, JsValue> {
         let profile: JsProfile = from_js(profile)?;
-        let node = self.0.clone();
+        let (node, keeper) = (self.node.clone(), self.keeper.clone());
         let result = {
-            let join = pin!(node.join(&link, profile.into()));
+            let join = pin!(keeper.join(&link, profile.into()));
             match select(join, JsFuture::from(cancel)).await {
                 Either::Left((result, _)) => result,
                 Either::Right(_) => Err(Error::new(Code::Aborted, "the join was cancelled")),
@@ -67,13 +85,57 @@ impl NodeCore {
         result.map(|domain| DomainCore::new(node, domain)).map_err(|e| error::to_js(&e))
     }
 
+    /// Opens a stored domain again.
+    ///
+    /// # Errors
+    /// As [`Keeper::reopen`]; `bad-id`.
+    pub async fn reopen(&self, id: String, profile: JsValue) -> Result<DomainCore, JsValue> {
+        let profile: JsProfile = from_js(profile)?;
+        let (node, keeper) = (self.node.clone(), self.keeper.clone());
+        let id = parse(&id)?;
+        keeper.reopen(id, Role::Participant, profile.into()).await.map_err(|e| error::to_js(&e))?;
+        Ok(DomainCore::new(node, id))
+    }
+
+    /// The domains in the store.
+    ///
+    /// # Errors
+    /// `storage`.
+    pub async fn domains(&self) -> Result<JsValue, JsValue> {
+        let keeper = self.keeper.clone();
+        let mut stored = Vec::new();
+        for id in keeper.domains().await.map_err(|e| error::to_js(&e))? {
+            let name = keeper.load(id).await.ok().flatten().and_then(|saved| saved.name());
+            stored.push(JsStored { id: id.to_string(), name });
+        }
+        to_js(&stored)
+    }
+
+    /// Leaves a domain if this node is in it, and deletes it from the store.
+    ///
+    /// # Errors
+    /// `storage`, `bad-id`.
+    pub async fn forget(&self, id: String) -> Result<(), JsValue> {
+        let keeper = self.keeper.clone();
+        keeper.forget(parse(&id)?).await.map_err(|e| error::to_js(&e))
+    }
+
+    /// Stores everything that has changed until now.
+    ///
+    /// # Errors
+    /// `storage`.
+    pub async fn flush(&self) -> Result<(), JsValue> {
+        let keeper = self.keeper.clone();
+        keeper.flush().await.map_err(|e| error::to_js(&e))
+    }
+
     /// The next event, or `undefined` once the node is closed. One consumer: the facade.
     ///
     /// # Errors
     /// None that happen: plain values always convert.
     #[wasm_bindgen(js_name = nextEvent)]
     pub async fn next_event(&self) -> Result<JsValue, JsValue> {
-        match self.0.clone().next_event().await {
+        match self.node.clone().next_event().await {
             Some(event) => to_js(&JsEvent::from(event)),
             None => Ok(JsValue::UNDEFINED),
         }
@@ -84,7 +146,7 @@ impl NodeCore {
     /// # Errors
     /// As [`Node::dial`].
     pub async fn dial(&self, address: String) -> Result<JsValue, JsValue> {
-        let link = self.0.clone().dial(&address).await.map_err(|e| error::to_js(&e))?;
+        let link = self.node.clone().dial(&address).await.map_err(|e| error::to_js(&e))?;
         to_js(&JsLink::from(link))
     }
 
@@ -93,16 +155,30 @@ impl NodeCore {
     /// # Errors
     /// None that happen.
     pub fn links(&self) -> Result<JsValue, JsValue> {
-        to_js(&self.0.links(None).into_iter().map(JsLink::from).collect::<Vec<_>>())
+        to_js(&self.node.links(None).into_iter().map(JsLink::from).collect::<Vec<_>>())
     }
 
     /// Where others can dial this node now.
     pub fn addresses(&self) -> Vec<String> {
-        self.0.addresses()
+        self.node.addresses()
+    }
+
+    /// Says in every domain that this node goes to sleep, or is awake again.
+    pub fn suspend(&self, suspended: bool) {
+        self.node.suspend(suspended);
+    }
+
+    /// The network changed: links are probed, whoever is missing is dialled.
+    pub fn wake(&self) {
+        self.node.wake();
     }
 
     /// Leaves every domain and stops.
     pub fn close(&self) {
-        self.0.close();
+        self.node.close();
     }
+}
+
+fn parse(id: &str) -> Result<DomainId, JsValue> {
+    id.parse().map_err(|e| error::to_js(&e))
 }

@@ -32,9 +32,9 @@ export async function browser(t) {
   return started;
 }
 
-/** A new tab in a context of its own. What it throws or logs as an error is collected in `faults`. */
-export async function tab(started, options) {
-  const context = await started.newContext(options);
+/** A new tab in a context of its own, or in `context`. What it throws or logs as an error is collected in `faults`. */
+export async function tab(started, { context, ...options } = {}) {
+  context ??= await started.newContext(options);
   const page = await context.newPage();
   const faults = [];
   page.on('pageerror', (error) => faults.push(String(error)));
@@ -147,13 +147,20 @@ export class Child {
   }
 }
 
-/** A relay on free ports, with what it said when it was ready: `{ child, id, addresses, http }`. */
+/** A relay on free ports, with what it said when it was ready: `{ child, data, id, addresses, http }`. */
 export async function relay(t, data, ...more) {
   const child = new Child(t, [
     '--data', data, 'relay', '--http', '127.0.0.1:0',
     '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws', '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct', ...more,
   ]);
-  return { child, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
+  return { child, data, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
+}
+
+/** Another process in the place of a relay that ended: same folder, same ports. */
+export async function again(t, { data, addresses }) {
+  const listen = new Set(addresses.map((address) => address.replace(/\/(certhash|p2p)\/.*/, '')));
+  const child = new Child(t, ['--data', data, 'relay', '--http', '127.0.0.1:0', ...[...listen].flatMap((address) => ['--listen', address])]);
+  return { child, data, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
 }
 
 /** A port that nothing uses now. */
@@ -264,6 +271,11 @@ export async function opened(started, link, { before = [], name, prepare, ...opt
   for (const script of [scripts.connections, ...before]) await page.addInitScript(script);
   if (name) await page.addInitScript((name) => sessionStorage.setItem('peerage.name', name), name);
   await page.goto(link);
+  return settled(page);
+}
+
+/** Waits until the page in a tab has said that it joined or why not. */
+export async function settled(page) {
   await page.waitForSelector('html[data-state="joined"], html[data-state="failed"]', { timeout: 120_000 });
   const node = await page.evaluate(() => window.peerage?.node.id);
   return Object.assign(page, { node, code: await page.getAttribute('html', 'data-code') });

@@ -1,7 +1,7 @@
 // The demo: joins by the invitation in the address, then keeps a room that everybody in the domain shares.
 import { Node, PeerageError, type Domain } from 'peerage';
 import { Control } from './control.js';
-import { forgetInvitation, holdInvitation, ownName, takeInvitation } from './invitation.js';
+import { forgetInvitation, holdInvitation, lastDomain, ownName, rememberDomain, takeInvitation } from './invitation.js';
 import { byId, invitation, panels, refresh } from './panels.js';
 import type { Room } from './room.js';
 import { Shared, type Note } from './shared.js';
@@ -15,6 +15,8 @@ const HINTS: Record<string, string> = {
   'invite-revoked': 'Whoever made it closed it. Ask for a new one.',
   'invite-unknown': 'Nobody in the domain knows this invitation. Ask for a new one.',
   'no-relay': 'The relay named in the link does not answer. Is it running?',
+  'forbidden': 'You were a member and are one no more. Ask for a new invitation.',
+  'storage': 'What this browser kept cannot be read. Open an invitation in another tab, or clear this site’s data.',
   'no-member': 'Nobody of the domain is online. Try again when somebody is.',
 };
 
@@ -43,7 +45,7 @@ async function openRoom(canvas: HTMLCanvasElement): Promise<Room | undefined> {
   }
 }
 
-async function live(node: Node, domain: Domain, link: string): Promise<void> {
+async function live(node: Node, domain: Domain, link: string | undefined): Promise<void> {
   const canvas = byId<HTMLCanvasElement>('room');
   const room = await openRoom(canvas);
   const shared = new Shared(domain, (note) => { room?.note(note); flat(domain, shared); });
@@ -63,7 +65,8 @@ async function live(node: Node, domain: Domain, link: string): Promise<void> {
   motion.addEventListener('click', async () => motion.setAttribute('aria-pressed', String(await control.useMotion())));
 
   panels();
-  invitation(link);
+  if (link) invitation(link);
+  else document.querySelector('[data-panel="invite"]')?.remove();
   byId('title').textContent = domain.name;
   const say = (text: string) => { byId('status').textContent = text; };
   const update = () => {
@@ -100,21 +103,37 @@ function flat(domain: Domain, shared: Shared): void {
   byId('flat-list').replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
 }
 
+/** Joins by the link, or opens again what this browser has: the domain it was in last. Neither: no domain. */
+async function enter(node: Node, link: string | undefined): Promise<Domain | undefined> {
+  const as = { profile: { name: ownName(node.id) }, capabilities: [{ name: 'room/avatar' }] };
+  if (link) return node.join(link, as);
+  const kept = (await node.domains()).map(({ id }) => id);
+  const last = lastDomain(node.id) ?? '';
+  const id = kept.includes(last) ? last : kept[0];
+  return id === undefined ? undefined : node.reopen(id, as);
+}
+
 async function main(): Promise<void> {
   byId('retry').addEventListener('click', () => location.reload());
   const link = takeInvitation();
-  if (!link) {
-    return fail('An invitation is needed', 'This page opens a private room, and only an invitation leads in.', 'Open the whole link that “peerage up” printed, or scan its QR code.', 'no-invitation', false);
-  }
-  show('joining');
-  byId('status').textContent = 'Joining…';
   let node: Node | undefined;
   try {
+    if (link) show('joining');
+    byId('status').textContent = link ? 'Joining…' : 'Looking for what this browser keeps…';
     node = await Node.start();
     Object.assign(window, { peerage: { node } });
-    const domain = await node.join(link, { profile: { name: ownName() }, capabilities: [{ name: 'room/avatar' }] });
-    holdInvitation(link);
-    await live(node, domain, link);
+    const domain = await enter(node, link);
+    if (!domain) {
+      await node.close();
+      return fail('An invitation is needed', 'This page opens a private room, and only an invitation leads in.', 'Open the whole link that “peerage up” printed, or scan its QR code.', 'no-invitation', false);
+    }
+    if (node.identity === 'persistent') {
+      forgetInvitation();
+      rememberDomain(node.id, domain.id);
+    } else if (link) {
+      holdInvitation(link);
+    }
+    await live(node, domain, domain.invitation()?.url ?? link);
   } catch (error) {
     await node?.close();
     if (!(error instanceof PeerageError)) throw error;

@@ -1,5 +1,6 @@
 //! The browser platform: WebSocket, WebRTC-direct, circuits, and WebRTC from browser to browser.
 
+mod store;
 mod webrtc;
 
 use std::task::{Context, Poll};
@@ -11,12 +12,15 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Multiaddr, Transport, identity};
 use wasm_bindgen::{JsCast, JsValue};
+use zeroize::Zeroizing;
 
 use super::links::{self, Links, LinksConfig, Upgraded};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
-use crate::peer::{Config, LinkCommand, LinkEvent, Peer};
-use crate::runtime::{self, handle::Node, port::Platform};
+use crate::peer::{Config, LinkCommand, LinkEvent, Peer, saved};
+use crate::runtime::store::{IDENTITY, Store as _};
+use crate::runtime::{self, handle::Node, keeper::Keeper, port::Platform};
+pub use store::{BrowserStore, JsStore};
 use webrtc::{direct, private, signaling};
 
 /// Links in a page or a worker, with the browser's clocks. A worker without WebRTC has WebSocket and circuits.
@@ -50,18 +54,29 @@ pub fn entropy() -> Result<Rng, Error> {
     Ok(Rng::from_seed(seed))
 }
 
-/// Starts a node with an identity of its own, new in every page, and runs it on the page's event loop.
+/// Starts a node with the identity in the store, made and stored if there is none, and runs it on the page's event loop. No two
+/// nodes may run on one store at once: that is for the caller to see to.
 ///
 /// # Errors
-/// As [`BrowserPlatform::new`].
-pub fn start() -> Result<Node, Error> {
+/// As [`BrowserPlatform::new`]; [`Code::Storage`], also for an identity that cannot be read: it is not replaced.
+pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>) -> Result<(Node, Keeper<BrowserStore>), Error> {
     let mut rng = entropy()?;
-    let key = SigningKey::generate(&mut rng);
+    let store = BrowserStore::new(records, key, rng.fork("store"));
+    let key = match store.get(IDENTITY).await? {
+        Some(record) => saved::decode_identity(&record)?,
+        None => {
+            let key = SigningKey::generate(&mut rng);
+            store.write(vec![(IDENTITY.to_owned(), Some(saved::encode_identity(&key)))]).await?;
+            key
+        }
+    };
     let platform = BrowserPlatform::new(&key)?;
     let config = Config { webrtc: webrtc::is_available(), ..Config::browser() };
     let (node, driver) = runtime::start(Peer::new(config, key, rng.bytes()), platform, clock);
     wasm_bindgen_futures::spawn_local(driver);
-    Ok(node)
+    let keeper = Keeper::new(node.clone(), store);
+    wasm_bindgen_futures::spawn_local(keeper.clone().run());
+    Ok((node, keeper))
 }
 
 impl BrowserPlatform {
