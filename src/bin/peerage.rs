@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("peerage: {}", error.one_line());
+            eprintln!("peerage: {} [{}]", error.one_line(), error.code());
             ExitCode::FAILURE
         }
     }

@@ -44,6 +44,20 @@ const ASK_AGAIN: Duration = Duration::from_secs(4);
 /// Bytes of addresses in an answer.
 const CONTACT_BYTES: usize = 1_200;
 
+/// For word of an invitation that was made a moment ago to reach the members.
+const WORD: Duration = Duration::from_secs(4);
+
+/// A joiner was refused in a way that may pass: it asks again.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// The refusal.
+    code: Code,
+    next: Mono,
+    every: Duration,
+    /// When it gives up.
+    end: Mono,
+}
+
 /// A join that has not found a member yet.
 pub(super) struct Join {
     link: InviteLink,
@@ -52,8 +66,8 @@ pub(super) struct Join {
     request: overlay::Seek,
     seeker: Seeker,
     deadline: Mono,
-    /// While it waits for an issuer's approval: when it asks again, and when it gives up.
-    waiting: Option<(Mono, Mono)>,
+    /// While an answer may change.
+    waiting: Option<Wait>,
     asked: bool,
     /// Relay addresses to be tried from a moment on.
     spare: (Mono, Vec<String>),
@@ -119,8 +133,8 @@ impl Peer {
             let _ = self.use_relay(now, &relay);
         }
         for join in self.joins.values_mut() {
-            if let Some((next, end)) = join.waiting.filter(|(next, end)| *next <= now.mono && now.mono < *end) {
-                join.waiting = Some((next.after(ASK_AGAIN), end));
+            if let Some(wait) = join.waiting.as_mut().filter(|w| w.next <= now.mono && now.mono < w.end) {
+                wait.next = now.mono.after(wait.every);
                 join.seeker = Seeker::new(now, join.request.clone(), self.rng.fork("seeker"));
             }
         }
@@ -169,11 +183,11 @@ impl Peer {
         let body: JoinAnswer = hello::decode(&answer.body)?;
         if let Some(code) = &body.refused {
             let code = Code::ALL.iter().copied().find(|c| c.as_str() == code).unwrap_or(Code::Forbidden);
-            if code == Code::InvitePending {
-                self.wait_for_approval(now, id);
-                return Ok(());
+            match code {
+                Code::InvitePending => self.wait(now, id, code, ASK_AGAIN, APPROVAL),
+                Code::InviteUnknown => self.wait(now, id, code, Duration::from_secs(1), WORD),
+                _ => self.fail_join(id, refusal(code)),
             }
-            self.fail_join(id, refusal(code));
             return Ok(());
         }
         let Some(join) = self.joins.get(&id) else { return Ok(()) };
@@ -224,13 +238,13 @@ impl Peer {
         Ok(())
     }
 
-    /// An issuer has to decide first: the joiner asks again until one did.
-    fn wait_for_approval(&mut self, now: Now, id: DomainId) {
+    /// An issuer has to decide first, or word of the invitation is on its way: the joiner asks again for a while.
+    fn wait(&mut self, now: Now, id: DomainId, code: Code, every: Duration, time: Duration) {
         let Some(join) = self.joins.get_mut(&id) else { return };
-        let fresh = join.waiting.is_none();
-        let (_, end) = join.waiting.unwrap_or((now.mono, now.mono.after(APPROVAL)));
-        join.waiting = Some((now.mono.after(ASK_AGAIN), end));
-        if fresh {
+        let before = join.waiting.filter(|w| w.code == code);
+        let end = before.map_or(now.mono.after(time), |w| w.end);
+        join.waiting = Some(Wait { code, next: now.mono.after(every), every, end });
+        if before.is_none() && code == Code::InvitePending {
             self.emit(Event::Waiting { domain: id });
         }
     }
@@ -346,9 +360,9 @@ impl Join {
     }
 
     fn failure(&self, now: Now) -> Option<Error> {
-        if let Some((_, end)) = self.waiting {
+        if let Some(Wait { code, end, .. }) = self.waiting {
             // Whoever answered first may have gone meanwhile: that is no reason to give up.
-            return (now.mono >= end).then(|| refusal(Code::InvitePending));
+            return (now.mono >= end).then(|| refusal(code));
         }
         if let Some(code) = self.seeker.failed() {
             return Some(refusal(code));

@@ -1,7 +1,9 @@
 //! Native platforms on loopback: frames over every transport, circuits, backpressure, and peers that misbehave.
 
 mod cli;
+mod cluster;
 mod hostile;
 mod links;
+mod participant;
 mod reload;
 mod support;

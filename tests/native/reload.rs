@@ -1,18 +1,16 @@
 //! What outlives a process: the store alone, and `peerage join` killed and started again.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Instant;
 
 use peerage::base::Code;
 use peerage::platform::native::store::RedbStore;
 use peerage::runtime::store::Store;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::cli::{Scratch, failing, peerage, start};
+use crate::cli::{Scratch, failing, peerage};
+use crate::participant::{Home, LISTEN, Participant};
 use crate::support::PATIENCE;
 
 fn bytes(text: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -58,73 +56,11 @@ async fn a_file_that_is_no_store_or_a_damaged_one_is_refused_and_left_as_it_is()
     assert!(RedbStore::open(&path).await.unwrap().get("a").await.unwrap().is_some());
 }
 
-/// A running `peerage join`.
-struct Participant {
-    child: Child,
-    input: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-    node: String,
-}
-
-impl Participant {
-    async fn start(data: &Path, arguments: &[&str]) -> Participant {
-        let mut child = peerage(data, &[&["join"], arguments].concat()).spawn().unwrap();
-        let (input, lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
-        let mut participant = Participant { child, input, lines, node: String::new() };
-        let joined = participant.line(|line| line["event"] == "joined").await;
-        participant.node = joined["node"].as_str().unwrap().to_owned();
-        participant
-    }
-
-    async fn line(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
-                let line: Value = serde_json::from_str(&line).unwrap();
-                if wanted(&line) {
-                    return line;
-                }
-            }
-            let mut said = String::new();
-            self.child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
-            panic!("it ended: {said}");
-        };
-        tokio::time::timeout(PATIENCE, found).await.expect("a line in time")
-    }
-
-    async fn say(&mut self, command: Value) {
-        self.input.write_all(format!("{command}\n").as_bytes()).await.unwrap();
-    }
-
-    /// The node ids in its directory that are online, its own included.
-    async fn here(&mut self) -> Vec<String> {
-        self.say(json!({"cmd": "participants", "id": 1})).await;
-        let answer = self.line(|line| line["event"] == "answer" && line["participants"].is_array()).await;
-        let online = answer["participants"].as_array().unwrap().iter().filter(|p| p["presence"] == "online");
-        online.map(|p| p["node"].as_str().unwrap().to_owned()).collect()
-    }
-
-    async fn sees(&mut self, node: &str) {
-        let until = Instant::now() + PATIENCE;
-        while !self.here().await.iter().any(|n| n == node) {
-            assert!(Instant::now() < until, "{node} is not there");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_killed_participant_is_back_under_its_id_without_a_link() {
     let scratch = Scratch::new("reload");
-    let (_relay, ready) = start(&scratch.0.join("relay"), &[]).await;
-    let owner = scratch.0.join("owner");
-    assert!(peerage(&owner, &["domain", "create", "town"]).output().await.unwrap().status.success());
-    // Before the manager starts, so that it knows the invitation from its first moment.
-    let invite = peerage(&owner, &["invite", "--relay", &ready.addresses[0]]).output().await.unwrap();
-    let link = String::from_utf8(invite.stdout).unwrap().trim().to_owned();
-    let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
-    let mut manager = peerage(&owner, &[&["manager", "--relay", &ready.addresses[0]], &listen[..]].concat()).spawn().unwrap();
-    let mut told = BufReader::new(manager.stdout.take().unwrap()).lines();
-    tokio::time::timeout(PATIENCE, told.next_line()).await.expect("the manager listens").unwrap();
+    let home = Home::start(&scratch).await;
+    let (link, listen) = (home.link, LISTEN);
 
     let (data_a, data_b) = (scratch.0.join("a"), scratch.0.join("b"));
     let mut a = Participant::start(&data_a, &[&[link.as_str()], &listen[..]].concat()).await;

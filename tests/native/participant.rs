@@ -1,0 +1,105 @@
+//! Real processes of one domain: a relay, a manager, and `peerage join`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use peerage::node::children::Ready;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use crate::cli::{Scratch, peerage, start};
+use crate::support::PATIENCE;
+
+/// Where participants listen.
+pub const LISTEN: [&str; 2] = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+
+/// A relay, and a domain with its manager and an invitation without limits.
+pub struct Home {
+    pub relay: Child,
+    pub ready: Ready,
+    pub manager: Child,
+    pub owner: PathBuf,
+    pub link: String,
+}
+
+impl Home {
+    pub async fn start(scratch: &Scratch) -> Home {
+        let (relay, ready) = start(&scratch.0.join("relay"), &[]).await;
+        let owner = scratch.0.join("owner");
+        assert!(peerage(&owner, &["domain", "create", "town"]).output().await.unwrap().status.success());
+        // Before the manager starts, so that it knows the invitation from its first moment.
+        let link = invite(&owner, &ready.addresses[0], &[]).await;
+        let manager = manage(&owner, &ready.addresses[0]).await;
+        Home { relay, ready, manager, owner, link }
+    }
+}
+
+/// A new invitation's link.
+pub async fn invite(owner: &Path, relay: &str, more: &[&str]) -> String {
+    let output = peerage(owner, &[&["invite", "--relay", relay], more].concat()).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A manager of the owner's domain, listening.
+pub async fn manage(owner: &Path, relay: &str) -> Child {
+    let mut manager = peerage(owner, &[&["manager", "--relay", relay], &LISTEN[..]].concat()).spawn().unwrap();
+    let mut told = BufReader::new(manager.stdout.take().unwrap()).lines();
+    tokio::time::timeout(PATIENCE, told.next_line()).await.expect("the manager listens").unwrap().expect("it says so");
+    manager
+}
+
+/// A running `peerage join`.
+pub struct Participant {
+    pub child: Child,
+    input: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    pub node: String,
+}
+
+impl Participant {
+    pub async fn start(data: &Path, arguments: &[&str]) -> Participant {
+        let mut child = peerage(data, &[&["join"], arguments].concat()).spawn().unwrap();
+        let (input, lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+        let mut participant = Participant { child, input, lines, node: String::new() };
+        let joined = participant.line(|line| line["event"] == "joined").await;
+        participant.node = joined["node"].as_str().unwrap().to_owned();
+        participant
+    }
+
+    pub async fn line(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                let line: Value = serde_json::from_str(&line).unwrap();
+                if wanted(&line) {
+                    return line;
+                }
+            }
+            let mut said = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
+            panic!("it ended: {said}");
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("a line in time")
+    }
+
+    pub async fn say(&mut self, command: Value) {
+        self.input.write_all(format!("{command}\n").as_bytes()).await.unwrap();
+    }
+
+    /// The node ids in its directory that are online, its own included.
+    pub async fn here(&mut self) -> Vec<String> {
+        self.say(json!({"cmd": "participants", "id": 1})).await;
+        let answer = self.line(|line| line["event"] == "answer" && line["participants"].is_array()).await;
+        let online = answer["participants"].as_array().unwrap().iter().filter(|p| p["presence"] == "online");
+        online.map(|p| p["node"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub async fn sees(&mut self, node: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.here().await.iter().any(|n| n == node) {
+            assert!(Instant::now() < until, "{node} is not there");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+}
