@@ -42,6 +42,8 @@ export interface StartOptions {
    * that tab is closed or its node is, and takes over from it. @defaultValue 'another'
    */
   taken?: 'another' | 'wait';
+  /** For connections from browser to browser: ICE servers, for instance. @defaultValue none: what the relay and the network give */
+  rtc?: Omit<RTCConfiguration, 'certificates'>;
   /** Gives up starting. */
   signal?: AbortSignal;
 }
@@ -110,17 +112,18 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
   }
 
   /** Starts a node. Loads the wasm file if {@link init} has not. */
-  static async start({ relays = [], identity, storage, taken = 'another', signal }: StartOptions = {}): Promise<Node> {
+  static async start({ relays = [], identity, storage, taken = 'another', rtc = {}, signal }: StartOptions = {}): Promise<Node> {
     const persistent = wantsStore(identity, storage);
     if (typeof RTCPeerConnection === 'undefined') {
       throw new PeerageError('unsupported', 'this environment has no WebRTC', { hint: 'Start the node in a browser tab, not on a server or in a worker.' });
     }
+    tryOut(rtc);
     await init();
     throwIfAborted(signal);
     const slot = persistent ? await takeSlot(taken === 'wait', signal) : undefined;
     try {
       const { records, key } = slot ? await inBrowser(slot.number) : inMemory();
-      const starting = wait(() => NodeCore.start(relays, records, key));
+      const starting = wait(() => NodeCore.start(relays, records, key, JSON.stringify(rtc)));
       key.fill(0);
       return new Node(await starting, slot);
     } catch (error) {
@@ -218,6 +221,15 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
     this.#domains.clear();
     this.#slot?.release();
     this.emit('closed', {});
+  }
+}
+
+/** A configuration that the browser refuses is found now, not at the first connection. */
+function tryOut(rtc: RTCConfiguration): void {
+  try {
+    new RTCPeerConnection(rtc).close();
+  } catch (cause) {
+    throw new PeerageError('bad-argument', 'the browser refuses this WebRTC configuration', { cause, hint: 'rtc takes what RTCPeerConnection takes, an iceServers list for instance.' });
   }
 }
 

@@ -9,7 +9,8 @@ use core::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{
-    Event, LinkInfo, Output, Path, Peer, Profile, SavedDomain, Stats, To,
+    Event, LinkInfo, Output, Path, Peer, Probe, Profile, SavedDomain, Stats, To,
+    dialling::is_webrtc,
     domain::Domain,
     hello::{self, Refuse},
     link::{Lane, LinkCommand},
@@ -419,7 +420,7 @@ impl Peer {
     /// [`Code::BadArgument`] if the address does not end in `/p2p/<id>`.
     pub fn dial(&mut self, _now: Now, address: &str) -> Result<NodeId, Error> {
         let node = last_node(address)?;
-        self.probes.insert(node, None);
+        self.probes.insert(node, Probe { direct: is_webrtc(address), end: None });
         if self.table.best(&node).is_none_or(|(_, l)| l.path == Path::Relayed) {
             self.dials.entry(node).or_default().running = true;
             self.command_link(LinkCommand::Dial { node, addresses: Vec::from([address.to_owned()]) });
@@ -429,11 +430,13 @@ impl Peer {
 
     /// How a [`Peer::dial`] went: the link once a round trip was measured, the error, or `None` while it is under way.
     pub fn probe(&mut self, node: &NodeId) -> Option<Result<LinkInfo, Error>> {
-        if let Some(Some(_)) = self.probes.get(node) {
-            return self.probes.remove(node).flatten();
+        let probe = self.probes.get(node)?;
+        if probe.end.is_some() {
+            return self.probes.remove(node)?.end;
         }
         let info = self.link_info(node);
-        info.rtt.is_some().then(|| {
+        let reached = info.rtt.is_some() && (!probe.direct || info.path == Some(Path::Direct));
+        reached.then(|| {
             self.probes.remove(node);
             Ok(info)
         })

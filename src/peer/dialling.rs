@@ -27,7 +27,7 @@ pub(super) struct Dial {
 }
 
 /// `…/p2p-circuit/webrtc/p2p/X`: signalled over a circuit, then direct.
-fn is_webrtc(address: &str) -> bool {
+pub(super) fn is_webrtc(address: &str) -> bool {
     address.contains("/p2p-circuit/webrtc")
 }
 

@@ -50,13 +50,13 @@ impl Peer {
                     self.emit(Event::DirectFailed { node, code });
                 }
                 if let Some(probe) = self.probes.get_mut(&node) {
-                    *probe = Some(Err(Error::new(code, reason)));
+                    probe.end = Some(Err(Error::new(code, reason)));
                 }
                 self.dial_failed(now, node);
             }
             LinkEvent::Foreign { node, path, address, rtt } => {
                 if let Some(probe) = self.probes.get_mut(&node) {
-                    *probe = Some(Ok(LinkInfo { node, path: Some(path), rtt: Some(rtt), sent: 0, received: 0, address }));
+                    probe.end = Some(Ok(LinkInfo { node, path: Some(path), rtt: Some(rtt), sent: 0, received: 0, address }));
                 }
                 self.dial_failed(now, node);
             }

@@ -53,6 +53,14 @@ use domain::Domain;
 use join::Join;
 use table::Table;
 
+/// A [`Peer::dial`] under way.
+#[derive(Default)]
+struct Probe {
+    /// The address leads to a direct connection by way of a circuit: the circuit is not what was asked for.
+    direct: bool,
+    end: Option<Result<LinkInfo, crate::base::Error>>,
+}
+
 /// One node: a participant, a manager or a relay.
 pub struct Peer {
     me: NodeId,
@@ -66,7 +74,7 @@ pub struct Peer {
     domains: BTreeMap<DomainId, Domain>,
     joins: BTreeMap<DomainId, Join>,
     dials: BTreeMap<NodeId, Dial>,
-    probes: BTreeMap<NodeId, Option<Result<LinkInfo, crate::base::Error>>>,
+    probes: BTreeMap<NodeId, Probe>,
     outputs: VecDeque<Output>,
     /// This node says that it sleeps.
     suspended: bool,

@@ -3,5 +3,7 @@
 #[cfg(all(feature = "wasm", target_arch = "wasm32"))]
 pub mod browser;
 pub mod links;
+#[cfg(any(test, all(feature = "wasm", target_arch = "wasm32")))]
+mod message;
 #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
 pub mod native;

@@ -32,16 +32,16 @@ struct JsStored {
 #[wasm_bindgen]
 impl NodeCore {
     /// Starts a node with the identity in the store, or a new one, and keeps the relays given. The store's records are sealed
-    /// under `key`, 32 bytes.
+    /// under `key`, 32 bytes. `rtc`: an `RTCConfiguration` as JSON.
     ///
     /// # Errors
     /// `unsupported` without a secure random source, `bad-argument` for a relay address without `/p2p/<id>`, `storage`.
     #[wasm_bindgen]
-    pub async fn start(relays: Vec<String>, store: JsStore, key: Vec<u8>) -> Result<NodeCore, JsValue> {
+    pub async fn start(relays: Vec<String>, store: JsStore, key: Vec<u8>, rtc: String) -> Result<NodeCore, JsValue> {
         let key = Zeroizing::new(key);
         let key = <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new);
         let key = key.map_err(|_| error::to_js(&Error::new(Code::BadArgument, "the store's key has 32 bytes")))?;
-        let (node, keeper) = browser::start(store, key).await.map_err(|e| error::to_js(&e))?;
+        let (node, keeper) = browser::start(store, key, &rtc).await.map_err(|e| error::to_js(&e))?;
         for relay in relays {
             if let Err(e) = node.use_relay(&relay) {
                 node.close();

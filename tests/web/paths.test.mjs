@@ -1,7 +1,8 @@
 // The ways a tab reaches others when the best one is missing: WebRTC-direct to a relay, and the relay when ICE fails.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { browser, carry, direct, domain, joined, reached, scripts, until } from './harness.mjs';
+import { at } from '../../scripts/lib.mjs';
+import { browser, carry, direct, domain, joined, reached, relay, scratch, scripts, serve, tab, until } from './harness.mjs';
 
 const light = { before: [scripts.withoutWebGl] };
 
@@ -53,4 +54,29 @@ test('when ICE fails the node says so, and the relayed path stays and carries me
   const dead = await a.evaluate(() => window.connections.filter((c) => c.connectionState === 'connected').length);
   assert.equal(dead, 0);
   assert.deepEqual([...a.faults, ...b.faults], []);
+});
+
+test('the configuration for WebRTC reaches the connections, and a bad one is refused at once', { timeout: 120_000 }, async (t) => {
+  const { addresses } = await relay(t, await scratch(t));
+  const address = addresses.find((a) => a.includes('/ws/'));
+  const page = await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' });
+  const started = await browser(t);
+  const open = async (rtc) => {
+    const one = await tab(started);
+    await one.goto(`${page}tab.html`);
+    const id = await one.evaluate(async ([relays, rtc]) => {
+      const { Node } = await import('/dist/index.js');
+      const bad = await Node.start({ relays, rtc: { iceServers: [{ urls: 'nonsense' }] } }).catch((e) => e.code);
+      if (bad !== 'bad-argument') throw new Error(`a bad configuration: ${bad}`);
+      window.node = await Node.start({ relays, rtc });
+      return window.node.id;
+    }, [[address], rtc]);
+    await one.waitForFunction(() => window.node.addresses().some((a) => a.includes('/p2p-circuit/webrtc/')), null, { timeout: 30_000 });
+    return { one, id };
+  };
+  // Only through a TURN server, of which there is none: no pair of candidates is left.
+  const [a, b, c] = await Promise.all([open({ iceTransportPolicy: 'relay' }), open({}), open({})]);
+  const dial = ({ one }, id) => one.evaluate((address) => window.node.dial(address).then((link) => link.path, (e) => e.code), `${address}/p2p-circuit/webrtc/p2p/${id}`);
+  assert.equal(await dial(b, c.id), 'direct');
+  assert.equal(await dial(a, b.id), 'ice-failed');
 });

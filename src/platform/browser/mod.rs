@@ -3,6 +3,7 @@
 mod store;
 mod webrtc;
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use js_sys::Reflect;
@@ -55,11 +56,11 @@ pub fn entropy() -> Result<Rng, Error> {
 }
 
 /// Starts a node with the identity in the store, made and stored if there is none, and runs it on the page's event loop. No two
-/// nodes may run on one store at once: that is for the caller to see to.
+/// nodes may run on one store at once: that is for the caller to see to. `rtc`: as in [`BrowserPlatform::new`].
 ///
 /// # Errors
 /// As [`BrowserPlatform::new`]; [`Code::Storage`], also for an identity that cannot be read: it is not replaced.
-pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>) -> Result<(Node, Keeper<BrowserStore>), Error> {
+pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>, rtc: &str) -> Result<(Node, Keeper<BrowserStore>), Error> {
     let mut rng = entropy()?;
     let store = BrowserStore::new(records, key, rng.fork("store"));
     let key = match store.get(IDENTITY).await? {
@@ -70,7 +71,7 @@ pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>) -> Result<(Node, 
             key
         }
     };
-    let platform = BrowserPlatform::new(&key)?;
+    let platform = BrowserPlatform::new(&key, rtc)?;
     let config = Config { webrtc: webrtc::is_available(), ..Config::browser() };
     let (node, driver) = runtime::start(Peer::new(config, key, rng.bytes()), platform, clock);
     wasm_bindgen_futures::spawn_local(driver);
@@ -80,17 +81,18 @@ pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>) -> Result<(Node, 
 }
 
 impl BrowserPlatform {
-    /// Links under this identity; reachable through every relay they are told to use.
+    /// Links under this identity; reachable through every relay they are told to use. `configuration`: an `RTCConfiguration` as JSON,
+    /// for connections from browser to browser.
     ///
     /// # Errors
     /// [`Code::Unsupported`] without entropy.
-    pub fn new(key: &SigningKey) -> Result<BrowserPlatform, Error> {
+    pub fn new(key: &SigningKey, configuration: &str) -> Result<BrowserPlatform, Error> {
         let mut seed = key.seed();
         let key = identity::Keypair::ed25519_from_bytes(seed.as_mut_slice())
             .map_err(|e| Error::new(Code::BadArgument, "not an Ed25519 key").caused_by(e))?;
         let rtc = webrtc::is_available();
         let (circuit, client) = links::circuit(&key)?;
-        let (transport, signals) = transports(&key, circuit, rtc)?;
+        let (transport, signals) = transports(&key, circuit, rtc.then(|| configuration.into()))?;
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION"), " (browser)").into();
         let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable: if rtc { usable } else { usable_without_rtc }, agent };
         let executor = libp2p::swarm::Config::with_executor(wasm_bindgen_futures::spawn_local);
@@ -120,13 +122,11 @@ impl Platform for BrowserPlatform {
 fn transports(
     key: &identity::Keypair,
     circuit: Boxed<Upgraded>,
-    rtc: bool,
+    rtc: Option<Arc<str>>,
 ) -> Result<(Boxed<Upgraded>, Option<signaling::Behaviour>), Error> {
     let web = links::secure(libp2p_websocket_websys::Transport::default(), key)?;
-    if !rtc {
-        return Ok((any(circuit, web), None));
-    }
-    let (private, signals) = private::new();
+    let Some(rtc) = rtc else { return Ok((any(circuit, web), None)) };
+    let (private, signals) = private::new(rtc);
     let private = private.map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     let direct = direct::Direct::new(key.clone()).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     // `/webrtc` before the circuits, which would take its addresses for theirs.

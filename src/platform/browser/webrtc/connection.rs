@@ -45,9 +45,10 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// A new one, not connected.
-    pub(super) fn new() -> io::Result<Peer> {
-        let raw = RtcPeerConnection::new().map_err(|e| thrown("no WebRTC here", &e))?;
+    /// A new one, not connected. `rtc`: an `RTCConfiguration` as JSON, the ICE servers for instance.
+    pub(super) fn new(rtc: &str) -> io::Result<Peer> {
+        let rtc = js_sys::JSON::parse(rtc).map_err(|e| thrown("the WebRTC configuration is no JSON", &e))?;
+        let raw = RtcPeerConnection::new_with_configuration(rtc.unchecked_ref()).map_err(|e| thrown("no WebRTC here", &e))?;
         let shared = Rc::new(Shared::default());
         let own = shared.clone();
         let channel = Closure::<dyn FnMut(RtcDataChannelEvent)>::new(move |event: RtcDataChannelEvent| {

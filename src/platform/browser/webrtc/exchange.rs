@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use web_sys::{RtcIceCandidateInit, RtcPeerConnection, RtcPeerConnectionIceEvent,
 
 use super::channel::DataChannel;
 use super::connection::{Connection, INIT, Peer, ice_failed};
-use super::message::{self, invalid};
 use super::{PRIVATE, TIMEOUT, described, set_local, set_remote, settled, within};
+use crate::platform::message::{self, invalid};
 
 /// The longest message, bytes.
 const MESSAGE: usize = 16 * 1024;
@@ -34,9 +35,9 @@ const CANDIDATE: u64 = 2;
 type Wire = Framed<libp2p::Stream, UviBytes<Bytes>>;
 
 /// Offers a connection.
-pub(super) async fn offer(stream: libp2p::Stream) -> io::Result<Connection> {
+pub(super) async fn offer(stream: libp2p::Stream, rtc: Arc<str>) -> io::Result<Connection> {
     let mut wire = framed(stream);
-    let peer = Peer::new()?;
+    let peer = Peer::new(&rtc)?;
     let init = DataChannel::new(peer.raw.create_data_channel(INIT));
     let mut own = Candidates::of(&peer.raw);
     let talk = async {
@@ -57,10 +58,10 @@ pub(super) async fn offer(stream: libp2p::Stream) -> io::Result<Connection> {
 }
 
 /// Answers an offer.
-pub(super) async fn answer(stream: libp2p::Stream) -> io::Result<Connection> {
+pub(super) async fn answer(stream: libp2p::Stream, rtc: Arc<str>) -> io::Result<Connection> {
     let mut wire = framed(stream);
     let offer = within(TIMEOUT, "no offer came", expect(&mut wire, OFFER)).await?;
-    let peer = Peer::new()?;
+    let peer = Peer::new(&rtc)?;
     let mut own = Candidates::of(&peer.raw);
     set_remote(&peer.raw, RtcSdpType::Offer, &offer).await?;
     let sdp = described(peer.raw.create_answer()).await?;

@@ -5,7 +5,6 @@ mod channel;
 mod connection;
 pub(super) mod direct;
 mod exchange;
-mod message;
 pub(super) mod private;
 pub(super) mod signaling;
 mod stream;

@@ -4,6 +4,7 @@
 use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::channel::{mpsc, oneshot};
@@ -30,11 +31,11 @@ pub struct Private {
     waker: Option<Waker>,
 }
 
-/// The transport and the behaviour that belongs to it.
-pub fn new() -> (Private, Behaviour) {
+/// The transport and the behaviour that belongs to it. `rtc`: an `RTCConfiguration` as JSON.
+pub fn new(rtc: Arc<str>) -> (Private, Behaviour) {
     let (asks, asked) = mpsc::channel(QUEUE);
     let (arrive, arrived) = mpsc::channel(QUEUE);
-    (Private { asks, arrived, listener: None, told: false, waker: None }, Behaviour::new(asked, arrive))
+    (Private { asks, arrived, listener: None, told: false, waker: None }, Behaviour::new(asked, arrive, rtc))
 }
 
 /// The address that stands for being reached so.

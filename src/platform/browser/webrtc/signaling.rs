@@ -62,6 +62,8 @@ impl fmt::Debug for Offer {
 pub struct Behaviour {
     asks: mpsc::Receiver<Ask>,
     arrived: mpsc::Sender<(PeerId, Connection)>,
+    /// For new connections: an `RTCConfiguration` as JSON.
+    rtc: Arc<str>,
     relayed: BTreeMap<PeerId, Vec<ConnectionId>>,
     /// Dials that wait for a circuit, with its number.
     waiting: Vec<(ConnectionId, PeerId, Reply)>,
@@ -72,10 +74,11 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(asks: mpsc::Receiver<Ask>, arrived: mpsc::Sender<(PeerId, Connection)>) -> Behaviour {
+    pub(super) fn new(asks: mpsc::Receiver<Ask>, arrived: mpsc::Sender<(PeerId, Connection)>, rtc: Arc<str>) -> Behaviour {
         Behaviour {
             asks,
             arrived,
+            rtc,
             relayed: BTreeMap::new(),
             waiting: Vec::new(),
             actions: VecDeque::new(),
@@ -107,6 +110,7 @@ impl Behaviour {
             relayed,
             offers: VecDeque::new(),
             arrived: self.arrived.clone(),
+            rtc: self.rtc.clone(),
             all: self.answering.clone(),
             handlers: self.handlers.clone(),
             here: Arc::new(()),
@@ -222,6 +226,7 @@ pub struct Handler {
     relayed: bool,
     offers: VecDeque<Reply>,
     arrived: mpsc::Sender<(PeerId, Connection)>,
+    rtc: Arc<str>,
     all: Arc<()>,
     handlers: Arc<()>,
     here: Arc<()>,
@@ -235,10 +240,10 @@ impl Handler {
             tracing::debug!(peer = %self.peer, "too many offers");
             return;
         }
-        let (peer, mut arrived) = (self.peer, self.arrived.clone());
+        let (peer, mut arrived, rtc) = (self.peer, self.arrived.clone(), self.rtc.clone());
         let slots = (self.all.clone(), self.here.clone());
         spawn_local(async move {
-            match exchange::answer(stream).await {
+            match exchange::answer(stream, rtc).await {
                 // Full only if the swarm does not take what comes; then it goes as it came.
                 Ok(connection) => drop(arrived.try_send((peer, connection))),
                 Err(error) => tracing::debug!(%peer, %error, "no direct connection from an offer"),
@@ -282,8 +287,9 @@ impl ConnectionHandler for Handler {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => self.answer(stream),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info: mut reply }) => {
+                let rtc = self.rtc.clone();
                 spawn_local(async move {
-                    let result = match select(pin!(exchange::offer(stream)), reply.cancellation()).await {
+                    let result = match select(pin!(exchange::offer(stream, rtc)), reply.cancellation()).await {
                         Either::Left((result, _)) => result,
                         Either::Right(_) => return,
                     };

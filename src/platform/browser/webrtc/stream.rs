@@ -10,7 +10,7 @@ use futures::{AsyncRead, AsyncWrite};
 use unsigned_varint::{decode, encode};
 
 use super::channel::DataChannel;
-use super::message::{self, invalid};
+use crate::platform::message::{self, invalid};
 
 /// The longest message taken, bytes. The specification has 16 KiB.
 const LONGEST: usize = 64 * 1024;

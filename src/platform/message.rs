@@ -64,9 +64,8 @@ pub(super) fn invalid(what: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasm_bindgen_test::wasm_bindgen_test;
 
-    #[wasm_bindgen_test]
+    #[test]
     fn messages_are_read_back_and_damaged_ones_refused() {
         let bytes = write(Some(2), Some(b"x"));
         assert_eq!(bytes, [8, 2, 18, 1, b'x']);
