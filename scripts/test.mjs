@@ -19,11 +19,12 @@ function node(folder, pattern = /\.test\.mjs$/) {
 
 const wasm = ['--no-default-features', '--target', 'wasm32-unknown-unknown'];
 const stages = [
-  ['format', 'cargo fmt', cargo('fmt', '--check')],
+  ['format', 'cargo fmt', async () => (await cargo('fmt', '--check')()) || cargo('fmt', '--check', '--manifest-path', 'fuzz/Cargo.toml')()],
   ['clippy-core', 'clippy, core without features', clippy('--no-default-features')],
   ['clippy-native', 'clippy, native', clippy()],
   ['clippy-wasm', 'clippy, browser', cargo('clippy', '--lib', '--locked', ...wasm, '--features', 'wasm', '--', '-D', 'warnings')],
   ['rust', 'cargo test: core, simulator, native', cargo('test', '--locked')],
+  ['fuzz', 'fuzz targets, on changed seeds', cargo('test', '--locked', '--manifest-path', 'fuzz/Cargo.toml', '--target-dir', 'target/fuzz')],
   ['wire', 'format vectors in wasm', () => status('cargo', ['test', '--locked', ...wasm, '--test', 'wire'], {
     env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: 'wasm-bindgen-test-runner' },
   })],
