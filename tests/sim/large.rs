@@ -7,14 +7,11 @@ use peerage::base::{NodeId, limit};
 use peerage::peer::To;
 use peerage::sim::Conditions;
 
-use crate::peers::Town;
+use crate::town::Town;
 
 fn town(n: usize, conditions: Conditions, seed: u64) -> Town {
     let mut town = Town::new(seed, conditions);
-    let link = town.link.clone();
-    for i in 1..n {
-        town.join(&link, 0).unwrap_or_else(|code| panic!("participant {i} of {n}: {code}"));
-    }
+    town.crowd(n - 1).unwrap_or_else(|code| panic!("one of {n}: {code}"));
     assert!(town.agree(Duration::from_secs(60)), "{n} agree on who is here");
     // What was linked while the domain was small, and is not needed any more, is let go.
     town.world.run(Duration::from_secs(90));

@@ -7,6 +7,7 @@ mod liveness;
 mod members;
 mod peers;
 mod tapped;
+mod town;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

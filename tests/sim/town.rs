@@ -1,0 +1,160 @@
+//! A relay, a manager and participants, all of them the composite machine that ships: for the tests here and for `benches/join.rs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use peerage::base::{Code, DomainId, NodeId, Rng};
+use peerage::crypto::Role;
+use peerage::peer::{Config, InviteOptions, Output, Peer, Profile, To, found_domain};
+use peerage::proto::channel::{ChannelId, Mode};
+use peerage::proto::directory::{Capability, Query};
+use peerage::sim::{Conditions, World};
+use peerage::wire::link::InviteLink;
+
+const MANAGING: &str = "domain/manager";
+
+pub struct Town {
+    pub world: World<Peer>,
+    pub domain: DomainId,
+    pub link: InviteLink,
+    pub manager: NodeId,
+    pub participants: Vec<NodeId>,
+    pub channels: BTreeMap<NodeId, (ChannelId, ChannelId)>,
+}
+
+fn profile(name: &str) -> Profile {
+    Profile { name: name.into(), capabilities: Vec::new() }
+}
+
+fn online() -> Query {
+    Query { online: Some(true), ..Query::default() }
+}
+
+impl Town {
+    /// A relay, a manager that holds the root key, and a first participant.
+    pub fn new(seed: u64, conditions: Conditions) -> Town {
+        let mut world = World::new(seed, conditions);
+        let (_, relay) = world.add(true, 0, |_, key, seed| Peer::new(Config::relay(), key, seed));
+        let (manager, _) = world.add(false, 0, |_, key, seed| Peer::new(Config::browser(), key, seed));
+        world.act(manager, |p, now| p.use_relay(now, &relay)).unwrap();
+        let offers = Profile { name: "manager".into(), capabilities: vec![Capability::new(MANAGING, 1)] };
+        let domain = world.act(manager, |p, now| {
+            let saved = found_domain(&mut Rng::from_seed([seed as u8; 32]), now, "town", &[MANAGING.into()]).unwrap();
+            p.open_domain(now, &saved, Role::Manager, offers).unwrap()
+        });
+        world.run(Duration::from_secs(2));
+        let link = world.act(manager, |p, now| p.invite(now, domain, InviteOptions::default())).unwrap();
+        let mut town = Town { world, domain, link: link.clone(), manager, participants: Vec::new(), channels: BTreeMap::new() };
+        town.join(&link, 0).unwrap_or_else(|code| panic!("the first participant: {code}"));
+        town
+    }
+
+    pub fn settle_in(&mut self, node: NodeId) {
+        let domain = self.domain;
+        let reliable = self.world.act(node, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
+        let latest = self.world.act(node, |p, now| p.channel(now, domain, "pose", Mode::Latest)).unwrap();
+        self.channels.insert(node, (reliable, latest));
+        self.participants.push(node);
+    }
+
+    pub fn stranger(&mut self, skew: i64) -> NodeId {
+        self.world.add(false, skew, |_, key, seed| Peer::new(Config::browser(), key, seed)).0
+    }
+
+    /// Lets a new node join; the error's code if it could not.
+    pub fn join(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
+        let node = self.set_out(link, skew)?;
+        self.arrive(vec![node]).map(|()| node)
+    }
+
+    /// Lets `n` new nodes join at once, one every 20 ms, clocks up to four minutes apart.
+    pub fn crowd(&mut self, n: usize) -> Result<(), Code> {
+        let link = self.link.clone();
+        let mut nodes = Vec::new();
+        for i in 0..n {
+            nodes.push(self.set_out(&link, (i as i64 * 37 % 9 - 4) * 30_000)?);
+            self.world.run(Duration::from_millis(20));
+        }
+        self.arrive(nodes)
+    }
+
+    fn set_out(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
+        let node = self.stranger(skew);
+        self.world.act(node, |p, now| p.join(now, link.clone(), profile("guest"))).map_err(|e| e.code())?;
+        Ok(node)
+    }
+
+    /// Waits until the joins of all these nodes ended.
+    fn arrive(&mut self, mut nodes: Vec<NodeId>) -> Result<(), Code> {
+        let mut ends = Vec::new();
+        self.world.run_until(Duration::from_secs(90), |w| {
+            nodes.retain(|node| {
+                let end =
+                    w.outputs(*node).into_iter().find_map(|o| if let Output::Joined { result, .. } = o { Some(result) } else { None });
+                end.is_none_or(|end| {
+                    ends.push((*node, end));
+                    false
+                })
+            });
+            nodes.is_empty()
+        });
+        assert!(nodes.is_empty(), "a join ends");
+        for (node, end) in ends {
+            end.map_err(|e| e.code())?;
+            self.settle_in(node);
+        }
+        Ok(())
+    }
+
+    pub fn everybody(&self) -> usize {
+        self.participants.len() + 1
+    }
+
+    pub fn sees(&self, node: NodeId) -> usize {
+        self.world.look(node, |p, now| p.participants(now, self.domain, &online())).map_or(0, |list| list.len())
+    }
+
+    pub fn agree(&mut self, within: Duration) -> bool {
+        let (nodes, domain, all) = (self.participants.clone(), self.domain, self.everybody());
+        self.world.run_until(within, |w| {
+            nodes.iter().all(|n| w.look(*n, |p, now| p.participants(now, domain, &online())).is_ok_and(|l| l.len() == all))
+        })
+    }
+
+    pub fn say(&mut self, from: NodeId, to: To, text: &str) {
+        let (domain, (chat, _)) = (self.domain, self.channels[&from]);
+        self.world.act(from, |p, now| p.send(now, domain, chat, to, text.into(), None)).unwrap();
+    }
+
+    pub fn heard(&mut self, node: NodeId) -> Vec<(NodeId, String)> {
+        let (domain, (chat, _)) = (self.domain, self.channels[&node]);
+        let mut all = Vec::new();
+        while let Some(m) = self.world.act(node, |p, now| p.receive(now, domain, chat)) {
+            all.push((m.from, String::from_utf8(m.payload).unwrap()));
+        }
+        all
+    }
+
+    /// Everybody says one thing to all; every other participant hears it once, within the time given.
+    pub fn all_talk(&mut self, round: u32, within: Duration) {
+        let nodes = self.participants.clone();
+        for node in &nodes {
+            self.say(*node, To::All, &format!("{round} of {node}"));
+        }
+        let mut heard: BTreeMap<NodeId, Vec<(NodeId, String)>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
+        let deadline = self.world.now() + within.as_millis() as u64;
+        while heard.values().any(|h| h.len() < nodes.len() - 1) && self.world.now() < deadline {
+            self.world.run(Duration::from_millis(50));
+            for node in &nodes {
+                let new = self.heard(*node);
+                heard.get_mut(node).unwrap().extend(new);
+            }
+        }
+        for (node, mut list) in heard {
+            list.sort();
+            let mut expected: Vec<_> = nodes.iter().filter(|n| **n != node).map(|n| (*n, format!("{round} of {n}"))).collect();
+            expected.sort();
+            assert_eq!(list, expected, "what {node} heard");
+        }
+    }
+}
