@@ -1,37 +1,30 @@
-//! What it costs to simulate nodes that find one another through a relay until all of them see all the others.
+//! What it costs to simulate whole nodes, the `Peer` that ships, from a relay and a manager until so many participants joined
+//! through an invitation, all at once, and each sees all. The manager, the relay and every key, link and record are simulated too.
 
-#[path = "../tests/sim/bare.rs"]
-mod bare;
+#[allow(dead_code, reason = "the tests use all of it")]
+#[path = "../tests/sim/town.rs"]
+mod town;
 
 use core::time::Duration;
 
-use bare::{Bare, SECRET};
 use criterion::{Criterion, criterion_group, criterion_main};
-use peerage::sim::{Conditions, World};
+use peerage::sim::Conditions;
+use town::Town;
 
 fn joined(n: usize) -> u64 {
-    let mut world: World<Bare> = World::new(1, Conditions::default());
-    let (relay, address) = world.add(true, 0, Bare::relay);
-    let mut nodes = Vec::new();
-    for i in 0..n {
-        let (node, _) = world.add(false, 0, Bare::new);
-        world.act(node, |m, now| {
-            m.use_relay(relay, &address);
-            if i == 0 { m.enter(now, &SECRET) } else { m.seek(now) }
-        });
-        nodes.push(node);
-    }
-    let all = |w: &mut World<Bare>| nodes.iter().all(|m| w.look(*m, Bare::online).len() == n - 1);
-    assert!(world.run_until(Duration::from_secs(60), all), "all find each other");
-    world.now()
+    let mut town = Town::new(1, Conditions::default());
+    let start = town.world.now();
+    town.crowd(n - 1).expect("all are let in");
+    assert!(town.agree(Duration::from_secs(60)), "all see all");
+    town.world.now() - start
 }
 
 fn join(c: &mut Criterion) {
     let mut group = c.benchmark_group("join in the simulator");
     group.sample_size(10);
     for n in [10, 100] {
-        println!("{n} nodes: all see all after {} simulated ms", joined(n));
-        group.bench_function(format!("{n} nodes"), |b| b.iter(|| joined(n)));
+        println!("{n} participants: all see all after {} simulated ms", joined(n));
+        group.bench_function(format!("{n} participants"), |b| b.iter(|| joined(n)));
     }
     group.finish();
 }
