@@ -12,6 +12,10 @@ export interface DomainEvents {
   degraded: { capability: string };
   /** It is back. */
   restored: { capability: string };
+  /** Somebody bears an invitation that has to be approved, and waits: {@link Domain.approve} or {@link Domain.deny}. Told to who may invite. */
+  approval: { id: string; name: string };
+  /** A member did what only a broken or malicious one does. */
+  flagged: { id: string; why: string };
   /** A handler threw, or a message did not decode. */
   error: { error: unknown };
   /** This node is no longer in the domain. */
@@ -22,20 +26,46 @@ export interface DomainEvents {
 export interface InviteOptions {
   /** How many nodes may join with it. @defaultValue no limit */
   uses?: number;
+  /** Let nobody in whom the owner, or somebody with the right to invite, did not approve. @defaultValue false */
+  approve?: boolean;
   /** Until when it, and every membership it gives, holds. @defaultValue 30 days from now */
   expires?: Date;
   /** The page that the link opens, without a fragment. @defaultValue this page */
   page?: string;
 }
 
+/** What a participant may be given: to invite, to evict and close invitations, to renew the key of the domain's data. */
+export type Right = 'invite' | 'evict' | 'store';
+
+/** An invitation as every member knows it: without its secret. */
+export interface Invitation {
+  /** 43 characters of base64url. */
+  readonly id: string;
+  /** How many came with it, as far as is known here. */
+  readonly used: number;
+  /** How many may; absent: any number. */
+  readonly uses?: number;
+  /** Whether each has to be approved. */
+  readonly approve: boolean;
+  readonly expires: Date;
+  readonly state: 'open' | 'used' | 'expired' | 'revoked';
+}
+
 /** An invitation. Whoever has its link can join: hand it over like a key. */
 export class Invite {
   /** The link. Its secret is in the fragment, which browsers send to no server. */
   readonly url: string;
+  readonly #revoke: (url: string) => void;
 
   /** @internal */
-  constructor(url: string) {
+  constructor(url: string, revoke: (url: string) => void) {
     this.url = url;
+    this.#revoke = revoke;
+  }
+
+  /** Closes it: nobody joins with it any more. Who did stays. Needs the right to evict, or to be who made it. */
+  async revoke(): Promise<void> {
+    this.#revoke(this.url);
   }
 
   /** The link as a QR code: SVG text. */
@@ -98,13 +128,52 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
 
   /** Makes an invitation. Needs the right to invite: the founder has it. */
   async invite({ page, expires, ...rest }: InviteOptions = {}): Promise<Invite> {
-    return new Invite(call(() => this.#core.invite({ ...rest, base: page ?? here(), ...(expires ? { expires: expires.getTime() } : {}) })));
+    return this.#invite(call(() => this.#core.invite({ ...rest, base: page ?? here(), ...(expires ? { expires: expires.getTime() } : {}) })));
   }
 
   /** The invitation this node came with, to be passed on; `undefined` for the founder. */
   invitation({ page }: Pick<InviteOptions, 'page'> = {}): Invite | undefined {
     const url = call(() => this.#core.invitation(page ?? here()));
-    return url === undefined ? undefined : new Invite(url);
+    return url === undefined ? undefined : this.#invite(url);
+  }
+
+  /** Every invitation this node knows of, those that end first first. */
+  invitations(): Invitation[] {
+    const all = call(() => this.#core.invitations()) as (Omit<Invitation, 'expires'> & { expires: number })[];
+    return all.map((one) => ({ ...one, expires: new Date(one.expires) }));
+  }
+
+  /** Closes an invitation, by its id in {@link Domain.invitations}. Who came with it stays. */
+  async revokeInvitation(id: string): Promise<void> {
+    call(() => this.#core.revokeInvitation(id));
+  }
+
+  /**
+   * Evicts a member for good and closes the invitations it came with; everybody else stays. From then on nobody who knows of it
+   * sends anything that it could read. Needs the right to evict.
+   */
+  async evict(id: string): Promise<void> {
+    call(() => this.#core.evict(id));
+  }
+
+  /** Gives a participant rights, for 30 days unless told otherwise and 90 at most. Needs the root key: the founder has it. */
+  async delegate(id: string, rights: Right[], { expires = new Date(Date.now() + 30 * 86_400_000) }: { expires?: Date } = {}): Promise<void> {
+    call(() => this.#core.delegate(id, rights, expires.getTime() - Date.now()));
+  }
+
+  /** Who waits to be let in by an invitation that has to be approved, with the names they give themselves. */
+  waiting(): { id: string; name: string }[] {
+    return call(() => this.#core.waiting()) as { id: string; name: string }[];
+  }
+
+  /** Lets in who waits. Needs the right to invite. */
+  async approve(id: string): Promise<void> {
+    call(() => this.#core.decide(id, true));
+  }
+
+  /** Turns away who waits. Needs the right to invite. */
+  async deny(id: string): Promise<void> {
+    call(() => this.#core.decide(id, false));
   }
 
   /** Opens a channel. The same name needs the same mode everywhere. */
@@ -135,6 +204,10 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
 
   async [asyncDisposeSymbol](): Promise<void> {
     await this.leave();
+  }
+
+  #invite(url: string): Invite {
+    return new Invite(url, (url) => call(() => this.#core.revokeInvitation(url)));
   }
 
   /** Keeps the state that events describe, then tells. @internal */

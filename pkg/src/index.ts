@@ -13,7 +13,7 @@
  * @packageDocumentation
  */
 export { Channel, type ChannelOptions, type Message, type Meta, type SendOptions } from './channel.js';
-export { Domain, Invite, qr, type DomainEvents, type InviteOptions } from './domain.js';
+export { Domain, Invite, qr, type DomainEvents, type Invitation, type InviteOptions, type Right } from './domain.js';
 export { PeerageError } from './error.js';
 export { init, type InitOptions } from './init.js';
 export { Node, type DomainOptions, type JoinOptions, type NodeEvents, type StartOptions, type StoredDomain } from './node.js';

@@ -21,6 +21,8 @@ export interface NodeEvents {
   refused: { id: string; code: string; byUs: boolean };
   /** What changed could not be stored; it is tried again. Told once, until a try succeeds. */
   unsaved: { reason: string };
+  /** The domain that is being joined was asked, and somebody in charge has to decide: the join goes on waiting, for ten minutes. */
+  waiting: { id: string };
   /** The node was closed. */
   closed: Record<string, never>;
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use super::{
@@ -12,9 +12,11 @@ use super::{
     participant::{JsCapability, JsParticipant, JsQuery},
     to_js,
 };
-use crate::base::DomainId;
-use crate::peer::InviteOptions;
+use crate::base::{Code, DomainId, Error, InvitationId, NodeId};
+use crate::peer::{InviteOptions, invitation_of};
+use crate::proto::membership::{InvitationInfo, InvitationState, Rights};
 use crate::runtime::handle::Node;
+use crate::wire::link::InviteLink;
 
 /// A domain that a node is in.
 #[wasm_bindgen]
@@ -33,10 +35,65 @@ impl DomainCore {
 #[serde(default, deny_unknown_fields)]
 struct JsInviteOptions {
     uses: Option<u32>,
+    approve: bool,
     /// Milliseconds since the Unix epoch.
     expires: Option<f64>,
     /// The page's address, before the `#`.
     base: String,
+}
+
+/// An invitation, for showing.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsInvitation {
+    id: String,
+    used: u32,
+    /// Absent: no limit.
+    uses: Option<u32>,
+    approve: bool,
+    /// Milliseconds since the Unix epoch.
+    expires: f64,
+    state: &'static str,
+}
+
+impl From<InvitationInfo> for JsInvitation {
+    fn from(info: InvitationInfo) -> JsInvitation {
+        JsInvitation {
+            id: InvitationId::from_bytes(info.key).to_string(),
+            used: info.uses,
+            uses: (info.max_uses > 0).then_some(info.max_uses),
+            approve: info.approve,
+            expires: info.expires.0 as f64,
+            state: match info.state {
+                InvitationState::Open => "open",
+                InvitationState::Used => "used",
+                InvitationState::Expired => "expired",
+                InvitationState::Revoked => "revoked",
+            },
+        }
+    }
+}
+
+/// Somebody who waits to be let in.
+#[derive(Serialize)]
+struct JsWaiting {
+    id: String,
+    name: String,
+}
+
+fn node_id(text: &str) -> Result<NodeId, JsValue> {
+    text.parse().map_err(|e| error::to_js(&e))
+}
+
+fn rights(names: &[String]) -> Result<Rights, Error> {
+    names.iter().try_fold(Rights::NONE, |all, name| {
+        Ok(all.and(match name.as_str() {
+            "invite" => Rights::INVITE,
+            "evict" => Rights::EVICT,
+            "store" => Rights::STORE,
+            _ => return Err(Error::new(Code::BadArgument, "a right is invite, evict or store")),
+        }))
+    })
 }
 
 #[wasm_bindgen]
@@ -85,6 +142,7 @@ impl DomainCore {
         if let Some(uses) = options.uses {
             wanted.max_uses = uses;
         }
+        wanted.approve = options.approve;
         if let Some(expires) = options.expires {
             // An invitation of the past is made, and refused as expired.
             wanted.lifetime = Duration::from_millis((expires - js_sys::Date::now()).max(0.0) as u64);
@@ -100,6 +158,65 @@ impl DomainCore {
     pub fn invitation(&self, base: &str) -> Result<Option<String>, JsValue> {
         let link = self.node.kept_invitation(self.id).map_err(|e| error::to_js(&e))?;
         Ok(link.map(|link| link.to_url(base)))
+    }
+
+    /// Every invitation known.
+    ///
+    /// # Errors
+    /// `closed` after leaving.
+    pub fn invitations(&self) -> Result<JsValue, JsValue> {
+        let all = self.node.invitations(self.id).map_err(|e| error::to_js(&e))?;
+        to_js(&all.into_iter().map(JsInvitation::from).collect::<Vec<_>>())
+    }
+
+    /// Closes an invitation, named by its id or its link.
+    ///
+    /// # Errors
+    /// As [`Node::revoke_invitation`]; `bad-id`.
+    #[wasm_bindgen(js_name = revokeInvitation)]
+    pub fn revoke_invitation(&self, named: &str) -> Result<(), JsValue> {
+        let id = match InviteLink::parse(named) {
+            Ok(link) => Ok(invitation_of(&link)),
+            Err(_) => named.parse(),
+        };
+        id.and_then(|id| self.node.revoke_invitation(self.id, id)).map_err(|e| error::to_js(&e))
+    }
+
+    /// Evicts a member for good.
+    ///
+    /// # Errors
+    /// As [`Node::evict`]; `bad-id`.
+    pub fn evict(&self, id: &str) -> Result<(), JsValue> {
+        self.node.evict(self.id, node_id(id)?).map_err(|e| error::to_js(&e))
+    }
+
+    /// Gives a participant rights for so many milliseconds.
+    ///
+    /// # Errors
+    /// As [`Node::delegate`]; `bad-id`, `bad-argument` for an unknown right.
+    pub fn delegate(&self, id: &str, names: Vec<String>, milliseconds: f64) -> Result<(), JsValue> {
+        let lifetime = Duration::from_millis(milliseconds.max(0.0) as u64);
+        let node = node_id(id)?;
+        rights(&names).and_then(|rights| self.node.delegate(self.id, node, rights, lifetime)).map_err(|e| error::to_js(&e))
+    }
+
+    /// Who waits for an issuer.
+    ///
+    /// # Errors
+    /// `closed` after leaving.
+    pub fn waiting(&self) -> Result<JsValue, JsValue> {
+        let all = self.node.waiting(self.id).map_err(|e| error::to_js(&e))?;
+        to_js(&all.into_iter().map(|(node, name)| JsWaiting { id: node.to_string(), name }).collect::<Vec<_>>())
+    }
+
+    /// Lets somebody in who waits, or turns them away.
+    ///
+    /// # Errors
+    /// As [`Node::approve`]; `bad-id`.
+    pub fn decide(&self, id: &str, admit: bool) -> Result<(), JsValue> {
+        let node = node_id(id)?;
+        let done = if admit { self.node.approve(self.id, node) } else { self.node.deny(self.id, node) };
+        done.map_err(|e| error::to_js(&e))
     }
 
     /// Opens a channel.

@@ -76,6 +76,8 @@ pub struct Founding {
 pub struct Rights(u8);
 
 impl Rights {
+    /// None of them.
+    pub const NONE: Rights = Rights(0);
     /// To issue invitations and credentials for participants.
     pub const INVITE: Rights = Rights(1);
     /// To revoke participants and invitations.
