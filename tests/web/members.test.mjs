@@ -28,7 +28,7 @@ test('a founder approves, delegates, evicts and closes', { timeout: 240_000 }, a
   }, [url, name]);
   const refused = (one, url) => one.evaluate((url) => window.node.join(url).then(() => 'joined', (e) => e.code), url);
 
-  const [founder, b, c, d] = await Promise.all([open(), open(), open(), open()]);
+  const [founder, b, c, d, x] = await Promise.all([open(), open(), open(), open(), open()]);
   for (const one of [founder, b, c, d]) await one.evaluate(async () => { window.json = (await import('/dist/index.js')).json; });
   const links = await founder.evaluate(async () => {
     window.domain = await window.node.createDomain({ name: 'the yard', profile: { name: 'founder' } });
@@ -49,10 +49,11 @@ test('a founder approves, delegates, evicts and closes', { timeout: 240_000 }, a
     assert.deepEqual(await founder.evaluate(() => window.domain.waiting().map(({ name }) => name)), ['bea']);
     await founder.evaluate((id) => window.domain.approve(id), b.node);
     await joining;
-    const turned = c.evaluate((url) => window.node.join(url, { profile: { name: 'cal' } }).catch((e) => e.code), links.approve);
-    await until(founder, (id) => window.asked.some((one) => one.id === id), c.node, 'the founder was not asked');
-    await founder.evaluate((id) => window.domain.deny(id), c.node);
+    const turned = refused(x, links.approve);
+    await until(founder, (id) => window.asked.some((one) => one.id === id), x.node, 'the founder was not asked');
+    await founder.evaluate((id) => window.domain.deny(id), x.node);
     assert.equal(await turned, 'invite-denied');
+    assert.equal(await refused(x, links.open), 'invite-denied', 'a no outweighs every yes');
   });
 
   await t.test('a right is delegated, and only then can be used', async () => {
