@@ -9,6 +9,9 @@ use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::directory::Status;
 use crate::wire::link::{InviteLink, RELAYS};
 
+/// Domains that this node was evicted from, of which the end is kept until it is stored.
+const LAST_WORDS: usize = 64;
+
 impl Peer {
     /// What must be kept to open the domain again.
     ///
@@ -23,7 +26,20 @@ impl Peer {
     /// # Errors
     /// As [`Peer::save_domain`].
     pub fn save_part(&self, now: Now, id: DomainId, part: Part) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.save(now, id, &[part]).map(|saved| saved.encode(part))
+        match self.last_words.get(&id) {
+            Some(record) if part == Part::Statements && !self.domains.contains_key(&id) => Ok(record.clone()),
+            _ => self.save(now, id, &[part]).map(|saved| saved.encode(part)),
+        }
+    }
+
+    /// This node is no member any more, and is about to drop the domain: what says so is stored, so that it is not opened again.
+    pub(super) fn keep_last_words(&mut self, now: Now, id: DomainId) {
+        if let Ok(record) = self.save_part(now, id, Part::Statements)
+            && self.last_words.len() < LAST_WORDS
+        {
+            self.last_words.insert(id, record);
+            self.unsaved.insert((id, Part::Statements));
+        }
     }
 
     /// Only these parts are filled in.
@@ -70,7 +86,7 @@ impl Peer {
 
     /// Says that a part of a domain could not be stored: it is given again.
     pub fn mark_unsaved(&mut self, id: DomainId, part: Part) {
-        if self.domains.get(&id).is_some_and(|d| d.secret.is_some()) {
+        if self.domains.get(&id).map_or(self.last_words.contains_key(&id), |d| d.secret.is_some()) {
             self.unsaved.insert((id, part));
         }
     }

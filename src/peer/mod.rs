@@ -82,6 +82,8 @@ pub struct Peer {
     last_input: Option<Now>,
     /// What of which domain is to be stored anew.
     unsaved: BTreeSet<(DomainId, Part)>,
+    /// The statements' records of domains that this node was evicted from.
+    last_words: BTreeMap<DomainId, zeroize::Zeroizing<Vec<u8>>>,
     tick: Option<Mono>,
 }
 
@@ -115,6 +117,7 @@ impl Peer {
             suspended: false,
             last_input: None,
             unsaved: BTreeSet::new(),
+            last_words: BTreeMap::new(),
             tick: None,
         }
     }

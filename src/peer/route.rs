@@ -117,6 +117,7 @@ impl Peer {
         match members.get(&self.me) {
             Some(role) => domain.role = *role,
             None if domain.joining.is_none() => {
+                self.keep_last_words(now, id);
                 self.drop_domain(id);
                 return;
             }

@@ -23,7 +23,7 @@ test('a founder approves, delegates, evicts and closes', { timeout: 240_000 }, a
   const join = (one, url, name) => one.evaluate(async ([url, name]) => {
     window.domain = await window.node.join(url, { profile: { name } });
     window.got = [];
-    window.chat = window.domain.channel('chat', { codec: window.json });
+    window.chat = window.domain.channel('chat', { codec: window.json() });
     window.chat.on((text) => window.got.push(text));
   }, [url, name]);
   const refused = (one, url) => one.evaluate((url) => window.node.join(url).then(() => 'joined', (e) => e.code), url);
@@ -34,7 +34,7 @@ test('a founder approves, delegates, evicts and closes', { timeout: 240_000 }, a
     window.domain = await window.node.createDomain({ name: 'the yard', profile: { name: 'founder' } });
     window.asked = [];
     window.domain.addEventListener('approval', ({ detail }) => window.asked.push(detail));
-    window.chat = window.domain.channel('chat', { codec: window.json });
+    window.chat = window.domain.channel('chat', { codec: window.json() });
     const [open, approve] = [await window.domain.invite(), await window.domain.invite({ approve: true, uses: 2 })];
     window.invite = open;
     return { open: open.url, approve: approve.url };
