@@ -24,6 +24,10 @@ enum Command {
     Join(cmd::join::Join),
     Domain(cmd::domain::Domain),
     Invite(cmd::domain::Invite),
+    Evict(cmd::domain::Evict),
+    Delegate(cmd::domain::Delegate),
+    Approve(cmd::domain::Approve),
+    Deny(cmd::domain::Deny),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,10 @@ fn main() -> ExitCode {
             Command::Join(join) => join.run(&cli.common).await,
             Command::Domain(domain) => domain.run(&cli.common),
             Command::Invite(invite) => invite.run(&cli.common),
+            Command::Evict(evict) => evict.run(&cli.common),
+            Command::Delegate(delegate) => delegate.run(&cli.common),
+            Command::Approve(approve) => approve.run(&cli.common),
+            Command::Deny(deny) => deny.run(&cli.common),
         }
     });
     // Reading standard input blocks a thread that nothing can wake.

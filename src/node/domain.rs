@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::data::{DataDir, Statements};
-use crate::base::{Code, DomainId, Error, NodeId, Now};
+use crate::base::{Code, DomainId, Error, InvitationId, NodeId, Now};
 use crate::crypto::{sign::SigningKey, tag};
 use crate::peer::{InviteOptions, Part, SavedDomain, found_domain, make_invitation};
 use crate::platform::native;
-use crate::proto::membership::{Membership, domain_id};
+use crate::proto::membership::{InvitationInfo, Membership, Rights, domain_id};
 use crate::wire::link::InviteLink;
 
 const ROOT: &str = "root.key";
@@ -183,6 +183,65 @@ impl DomainFiles {
         let (link, statement) = make_invitation(at, &domain, &SigningKey::from_seed(seed), secret, rendezvous, manager, relays, options);
         self.statements()?.add(&statement)?;
         Ok(link)
+    }
+
+    /// Evicts a member for good, and closes the invitations it came through.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, [`Code::NoParticipant`], [`Code::Storage`].
+    pub fn evict(&self, saved: &SavedDomain, node: NodeId) -> Result<(), Error> {
+        self.act(saved, |membership, root| membership.evict(native::clock(), root, &node))
+    }
+
+    /// Closes an invitation. Who came through it stays.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, [`Code::InviteUnknown`], [`Code::Storage`].
+    pub fn close(&self, saved: &SavedDomain, invitation: InvitationId) -> Result<(), Error> {
+        self.act(saved, |membership, root| membership.close_invitation(native::clock(), root, invitation.as_bytes()))
+    }
+
+    /// Gives a participant rights, for at most 90 days.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, [`Code::BadArgument`], [`Code::NoParticipant`], [`Code::Storage`].
+    pub fn delegate(&self, saved: &SavedDomain, node: NodeId, rights: Rights, lifetime: Duration) -> Result<(), Error> {
+        self.act(saved, |membership, root| Ok(vec![membership.delegation(native::clock(), root, &node, rights, lifetime)?]))
+    }
+
+    /// Lets somebody in who waits, or turns them away: a no outweighs every yes.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, [`Code::Storage`].
+    pub fn decide(&self, saved: &SavedDomain, node: NodeId, admit: bool) -> Result<(), Error> {
+        self.act(saved, |membership, root| Ok(vec![membership.decision(native::clock(), root, &node, admit)?]))
+    }
+
+    /// Every invitation known, those that end first first.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn invitations(&self, saved: &SavedDomain) -> Result<Vec<InvitationInfo>, Error> {
+        Ok(self.current(saved)?.invitations(native::clock()))
+    }
+
+    /// Makes statements with the root key and leaves them for the manager.
+    fn act(&self, saved: &SavedDomain, make: impl FnOnce(&Membership, &SigningKey) -> Result<Vec<Vec<u8>>, Error>) -> Result<(), Error> {
+        let seed = saved.root.as_ref().ok_or_else(|| {
+            Error::new(Code::Forbidden, "the domain's root key is not here").hint("Do it on the machine that has root.key")
+        })?;
+        let folder = self.statements()?;
+        make(&self.current(saved)?, &SigningKey::from_seed(seed))?.iter().try_for_each(|statement| folder.add(statement))
+    }
+
+    /// The membership with what lies there for a manager that has not taken it yet.
+    fn current(&self, saved: &SavedDomain) -> Result<Membership, Error> {
+        let (_, mut membership) = self.describe(saved)?;
+        for statement in self.statements()?.fresh()? {
+            // What is refused here is refused by the manager, which says so.
+            let _ = membership.learn(native::clock(), None, &statement, &mut Vec::new());
+        }
+        Ok(membership)
     }
 
     /// Id, name and members of a stored domain.

@@ -66,6 +66,21 @@ pub enum Command {
     Links,
     /// What was counted.
     Stats,
+    /// Evicts a member for good. Needs the right to evict.
+    Evict {
+        /// Whom.
+        node: String,
+    },
+    /// Lets in who waits. Needs the right to invite, as does turning away.
+    Approve {
+        /// Whom.
+        node: String,
+    },
+    /// Turns away who waits.
+    Deny {
+        /// Whom.
+        node: String,
+    },
     /// Leaves the domain and ends.
     Leave {
         /// Deletes it from the data directory, too.

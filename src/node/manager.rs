@@ -74,6 +74,8 @@ pub async fn run(
                     let line = Ready { role: "manager".into(), id: node.id().to_string(), addresses: node.addresses(), http: String::new() };
                     ready(&line);
                 },
+                // The name is a stranger's: quoted, so that it cannot act on the terminal.
+                Some(Event::Approval { node, name, .. }) => eprintln!("{name:?} waits to be let in: peerage approve {node}, or peerage deny {node}"),
                 Some(_) => {}
                 None => break,
             },

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use peerage::base::Now;
+use peerage::base::{Now, limit};
 use peerage::crypto::sign::SigningKey;
 use peerage::node::{data::DataDir, domain::DomainFiles};
 use peerage::peer::{InviteOptions, make_invitation};
@@ -95,6 +95,74 @@ async fn processes_form_a_cluster_that_outlives_its_manager_and_its_relay() {
     }
 }
 
+#[tokio::test]
+async fn an_owner_approves_delegates_evicts_and_closes() {
+    let scratch = Scratch::new("owner");
+    let mut home = Home::start(&scratch).await;
+    let mut told = BufReader::new(home.manager.stderr.take().unwrap()).lines();
+    let owner = |arguments: &[&str]| {
+        let command = peerage(&home.owner, arguments).output();
+        async {
+            let output = tokio::time::timeout(PATIENCE, command).await.expect("it ends").unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        }
+    };
+    let mut a = joined(&scratch, &home.link, "ann").await;
+    let mut b = joined(&scratch, &home.link, "bea").await;
+    a.sees(&b.node).await;
+
+    // Who comes by an invitation that has to be approved is named to the owner, and let in.
+    let approve = invite(&home.owner, &home.ready.addresses[0], &["--approve"]).await;
+    let data = scratch.0.join("cal");
+    let joining =
+        tokio::spawn(async move { Participant::start(&data, &[&[approve.as_str(), "--name", "cal"], &LISTEN[..]].concat()).await });
+    let asked = tokio::time::timeout(PATIENCE, told.next_line()).await.expect("the manager says so").unwrap().unwrap();
+    assert!(asked.starts_with("\"cal\" waits to be let in: peerage approve "), "{asked}");
+    let waiting = asked.split_whitespace().last().unwrap();
+    owner(&["approve", waiting]).await;
+    let mut c = joining.await.unwrap();
+    assert_eq!(c.node, waiting);
+
+    // A participant evicts only with the right to it.
+    a.sees(&c.node).await;
+    a.say(json!({"cmd": "evict", "node": c.node, "id": 1})).await;
+    assert_eq!(a.line(|line| line["id"] == 1).await["code"], "forbidden");
+    owner(&["delegate", &a.node, "evict"]).await;
+    loop {
+        a.say(json!({"cmd": "evict", "node": c.node, "id": 2})).await;
+        if a.line(|line| line["id"] == 2).await["event"] == "answer" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    c.line(|line| line["event"] == "closed").await;
+
+    // The owner evicts from outside.
+    owner(&["evict", &b.node]).await;
+    b.line(|line| line["event"] == "closed").await;
+    assert_eq!(tokio::time::timeout(PATIENCE, b.child.wait()).await.expect("it ends").unwrap().code(), Some(1));
+    let (said, _) = failing(peerage(&scratch.0.join("bea"), &[&["join"], &LISTEN[..]].concat())).await;
+    assert!(said.ends_with("[forbidden]\n"), "{said}");
+
+    // The eviction closed the invitation she came with; the one who came with it too stays. Another is closed by its link.
+    let (said, _) = failing(peerage(&scratch.0.join("dan"), &[&["join", &home.link], &LISTEN[..]].concat())).await;
+    assert!(said.ends_with("[invite-revoked]\n"), "{said}");
+    let other = invite(&home.owner, &home.ready.addresses[0], &[]).await;
+    owner(&["invite", "--revoke", &other]).await;
+    let (said, _) = failing(peerage(&scratch.0.join("eve"), &[&["join", &other], &LISTEN[..]].concat())).await;
+    assert!(said.ends_with("[invite-revoked]\n"), "{said}");
+    assert_eq!(a.here().await.len(), 2);
+    // With it those by which the evicted came.
+    let shown = owner(&["domain", "show"]).await;
+    assert_eq!(shown.lines().filter(|line| line.contains(" Revoked, used ")).count(), 3, "{shown}");
+
+    let (said, code) = failing(peerage(&home.owner, &["evict", &home.ready.id])).await;
+    assert!(said.ends_with("[no-participant]\n") && code == 1, "{said}");
+    let (said, code) = failing(peerage(&home.owner, &["evict", "nobody"])).await;
+    assert!(said.contains("nobody") && code == 2, "{said}");
+}
+
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     entries.flat_map(|p| if p.is_dir() { files(&p) } else { vec![p] }).collect()
@@ -111,7 +179,7 @@ async fn a_link_that_leads_nowhere_ends_with_its_code() {
     let garbled = format!("{page}#{}{changed}{}", &fragment[..middle], &fragment[middle + 1..]);
     let truncated = home.link[..home.link.len() - 4].to_owned();
 
-    // Made with the domain's own key: one that ended a month ago, and one that no member was told of.
+    // Made with the domain's own key: one that ended a moment ago by any clock, and one that no member was told of.
     let files = DomainFiles::open(&DataDir::open(&home.owner).unwrap()).unwrap();
     let saved = files.load().unwrap().unwrap();
     let root = SigningKey::from_seed(saved.root.as_ref().unwrap());
@@ -120,7 +188,8 @@ async fn a_link_that_leads_nowhere_ends_with_its_code() {
         let place = peerage::wire::link::InviteLink::parse(&home.link).unwrap().rendezvous;
         make_invitation(at, &saved.id(), &root, Zeroizing::new([secret; 32]), place, None, vec![relay.clone()], InviteOptions::default())
     };
-    let (expired, statement) = make(1, Now { wall: now.wall.before(Duration::from_secs(60 * 86_400)), ..now });
+    let age = InviteOptions::default().lifetime + limit::CLOCK_SKEW + Duration::from_secs(1);
+    let (expired, statement) = make(1, Now { wall: now.wall.before(age), ..now });
     files.statements().unwrap().add(&statement).unwrap();
     let (unknown, _) = make(2, now);
 

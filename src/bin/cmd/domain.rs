@@ -1,14 +1,16 @@
-//! `peerage domain` and `peerage invite`
+//! `peerage domain`, `peerage invite`, `peerage evict`, `peerage delegate`, `peerage approve` and `peerage deny`
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use peerage::base::{Code, Error};
+use clap::{Args, Subcommand, ValueEnum};
+use peerage::base::{Code, Error, InvitationId, NodeId};
 use peerage::node::domain::DomainFiles;
 use peerage::node::qr;
-use peerage::peer::InviteOptions;
+use peerage::peer::{InviteOptions, SavedDomain, invitation_of};
 use peerage::platform::native;
+use peerage::proto::membership::{InvitationInfo, Rights};
+use peerage::wire::link::InviteLink;
 
 use super::Common;
 
@@ -30,7 +32,7 @@ enum What {
         /// Its name, for people: 1 to 64 bytes
         name: String,
     },
-    /// Print the domain's id, name and members
+    /// Print the domain's id, name, members and invitations
     #[command(after_help = "Examples:\n  peerage domain show")]
     Show,
 }
@@ -51,17 +53,29 @@ impl Domain {
             for (node, member) in membership.members(native::clock()) {
                 println!("member   {node} {:?}", member.role);
             }
+            for invitation in files.invitations(&saved)? {
+                println!("invite   {}", line(&invitation));
+            }
             println!("statements {}", membership.len());
         }
         Ok(())
     }
 }
 
-/// Make an invitation link; a running manager learns of it within a second
+/// An invitation in one line: what names it, how it stands, how often it was used.
+fn line(invitation: &InvitationInfo) -> String {
+    let id = InvitationId::from_bytes(invitation.key);
+    let most = if invitation.max_uses == 0 { String::new() } else { format!(" of {}", invitation.max_uses) };
+    let approve = if invitation.approve { ", each approved" } else { "" };
+    format!("{id} {:?}, used {}{most}{approve}", invitation.state, invitation.uses)
+}
+
+/// Make an invitation link, or close one; a running manager learns of it within a second
 #[derive(Args)]
 #[command(after_help = "Examples:
   peerage invite
   peerage invite --uses 1 --days 1
+  peerage invite --revoke 'http://127.0.0.1:9600/#…'      who came with it stays
   peerage invite --page https://app.example/j --relay /dns4/relay.example/tcp/443/wss/p2p/12D3KooW…")]
 pub struct Invite {
     /// The page the link opens
@@ -82,12 +96,26 @@ pub struct Invite {
     /// A relay that the link names; may be given several times [default: those `up` used last]
     #[arg(long, value_name = "MULTIADDR", value_delimiter = ',')]
     relay: Vec<String>,
+    /// Close the invitation with this link, or with this id of `peerage domain show`, instead of making one
+    #[arg(long, value_name = "LINK|ID", conflicts_with_all = ["uses", "approve", "days", "seconds", "relay"])]
+    revoke: Option<String>,
+}
+
+/// The domain in the data directory.
+fn opened(common: &Common) -> Result<(DomainFiles, SavedDomain), Error> {
+    let settings = common.settings()?;
+    let files = DomainFiles::open(&common.data(&settings)?)?;
+    let saved = files.existing()?;
+    Ok((files, saved))
 }
 
 impl Invite {
     pub fn run(self, common: &Common) -> Result<(), Error> {
-        let settings = common.settings()?;
-        let files = DomainFiles::open(&common.data(&settings)?)?;
+        let (files, saved) = opened(common)?;
+        if let Some(named) = self.revoke {
+            let id = InviteLink::parse(&named).map_or_else(|_| named.parse(), |link| Ok(invitation_of(&link)))?;
+            return files.close(&saved, id);
+        }
         let lifetime = match self.seconds {
             Some(seconds) => Some(Duration::from_secs(seconds)),
             None => Duration::try_from_secs_f64(self.days * 86_400.0).ok(),
@@ -96,7 +124,7 @@ impl Invite {
         let lifetime =
             lifetime.ok_or_else(|| Error::new(Code::BadArgument, "an invitation holds for more than nothing, and ten years at most"))?;
         let options = InviteOptions { max_uses: self.uses, lifetime, approve: self.approve };
-        let url = files.invite(&files.existing()?, &self.relay, options)?.to_url(&self.page);
+        let url = files.invite(&saved, &self.relay, options)?.to_url(&self.page);
         println!("{url}");
         if std::io::stdout().is_terminal()
             && let Some(code) = qr::terminal(&url)
@@ -104,5 +132,89 @@ impl Invite {
             println!("{code}");
         }
         Ok(())
+    }
+}
+
+/// Evict a member for good; it reads nothing that is sent once the others know, and everybody else stays
+#[derive(Args)]
+#[command(after_help = "Examples:\n  peerage domain show                 lists the members\n  peerage evict 12D3KooW…")]
+pub struct Evict {
+    /// Whom
+    node: NodeId,
+}
+
+impl Evict {
+    pub fn run(self, common: &Common) -> Result<(), Error> {
+        let (files, saved) = opened(common)?;
+        files.evict(&saved, self.node)
+    }
+}
+
+/// Give a participant rights that else only the root key has
+#[derive(Args)]
+#[command(after_help = "Examples:\n  peerage delegate 12D3KooW… invite\n  peerage delegate 12D3KooW… invite evict --days 90")]
+pub struct Delegate {
+    /// To whom
+    node: NodeId,
+    /// Which
+    #[arg(required = true)]
+    rights: Vec<Right>,
+    /// For how many days, 90 at most
+    #[arg(long, default_value_t = 30.0)]
+    days: f64,
+}
+
+/// What may be delegated.
+#[derive(Clone, Copy, ValueEnum)]
+enum Right {
+    /// To make invitations, and to approve who waits
+    Invite,
+    /// To evict members and to close invitations
+    Evict,
+    /// To renew the key of the domain's data
+    Store,
+}
+
+impl Delegate {
+    pub fn run(self, common: &Common) -> Result<(), Error> {
+        let (files, saved) = opened(common)?;
+        let rights = self.rights.iter().fold(Rights::NONE, |all, right| {
+            all.and(match right {
+                Right::Invite => Rights::INVITE,
+                Right::Evict => Rights::EVICT,
+                Right::Store => Rights::STORE,
+            })
+        });
+        files.delegate(&saved, self.node, rights, Duration::try_from_secs_f64(self.days * 86_400.0).unwrap_or_default())
+    }
+}
+
+/// Let somebody in who waits, by an invitation made with --approve
+#[derive(Args)]
+#[command(after_help = "Examples:\n  peerage approve 12D3KooW…           as the manager's log and the participants' events name it")]
+pub struct Approve {
+    /// Whom
+    node: NodeId,
+}
+
+/// Turn somebody away who waits; for this node it outweighs every approval
+#[derive(Args)]
+#[command(after_help = "Examples:\n  peerage deny 12D3KooW…")]
+pub struct Deny {
+    /// Whom
+    node: NodeId,
+}
+
+impl Approve {
+    pub fn run(self, common: &Common) -> Result<(), Error> {
+        let (files, saved) = opened(common)?;
+        files.decide(&saved, self.node, true)
+    }
+}
+
+impl Deny {
+    pub fn run(self, common: &Common) -> Result<(), Error> {
+        let (files, saved) = opened(common)?;
+        files.decide(&saved, self.node, false)
     }
 }

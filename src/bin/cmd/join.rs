@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use peerage::base::{Code, DomainId, Error};
+use peerage::base::{Code, DomainId, Error, NodeId};
 use peerage::crypto::Role;
 use peerage::node::children::stop_signal;
 use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, recipients};
@@ -20,7 +20,7 @@ use super::{Common, say};
 
 /// Take part in a domain without a screen: events as JSON lines on standard output, commands on standard input
 ///
-/// Ends when it was told to leave, on Ctrl-C or SIGTERM, or when standard input closes. What it joined is kept in the data
+/// Ends when it was told to leave, on Ctrl-C or SIGTERM, when standard input closes, or with an error when it was evicted. What it joined is kept in the data
 /// directory: without a link it is opened from there, under the same identity.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -33,6 +33,7 @@ Commands, one per line (\"id\" is given back with the answer):
   {\"cmd\":\"send\",\"channel\":\"chat\",\"to\":null,\"text\":\"hi\"}  to: null or a list of node ids; text, or data in base64
   {\"cmd\":\"send\",\"channel\":\"pose\",\"mode\":\"latest\",\"key\":\"me\",\"text\":\"…\"}
   {\"cmd\":\"participants\"}   {\"cmd\":\"links\"}   {\"cmd\":\"stats\"}   {\"cmd\":\"leave\"}   {\"cmd\":\"leave\",\"forget\":true}
+  {\"cmd\":\"evict\",\"node\":…}   {\"cmd\":\"approve\",\"node\":…}   {\"cmd\":\"deny\",\"node\":…}   with the right to it
 
 Events, one per line:
   {\"event\":\"joined\",\"node\":…,\"domain\":…,\"name\":…}
@@ -40,6 +41,7 @@ Events, one per line:
   {\"event\":\"link\",\"node\":…,\"path\":\"direct|relayed|none\"}
   {\"event\":\"message\",\"channel\":…,\"from\":…,\"sent_at\":MILLISECONDS,\"text\":… or \"data\":…,\"key\":…}
   {\"event\":\"degraded|restored\",\"capability\":…}
+  {\"event\":\"approval\",\"node\":…,\"name\":…}      somebody waits to be let in
   {\"event\":\"answer\",\"id\":…, …}   {\"event\":\"error\",\"id\":…,\"code\":…,\"message\":…}")]
 pub struct Join {
     /// The invitation link [default: none; a domain joined before is opened again]
@@ -89,12 +91,20 @@ impl Join {
         say(&json!({"event": "joined", "node": node.id().to_string(), "domain": domain.to_string(), "name": node.domain_name(domain)?}))?;
         let (out, mut printed) = mpsc::channel(64);
         let mut session = Session { node: node.clone(), domain, channels: BTreeMap::new(), forget: false, out };
-        let mut input = lines();
+        let (mut input, mut evicted) = (lines(), false);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 event = node.next_event() => match event {
-                    Some(event) => if let Some(line) = event_line(&event) { say(&line)? },
+                    Some(event) => {
+                        if let Some(line) = event_line(&event) {
+                            say(&line)?;
+                        }
+                        if matches!(event, Event::Closed { .. }) {
+                            evicted = true;
+                            break;
+                        }
+                    }
                     None => break,
                 },
                 Some(line) = printed.recv() => say(&line)?,
@@ -109,6 +119,9 @@ impl Join {
         node.close();
         // Bounded by the peer's own goodbye.
         let _ = driving.await;
+        if evicted {
+            return Err(Error::new(Code::Forbidden, "this node is no member of the domain any more").hint("Ask the domain's owner why"));
+        }
         kept
     }
 }
@@ -175,6 +188,9 @@ impl Session {
                 return Ok(true);
             }
             Command::Open { channel, mode } => self.open(&channel, mode).map(|_| json!({})),
+            Command::Evict { node } => self.member(&node, |node, domain, who| node.evict(domain, who)),
+            Command::Approve { node } => self.member(&node, |node, domain, who| node.approve(domain, who)),
+            Command::Deny { node } => self.member(&node, |node, domain, who| node.deny(domain, who)),
             Command::Participants => self.participants(),
             Command::Links => Ok(self.links()),
             Command::Stats => self.node.stats(self.domain).map(|s| {
@@ -239,6 +255,10 @@ impl Session {
             }
         });
         Ok(id)
+    }
+
+    fn member(&self, who: &str, act: impl FnOnce(&Node, DomainId, NodeId) -> Result<(), Error>) -> Result<Value, Error> {
+        act(&self.node, self.domain, who.parse()?).map(|()| json!({}))
     }
 
     fn participants(&self) -> Result<Value, Error> {
