@@ -9,3 +9,4 @@ pub mod directory;
 pub mod membership;
 pub mod overlay;
 pub mod session;
+pub mod state;
