@@ -15,7 +15,7 @@ use peerage::proto::channel::{Channels, Mode};
 use peerage::proto::membership::Membership;
 use peerage::proto::overlay::Registry;
 use peerage::proto::session::{Session, keymsg::KeyMessage, prekey::Prekey};
-use peerage::proto::{broadcast, channel, detector, directory, membership, overlay};
+use peerage::proto::{broadcast, channel, detector, directory, membership, overlay, state};
 use peerage::wire::frame::{self as link_frame, Kind};
 use peerage::wire::link::InviteLink;
 
@@ -149,6 +149,20 @@ pub fn overlay(data: &[u8]) {
     let _ = Registry::new().handle(now(), id(2), msg, &mut out);
 }
 
+/// Messages of copies of the shared state that compare, and the entries in them.
+pub fn state(data: &[u8]) {
+    let _ = state::Entry::verify(&DOMAIN, data);
+    let mut machine = state::State::new(now(), DOMAIN, key(1), rng());
+    let mut out = Vec::new();
+    machine.import(now(), data);
+    machine.write(now(), "door", Some(b"open".to_vec()), &mut out).expect("a valid key");
+    machine.link_up(id(2), &mut out);
+    let Ok(msg) = state::Msg::decode(data) else { return };
+    assert_eq!(state::Msg::decode(&msg.encode()).as_ref(), Ok(&msg));
+    let _ = machine.handle(now(), id(2), msg, &mut out);
+    machine.on_timeout(later(now(), Duration::from_secs(10)), &mut out);
+}
+
 /// Records of a store: a file may be damaged, or somebody else's.
 pub fn saved(data: &[u8]) {
     let _ = peerage::peer::saved::decode_identity(data);
@@ -279,6 +293,15 @@ pub fn targets() -> Vec<(&'static str, fn(&[u8]), Vec<Vec<u8>>)> {
         ])
         .encode(),
     ];
+    let shared = {
+        let mut machine = state::State::new(now(), DOMAIN, key(2), rng());
+        let mut out = Vec::new();
+        machine.link_up(id(1), &mut out);
+        machine.write(now(), "door", Some(b"shut".to_vec()), &mut out).expect("a valid key");
+        let said = out.iter().filter_map(|e| if let state::Effect::Send { msg, .. } = e { Some(msg.encode()) } else { None });
+        let summaries = state::Msg::Summaries { buckets: vec![0, 7], list: Vec::new(), more: true };
+        said.chain([machine.export(), state::Msg::Digest(7).encode(), summaries.encode()]).collect()
+    };
     let heard = {
         let mut scene = Scene::new();
         let mut stranger = Peer::new(Config::native(), key(3), [3; 32]);
@@ -299,6 +322,7 @@ pub fn targets() -> Vec<(&'static str, fn(&[u8]), Vec<Vec<u8>>)> {
         ("detector", detector, probes.to_vec()),
         ("broadcast", broadcast, vec![broadcast::Msg::Prune.encode()]),
         ("overlay", overlay, vec![vec![0x82, 0, 0x81, 0x40]]),
+        ("state", state, shared),
         ("saved", saved, vec![part(&peerage::peer::saved::encode_identity(&key(1)))]),
         ("peer", peer, vec![heard.concat(), tagged.concat()]),
     ]

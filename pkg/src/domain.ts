@@ -2,6 +2,7 @@ import { qrSvg, type DomainCore, type NodeCore } from '../gen/peerage.js';
 import { Channel, type ChannelOptions } from './channel.js';
 import { call, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
+import { SharedState } from './state.js';
 import type { Capability, Link, Participant, Query, Stats } from './types.js';
 
 /** What a {@link Domain} tells. */
@@ -12,6 +13,8 @@ export interface DomainEvents {
   degraded: { capability: string };
   /** It is back. */
   restored: { capability: string };
+  /** A key of the {@link Domain.state} was written or deleted, here or elsewhere. */
+  state: { key: string };
   /** Somebody bears an invitation that has to be approved, and waits: {@link Domain.approve} or {@link Domain.deny}. Told to who may invite. */
   approval: { id: string; name: string };
   /** A member did what only a broken or malicious one does. */
@@ -85,6 +88,8 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
   readonly id: string;
   /** The name its founder gave it. */
   readonly name: string;
+  /** What the participants share and keep. */
+  readonly state: SharedState;
   readonly #core: DomainCore;
   readonly #node: NodeCore;
   readonly #missing = new Set<string>();
@@ -97,6 +102,7 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
     this.#node = node;
     this.id = core.id;
     this.name = call(() => core.name());
+    this.state = new SharedState(core, this);
   }
 
   /** This node's own row in the directory. */

@@ -60,6 +60,20 @@ pub enum Command {
         #[serde(default)]
         key: Option<String>,
     },
+    /// Writes into the shared state; without a value deletes the key.
+    Set {
+        /// The key.
+        key: String,
+        /// Any JSON.
+        #[serde(default)]
+        value: Option<serde_json::Value>,
+    },
+    /// The shared state, as far as keys begin so.
+    State {
+        /// How; all if absent.
+        #[serde(default)]
+        prefix: String,
+    },
     /// Who is here.
     Participants,
     /// How they are reached.

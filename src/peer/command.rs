@@ -101,6 +101,7 @@ impl Peer {
         domain.secret = Some(saved.secret.clone());
         domain.root = root;
         domain.invitation = saved.invitation.clone();
+        domain.state.import(now, &saved.state);
         domain.contacts = saved.contacts.iter().filter(|(node, _)| *node != self.me).take(limit::CONTACTS).cloned().collect();
         self.domains.insert(id, domain);
         self.roles_changed(now, id);

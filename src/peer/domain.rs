@@ -11,7 +11,7 @@ use super::{members::Affairs, output::Profile, spread::Spread, views::Views};
 use crate::base::{DomainId, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{
-    channel::Channels, detector::Detector, directory::Directory, membership::Membership, overlay::Locator, session::Session,
+    channel::Channels, detector::Detector, directory::Directory, membership::Membership, overlay::Locator, session::Session, state::State,
 };
 
 /// A member of the domain that has an authenticated link to this node.
@@ -43,6 +43,7 @@ pub(super) struct Domain {
     pub session: Session,
     pub directory: Directory,
     pub detector: Detector,
+    pub state: State,
     pub channels: Channels,
     pub spread: Spread,
     /// `None` until the domain secret is known.

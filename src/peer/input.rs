@@ -115,7 +115,7 @@ impl Peer {
         let parts = self.domains.values().flat_map(|d| {
             let locator = d.locator.as_ref().and_then(|l| l.next_timeout());
             let machines = [d.session.next_timeout(), d.directory.next_timeout(), d.detector.next_timeout(), d.channels.next_timeout()];
-            machines.into_iter().chain([d.spread.next_timeout(), locator])
+            machines.into_iter().chain([d.state.next_timeout(), d.spread.next_timeout(), locator])
         });
         let seekers = self.joins.values().filter_map(|j| j.next_timeout());
         let idle = self.domains.is_empty() && self.joins.is_empty() && self.table.len() == 0;
@@ -236,6 +236,7 @@ impl Peer {
                 match topic {
                     Topic::Directory => self.directory_message(now, id, sender, &plaintext),
                     Topic::Channels => self.channel_message(now, id, sender, &plaintext),
+                    Topic::State => self.state_message(now, id, sender, &plaintext),
                     Topic::Notices => self.notice(now, id, sender, &plaintext),
                     Topic::Casts => self.casts_message(now, id, sender, &plaintext),
                     Topic::News => self.news_message(now, id, sender, &plaintext),

@@ -26,6 +26,7 @@ use crate::proto::{
     membership::{self, Membership},
     overlay::{self, Answer, DomainRequest, DomainResponse, Locator, RequestKind, Seeker, Status},
     session::Session,
+    state::State,
 };
 use crate::wire::link::InviteLink;
 
@@ -326,12 +327,14 @@ impl Peer {
         let directory = Directory::new(now, self.identity.clone(), config, self.rng.fork("directory"));
         let detector = Detector::new(now, id, self.identity.clone(), self.rng.fork("detector"));
         let channels = Channels::new(channel::Config::default(), self.me, self.rng.fork("channels"));
+        let state = State::new(now, id, self.identity.clone(), self.rng.fork("state"));
         Domain {
             id,
             membership,
             session,
             directory,
             detector,
+            state,
             channels,
             spread: Spread::new(id, self.me, now),
             locator: None,

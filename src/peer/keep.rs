@@ -55,6 +55,7 @@ impl Peer {
                     saved.invitation.clone_from(&domain.invitation);
                 }
                 Part::Statements => saved.statements = domain.membership.export(),
+                Part::State => saved.state = domain.state.export(),
                 Part::Contacts => (saved.relays, saved.contacts) = (self.known_relays(), self.known_contacts(now, id)),
             }
         }
@@ -91,8 +92,8 @@ impl Peer {
         }
     }
 
-    /// Takes over what a domain's stored keys have and this node came in without, so that storing loses none of it.
-    pub fn adopt_secrets(&mut self, saved: &SavedDomain) {
+    /// Takes over what a stored domain has and this node came in without, so that storing loses none of it.
+    pub fn adopt(&mut self, now: Now, saved: &SavedDomain) {
         let Some(domain) = self.domains.get_mut(&saved.id()) else { return };
         if domain.root.is_none() {
             domain.root = saved.root.as_ref().map(|seed| SigningKey::from_seed(seed));
@@ -100,6 +101,7 @@ impl Peer {
         if domain.invitation.is_none() {
             domain.invitation.clone_from(&saved.invitation);
         }
+        domain.state.import(now, &saved.state);
         self.mark_unsaved(saved.id(), Part::Keys);
     }
 

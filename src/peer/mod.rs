@@ -26,6 +26,7 @@ mod output;
 mod route;
 pub mod saved;
 mod seal;
+mod shared;
 mod spread;
 mod table;
 mod views;

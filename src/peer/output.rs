@@ -85,6 +85,13 @@ pub enum Event {
         /// What was missing.
         capability: String,
     },
+    /// A key of the shared state was written or deleted, here or elsewhere.
+    State {
+        /// The domain.
+        domain: DomainId,
+        /// Which.
+        key: String,
+    },
     /// The addresses at which this node can be dialled changed.
     Addresses,
     /// A relay became usable or stopped being so.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | membership changes | session learns roles; directory, channels and greetings forget who is out; own role is kept |
 //! | a statement is new | it goes to every linked member except the one it came from |
-//! | both Hellos hold | membership and directory start to compare; channels resume; the domain secret is given |
+//! | both Hellos hold | membership, directory and shared state start to compare; channels resume; the domain secret is given |
 //! | the last link to a member breaks | directory, detector and channels hear it |
 //! | the directory has news | it is sealed in the control class and sent; the application hears it |
 //! | a relay comes up | the locator leaves its records there; seekers ask through it |
@@ -109,6 +109,7 @@ impl Peer {
             domain.views.unlinked(node);
             domain.directory.forget(now, *node, &mut effects);
             domain.detector.forget(node);
+            domain.state.link_down(node);
             domain.channels.peer_gone(now, *node);
             domain.spread.forget(node);
             domain.greetings.remove(node);
@@ -150,8 +151,10 @@ impl Peer {
         let mut probes = Vec::new();
         domain.detector.link_up(now, node, &mut probes);
         let data = domain.known.get(&node).copied().is_some_and(exchanges_data) && exchanges_data(domain.role);
+        let mut shared = Vec::new();
         if data {
             domain.channels.link_up(now, node);
+            domain.state.link_up(node, &mut shared);
         }
         domain.spread.link_up(now, node, data);
         let secret = domain.secret.clone();
@@ -163,6 +166,7 @@ impl Peer {
         self.tell_view_to(now, id, &BTreeSet::from([node]));
         self.directory_effects(now, id, records);
         self.detector_effects(now, id, probes);
+        self.state_effects(now, id, shared);
     }
 
     /// The last link to a member broke, or it said goodbye on it; `doubt`: it may be gone, not only the link.
@@ -173,6 +177,7 @@ impl Peer {
         domain.views.unlinked(&node);
         domain.spread.link_down(&node);
         domain.directory.link_down(node);
+        domain.state.link_down(&node);
         domain.detector.link_down(now, node, doubt);
     }
 
@@ -285,6 +290,8 @@ impl Peer {
         domain.directory.on_timeout(now, &mut records);
         let mut probes = Vec::new();
         domain.detector.on_timeout(now, &mut probes);
+        let mut shared = Vec::new();
+        domain.state.on_timeout(now, &mut shared);
         domain.channels.on_timeout(now);
         let renewed = domain.session.on_timeout(now);
         self.spread_timeouts(now, id);
@@ -295,6 +302,7 @@ impl Peer {
         }
         self.directory_effects(now, id, records);
         self.detector_effects(now, id, probes);
+        self.state_effects(now, id, shared);
         self.channel_effects(id);
     }
 

@@ -31,11 +31,13 @@ pub enum Part {
     Statements = 2,
     /// Whom to dial: relays, and members with their addresses.
     Contacts = 3,
+    /// The shared state.
+    State = 4,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 3] = [Part::Keys, Part::Statements, Part::Contacts];
+    pub const ALL: [Part; 4] = [Part::Keys, Part::Statements, Part::Contacts, Part::State];
 
     /// Its name in a store.
     #[must_use]
@@ -44,6 +46,7 @@ impl Part {
             Part::Keys => "keys",
             Part::Statements => "statements",
             Part::Contacts => "contacts",
+            Part::State => "state",
         }
     }
 }
@@ -56,6 +59,8 @@ pub struct SavedDomain {
     /// The membership statements, as [`Membership::export`](crate::proto::membership::Membership::export) gives them; empty for
     /// none.
     pub statements: Vec<u8>,
+    /// The shared state, as [`State::export`](crate::proto::state::State::export) gives it.
+    pub state: Vec<u8>,
     /// The domain secret.
     pub secret: Zeroizing<[u8; 32]>,
     /// The root key's seed, at the owner only.
@@ -94,6 +99,7 @@ impl SavedDomain {
             Part::Keys => self.encode_keys(),
             Part::Statements => Zeroizing::new(self.statements.clone()),
             Part::Contacts => Zeroizing::new(self.encode_contacts()),
+            Part::State => Zeroizing::new(self.state.clone()),
         };
         encode_record(part as u8, self.id().as_bytes(), &body)
     }
@@ -113,6 +119,7 @@ impl SavedDomain {
             return Err(damaged(&id, Part::Keys, Reject::Misdirected));
         }
         saved.statements = body(Part::Statements)?.map(|b| b.to_vec()).unwrap_or_default();
+        saved.state = body(Part::State)?.map(|b| b.to_vec()).unwrap_or_default();
         if let Some(contacts) = records.get(&Part::Contacts) {
             saved.read_contacts(contacts)?;
         }

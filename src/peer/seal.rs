@@ -18,6 +18,8 @@ use crate::wire::frame::Kind;
 pub(super) enum Topic {
     Directory = 1,
     Channels = 2,
+    /// Shared state.
+    State = 3,
     /// The tree of what goes to every participant.
     Casts = 4,
     /// The tree of the directory's news.
@@ -33,6 +35,7 @@ impl Topic {
         match value {
             1 => Ok(Topic::Directory),
             2 => Ok(Topic::Channels),
+            3 => Ok(Topic::State),
             4 => Ok(Topic::Casts),
             5 => Ok(Topic::News),
             6 => Ok(Topic::Probes),
@@ -45,7 +48,7 @@ impl Topic {
     pub fn class(self) -> Class {
         match self {
             Topic::Directory | Topic::News | Topic::Probes | Topic::Notices => Class::Control,
-            Topic::Channels | Topic::Casts => Class::Data,
+            Topic::Channels | Topic::Casts | Topic::State => Class::Data,
         }
     }
 }

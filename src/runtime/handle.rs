@@ -17,6 +17,7 @@ use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Part, Pee
 use crate::proto::channel::{ChannelId, Message, Mode, SendId};
 use crate::proto::directory::{Capability, Participant, Query};
 use crate::proto::membership::{InvitationInfo, Rights};
+use crate::proto::state::Entry;
 use crate::wire::link::InviteLink;
 
 /// Events kept for an application that does not take them; beyond, the oldest are dropped.
@@ -461,6 +462,30 @@ impl Node {
         self.look(|peer, now| peer.links(now, domain))
     }
 
+    /// Writes a value into the shared state, or with `None` deletes its key. Every participant's copy gets it, sooner or later.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`], [`Code::TooLarge`], [`Code::Forbidden`], [`Code::Closed`], as [`Peer::write_state`].
+    pub fn write_state(&self, domain: DomainId, key: &str, value: Option<Vec<u8>>) -> Result<(), Error> {
+        self.with(|peer, now| peer.write_state(now, domain, key, value))
+    }
+
+    /// The entry under a key of the shared state, from this node's own copy.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn state_entry(&self, domain: DomainId, key: &str) -> Result<Option<Entry>, Error> {
+        self.look(|peer, _| peer.state_entry(domain, key))
+    }
+
+    /// Every entry of the shared state whose key begins so, by key, from this node's own copy.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn state_entries(&self, domain: DomainId, prefix: &str) -> Result<Vec<Entry>, Error> {
+        self.look(|peer, _| peer.state_entries(domain, prefix))
+    }
+
     /// What was counted in a domain.
     ///
     /// # Errors
@@ -546,8 +571,8 @@ impl Node {
         self.look(|peer, now| peer.save_part(now, domain, part))
     }
 
-    pub(super) fn adopt_secrets(&self, saved: &SavedDomain) {
-        self.0.lock().peer.adopt_secrets(saved);
+    pub(super) fn adopt(&self, saved: &SavedDomain) {
+        self.with(|peer, now| peer.adopt(now, saved));
     }
 
     pub(super) fn tell(&self, event: Event) {

@@ -85,7 +85,7 @@ impl<S: Store> Keeper<S> {
             _ => {
                 self.node.join(link, profile).await?;
                 if let Some(saved) = &stored {
-                    self.node.adopt_secrets(saved);
+                    self.node.adopt(saved);
                 }
             }
         }
@@ -146,7 +146,7 @@ impl<S: Store> Keeper<S> {
             if *part == Part::Keys && self.note(|stored| !stored.contains_key(&name)) {
                 // Keys that lie there and were not the ones that this process began with: none of them is lost.
                 if let Some(before) = self.read(*id).await? {
-                    self.node.adopt_secrets(&before);
+                    self.node.adopt(&before);
                 }
             }
             // A domain that was left meanwhile stays as it is.

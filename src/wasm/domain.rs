@@ -15,6 +15,7 @@ use super::{
 use crate::base::{Code, DomainId, Error, InvitationId, NodeId};
 use crate::peer::{InviteOptions, invitation_of};
 use crate::proto::membership::{InvitationInfo, InvitationState, Rights};
+use crate::proto::state::Entry;
 use crate::runtime::handle::Node;
 use crate::wire::link::InviteLink;
 
@@ -71,6 +72,24 @@ impl From<InvitationInfo> for JsInvitation {
                 InvitationState::Revoked => "revoked",
             },
         }
+    }
+}
+
+/// An entry of the shared state.
+#[derive(Serialize)]
+struct JsEntry {
+    key: String,
+    /// JSON, as far as its writer keeps to it.
+    value: String,
+    by: String,
+    /// Milliseconds since the Unix epoch.
+    at: f64,
+}
+
+impl From<Entry> for JsEntry {
+    fn from(entry: Entry) -> JsEntry {
+        let value = String::from_utf8(entry.value.unwrap_or_default()).unwrap_or_default();
+        JsEntry { key: entry.key, value, by: entry.writer.to_string(), at: entry.stamp.wall().0 as f64 }
     }
 }
 
@@ -158,6 +177,35 @@ impl DomainCore {
     pub fn invitation(&self, base: &str) -> Result<Option<String>, JsValue> {
         let link = self.node.kept_invitation(self.id).map_err(|e| error::to_js(&e))?;
         Ok(link.map(|link| link.to_url(base)))
+    }
+
+    /// Writes JSON into the shared state, or without a value deletes the key.
+    ///
+    /// # Errors
+    /// As [`Node::write_state`].
+    #[wasm_bindgen(js_name = writeState)]
+    pub fn write_state(&self, key: &str, value: Option<String>) -> Result<(), JsValue> {
+        self.node.write_state(self.id, key, value.map(String::into_bytes)).map_err(|e| error::to_js(&e))
+    }
+
+    /// The entries of the shared state whose keys begin so.
+    ///
+    /// # Errors
+    /// `closed` after leaving.
+    #[wasm_bindgen(js_name = stateEntries)]
+    pub fn state_entries(&self, prefix: &str) -> Result<JsValue, JsValue> {
+        let all = self.node.state_entries(self.id, prefix).map_err(|e| error::to_js(&e))?;
+        to_js(&all.into_iter().map(JsEntry::from).collect::<Vec<_>>())
+    }
+
+    /// One entry of the shared state, or `undefined`.
+    ///
+    /// # Errors
+    /// `closed` after leaving.
+    #[wasm_bindgen(js_name = stateEntry)]
+    pub fn state_entry(&self, key: &str) -> Result<JsValue, JsValue> {
+        let found = self.node.state_entry(self.id, key).map_err(|e| error::to_js(&e))?;
+        found.map_or(Ok(JsValue::UNDEFINED), |entry| to_js(&JsEntry::from(entry)))
     }
 
     /// Every invitation known.

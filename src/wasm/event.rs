@@ -26,6 +26,11 @@ pub(super) enum JsEvent {
         domain: String,
         capability: String,
     },
+    /// A key of the shared state changed.
+    State {
+        domain: String,
+        key: String,
+    },
     Addresses {},
     Relay {
         address: String,
@@ -78,6 +83,7 @@ impl From<Event> for JsEvent {
             Event::Link { node, path } => JsEvent::Link { id: node.to_string(), path: path.map(path_name) },
             Event::Degraded { domain, capability } => JsEvent::Degraded { domain: domain.to_string(), capability },
             Event::Restored { domain, capability } => JsEvent::Restored { domain: domain.to_string(), capability },
+            Event::State { domain, key } => JsEvent::State { domain: domain.to_string(), key },
             Event::Addresses => JsEvent::Addresses {},
             Event::Relay { address, up } => JsEvent::Relay { address, up },
             Event::Refused { node, code, by_us } => JsEvent::Refused { id: node.to_string(), code: code.as_str(), by_us },

@@ -1,7 +1,7 @@
 //! Real processes of one domain: a relay, a manager, and `peerage join`.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use peerage::node::children::Ready;
 use serde_json::{Value, json};
@@ -10,6 +10,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use crate::cli::{Scratch, peerage, start};
 use crate::support::PATIENCE;
+
+/// For a line of a participant's. A machine that is busy judges late whether others are alive: at the latest when their leases are
+/// over.
+const VERDICT: Duration = Duration::from_secs(150);
 
 /// Where participants listen.
 pub const LISTEN: [&str; 2] = ["--listen", "/ip4/127.0.0.1/tcp/0"];
@@ -80,7 +84,7 @@ impl Participant {
             self.child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
             panic!("it ended: {said}");
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("a line in time")
+        tokio::time::timeout(VERDICT, found).await.expect("a line in time")
     }
 
     pub async fn say(&mut self, command: Value) {
@@ -99,7 +103,7 @@ impl Participant {
         let until = Instant::now() + PATIENCE;
         while !self.here().await.iter().any(|n| n == node) {
             assert!(Instant::now() < until, "{node} is not there");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

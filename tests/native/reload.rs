@@ -72,6 +72,9 @@ async fn a_killed_participant_is_back_under_its_id_without_a_link() {
     a.say(json!({"cmd": "send", "channel": "chat", "text": "before"})).await;
     b.line(|line| line["text"] == "before").await;
 
+    b.say(json!({"cmd": "set", "key": "door", "value": {"open": true}})).await;
+    a.line(|line| line["event"] == "state" && line["key"] == "door").await;
+
     // B is killed in the middle of everything, and comes back with nothing but its data directory.
     b.child.kill().await.unwrap();
     let started = Instant::now();
@@ -117,6 +120,15 @@ async fn a_killed_participant_is_back_under_its_id_without_a_link() {
     std::fs::write(&path, &good).unwrap();
     let mut restored = Participant::start(&data_b, &listen).await;
     assert_eq!(restored.node, b.node);
+    restored.sees(&a.node).await;
+    let kept = loop {
+        restored.say(json!({"cmd": "state", "id": 3})).await;
+        let answer = restored.line(|line| line["id"] == 3).await;
+        if answer["state"] != json!([]) {
+            break answer;
+        }
+    };
+    assert_eq!((&kept["state"][0]["value"], &kept["state"][0]["by"]), (&json!({"open": true}), &json!(b.node)), "{kept}");
     restored.say(json!({"cmd": "leave", "forget": true})).await;
     tokio::time::timeout(PATIENCE, restored.child.wait()).await.expect("it ends").unwrap();
     let (said, _) = failing(peerage(&data_b, &["join"])).await;

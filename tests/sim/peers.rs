@@ -128,3 +128,54 @@ fn the_manager_neither_sends_nor_gets_messages() {
     let to = To::Some(vec![manager]);
     assert_eq!(town.world.act(guest, |p, now| p.send(now, domain, chat, to, b"psst".to_vec(), None)).unwrap_err().code(), Code::Forbidden);
 }
+
+#[test]
+fn the_shared_state_reaches_all_outlives_a_partition_and_greets_late_joiners() {
+    let mut town = Town::new(41, Conditions { loss: (5, 0), ..Conditions::default() });
+    let link = town.link.clone();
+    // With clocks that agree: which of two concurrent writes is the later one is the clocks' word.
+    for _ in 0..5 {
+        town.join(&link, 0).unwrap();
+    }
+    assert!(town.agree(Duration::from_secs(60)));
+    let domain = town.domain;
+    let write = |town: &mut Town, i: usize, key: &str, value: Option<&str>| {
+        let (node, value) = (town.participants[i], value.map(|v| v.as_bytes().to_vec()));
+        town.world.act(node, |p, now| p.write_state(now, domain, key, value)).unwrap();
+    };
+    let value = |town: &Town, node, key: &str| town.world.look(node, |p, _| p.state_entry(domain, key)).unwrap().and_then(|e| e.value);
+    let same = |town: &mut Town, within: u64| {
+        let nodes = town.participants.clone();
+        town.world.run_until(Duration::from_secs(within), |w| {
+            let first = w.look(nodes[0], |p, _| p.state_digest(domain)).unwrap();
+            nodes.iter().all(|n| w.look(*n, |p, _| p.state_digest(domain)).ok() == Some(first))
+        })
+    };
+    for i in 0..6 {
+        write(&mut town, i, &format!("anchor {i}"), Some("here"));
+    }
+    assert!(same(&mut town, 30));
+    assert_eq!(value(&town, town.participants[5], "anchor 0").as_deref(), Some(&b"here"[..]));
+
+    let away: std::collections::BTreeMap<_, _> = town.participants[3..].iter().map(|n| (*n, 1)).collect();
+    town.world.net().partition(away);
+    town.world.run(Duration::from_secs(30));
+    write(&mut town, 0, "anchor 1", Some("moved"));
+    town.world.run(Duration::from_secs(10));
+    write(&mut town, 4, "anchor 1", Some("moved later"));
+    write(&mut town, 3, "anchor 2", None);
+    town.world.run(Duration::from_secs(5));
+    assert_eq!(value(&town, town.participants[1], "anchor 1").as_deref(), Some(&b"moved"[..]));
+    town.world.net().heal();
+    assert!(same(&mut town, 60));
+
+    let late = town.join(&link, 0).unwrap();
+    assert!(same(&mut town, 30));
+    assert_eq!(value(&town, late, "anchor 1").as_deref(), Some(&b"moved later"[..]), "the later write");
+    assert_eq!(value(&town, late, "anchor 2"), None);
+
+    // The manager's copy stays empty, and it may not write.
+    let refused = town.world.act(town.manager, |p, now| p.write_state(now, domain, "k", None)).unwrap_err();
+    assert_eq!(refused.code(), Code::Forbidden);
+    assert_eq!(town.world.look(town.manager, |p, _| p.state_entries(domain, "")).unwrap(), []);
+}

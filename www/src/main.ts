@@ -48,13 +48,17 @@ async function openRoom(canvas: HTMLCanvasElement): Promise<Room | undefined> {
 async function live(node: Node, domain: Domain, link: string | undefined): Promise<void> {
   const canvas = byId<HTMLCanvasElement>('room');
   const room = await openRoom(canvas);
-  const shared = new Shared(domain, (note) => { room?.note(note); flat(domain, shared); });
+  const shared = new Shared(domain, (note) => room?.note(note), (id) => room?.forget(id));
   const place = (at: { x: number; z: number } | undefined) => {
     if (!at) return;
     const field = byId<HTMLInputElement>('note');
     const text = field.value.trim() || `${domain.self.name} was here`;
     field.value = '';
-    shared.place(text, at.x, at.z).catch((error: unknown) => say(`The note did not reach everybody: ${(error as Error).message}`));
+    try {
+      shared.place(text, at.x, at.z);
+    } catch (error) {
+      say(`The note was not placed: ${(error as Error).message}`);
+    }
   };
   const control = new Control(canvas, node.id, (x, y) => place(room?.floor(x, y)));
   const ahead = () => ({ x: control.pose.x - Math.sin(control.pose.yaw) * 2, z: control.pose.z - Math.cos(control.pose.yaw) * 2 });
@@ -79,7 +83,7 @@ async function live(node: Node, domain: Domain, link: string | undefined): Promi
     missing.hidden = domain.missing.length === 0;
     missing.textContent = `Missing now: ${domain.missing.join(', ')}. Nobody online offers it; everything between participants goes on.`;
   };
-  for (const type of ['participant', 'degraded', 'restored'] as const) domain.addEventListener(type, update);
+  for (const type of ['participant', 'degraded', 'restored', 'state'] as const) domain.addEventListener(type, update);
   domain.addEventListener('closed', () => fail('You are out', 'This tab is no longer in the domain.', 'Open an invitation again.', 'closed', true));
   node.addEventListener('link', update);
   update();

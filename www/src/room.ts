@@ -4,7 +4,7 @@ import {
   MeshStandardMaterial, PerspectiveCamera, Plane, Raycaster, RingGeometry, Scene, SphereGeometry, Sprite, SpriteMaterial, Vector2,
   Vector3, WebGLRenderer, SRGBColorSpace,
 } from 'three';
-import { hue, NOTES, type Note, type Pose } from './shared.js';
+import { hue, type Note, type Pose } from './shared.js';
 
 const EYES = 1.6;
 
@@ -55,7 +55,7 @@ export class Room {
 
   /** Shows a note. */
   note(note: Note): void {
-    if (this.#notes.has(note.id)) return;
+    this.forget(note.id);
     const sprite = label(note.text, note.name, hue(note.by), 0.42);
     sprite.position.set(note.x, 0.62, note.z);
     const stem = new Mesh(new CapsuleGeometry(0.008, 0.4, 2, 6), new MeshBasicMaterial({ color: new Color().setHSL(hue(note.by) / 360, 0.7, 0.7) }));
@@ -63,13 +63,15 @@ export class Room {
     const group = new Group().add(sprite, stem);
     this.#scene.add(group);
     this.#notes.set(note.id, group);
-    // As many as the shared part keeps.
-    for (const [id, old] of this.#notes) {
-      if (this.#notes.size <= NOTES) break;
-      this.#scene.remove(old);
-      dispose(old);
-      this.#notes.delete(id);
-    }
+  }
+
+  /** Takes a note away. */
+  forget(id: string): void {
+    const old = this.#notes.get(id);
+    if (!old) return;
+    this.#scene.remove(old);
+    dispose(old);
+    this.#notes.delete(id);
   }
 
   /** Draws one frame. */

@@ -1,5 +1,5 @@
 // What the tabs of the room tell each other: poses many times a second, notes for good.
-import { json, type Channel, type Codec, type Domain } from 'peerage';
+import type { Channel, Codec, Domain, StateEntry } from 'peerage';
 
 /** Where somebody stands and looks: metres, radians; `yaw` 0 looks along −z. */
 export interface Pose { x: number; z: number; yaw: number; pitch: number }
@@ -22,26 +22,37 @@ export const NOTES = 200;
 /** The room's half width, in metres. */
 export const HALF = 9;
 
-/** The shared part of the room. */
+const NOTE = 'room/note/';
+
+/** The shared part of the room: poses on a channel, where only the newest counts, and notes in the shared state, which stays. */
 export class Shared {
   readonly poses = new Map<string, Pose>();
   readonly notes = new Map<string, Note>();
   readonly poseChannel: Channel<Pose>;
-  readonly noteChannel: Channel<Note[]>;
   readonly #domain: Domain;
-  readonly #changed: (note: Note) => void;
 
-  constructor(domain: Domain, changed: (note: Note) => void) {
+  constructor(domain: Domain, changed: (note: Note) => void, removed: (id: string) => void) {
     this.#domain = domain;
-    this.#changed = changed;
     this.poseChannel = domain.channel('room/pose', { mode: 'latest', codec: poses });
-    this.noteChannel = domain.channel('room/notes', { codec: json<Note[]>() });
     this.poseChannel.on((pose, { from }) => this.poses.set(from, { ...pose, x: clamp(pose.x), z: clamp(pose.z) }));
-    this.noteChannel.on((notes) => { if (Array.isArray(notes)) for (const note of notes.slice(0, NOTES)) this.#take(note); });
     domain.addEventListener('participant', ({ detail }) => {
-      if (detail.change === 'joined') this.#welcome(detail.id);
       if (detail.change === 'left' || detail.change === 'down') this.poses.delete(detail.id);
     });
+    const forget = (id: string) => { if (this.notes.delete(id)) removed(id); };
+    domain.state.watch((key, entry) => {
+      const id = key.slice(NOTE.length);
+      const note = entry && read(id, entry);
+      if (!note) return forget(id);
+      this.notes.set(id, note);
+      changed(note);
+      // Others may keep to another bound.
+      for (const { id } of this.#beyond(NOTES)) forget(id);
+    }, { prefix: NOTE });
+  }
+
+  /** The oldest notes, so many that the rest are `most`. */
+  #beyond(most: number): Note[] {
+    return [...this.notes.values()].sort((a, b) => a.at - b.at).slice(0, Math.max(0, this.notes.size - most));
   }
 
   /** Tells everybody where this tab's participant is. */
@@ -49,31 +60,18 @@ export class Shared {
     if (!this.#domain.closed) this.poseChannel.post(pose);
   }
 
-  /** Places a note that everybody sees. */
-  async place(text: string, x: number, z: number): Promise<void> {
-    const self = this.#domain.self;
-    const note: Note = { id: crypto.randomUUID(), by: self.id, name: self.name, text: text.slice(0, 80), x: clamp(x), z: clamp(z), at: Date.now() };
-    this.#take(note);
-    await this.noteChannel.send([note]);
+  /** Places a note that everybody sees, also who comes later. */
+  place(text: string, x: number, z: number): void {
+    for (const { id } of this.#beyond(NOTES - 1)) this.#domain.state.delete(NOTE + id);
+    this.#domain.state.set(NOTE + crypto.randomUUID(), { name: this.#domain.self.name, text: text.slice(0, 80), x: clamp(x), z: clamp(z) });
   }
+}
 
-  /** Everybody gives a newcomer the notes: it needs only one of them, and none in particular. */
-  #welcome(id: string): void {
-    const newcomer = this.#domain.participants({ online: true }).find((p) => p.id === id);
-    if (newcomer?.role !== 'participant' || newcomer.isSelf || this.notes.size === 0) return;
-    // If it left again meanwhile there is nobody to give them to.
-    this.noteChannel.send([...this.notes.values()], { to: id }).catch(() => undefined);
-  }
-
-  #take(note: Note): void {
-    const { id, by, name, text, x, z, at } = note;
-    if (![id, by, name, text].every((t) => typeof t === 'string' && t.length <= 128) || ![x, z, at].every(Number.isFinite)) return;
-    if (this.notes.has(id)) return;
-    const kept: Note = { id, by, name, text: text.slice(0, 80), x: clamp(x), z: clamp(z), at };
-    this.notes.set(id, kept);
-    if (this.notes.size > NOTES) this.notes.delete(this.notes.keys().next().value!);
-    this.#changed(kept);
-  }
+/** A note as somebody wrote it, if it is one. Who wrote it is proven; the name is what they call themselves. */
+function read(id: string, { value, by, at }: StateEntry): Note | undefined {
+  const { name, text, x, z } = (value ?? {}) as Partial<Note>;
+  if (typeof name !== 'string' || typeof text !== 'string' || !Number.isFinite(x) || !Number.isFinite(z)) return undefined;
+  return { id, by, name: name.slice(0, 64), text: text.slice(0, 80), x: clamp(x!), z: clamp(z!), at: at.getTime() };
 }
 
 const clamp = (n: number) => Math.max(-HALF, Math.min(HALF, n));

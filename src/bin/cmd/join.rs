@@ -11,6 +11,7 @@ use peerage::peer::{Config, Event, Path, Profile, To};
 use peerage::platform::native::{self, NativeConfig, store::RedbStore};
 use peerage::proto::channel::{ChannelId, Mode};
 use peerage::proto::directory::Query;
+use peerage::proto::state::Entry;
 use peerage::runtime::{handle::Node, keeper::Keeper};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -32,6 +33,7 @@ Commands, one per line (\"id\" is given back with the answer):
   {\"cmd\":\"open\",\"channel\":\"chat\",\"mode\":\"reliable\"}      its messages come as events from now on
   {\"cmd\":\"send\",\"channel\":\"chat\",\"to\":null,\"text\":\"hi\"}  to: null or a list of node ids; text, or data in base64
   {\"cmd\":\"send\",\"channel\":\"pose\",\"mode\":\"latest\",\"key\":\"me\",\"text\":\"…\"}
+  {\"cmd\":\"set\",\"key\":\"door\",\"value\":{\"open\":true}}   {\"cmd\":\"set\",\"key\":\"door\"}   {\"cmd\":\"state\",\"prefix\":\"\"}
   {\"cmd\":\"participants\"}   {\"cmd\":\"links\"}   {\"cmd\":\"stats\"}   {\"cmd\":\"leave\"}   {\"cmd\":\"leave\",\"forget\":true}
   {\"cmd\":\"evict\",\"node\":…}   {\"cmd\":\"approve\",\"node\":…}   {\"cmd\":\"deny\",\"node\":…}   with the right to it
 
@@ -41,6 +43,7 @@ Events, one per line:
   {\"event\":\"link\",\"node\":…,\"path\":\"direct|relayed|none\"}
   {\"event\":\"message\",\"channel\":…,\"from\":…,\"sent_at\":MILLISECONDS,\"text\":… or \"data\":…,\"key\":…}
   {\"event\":\"degraded|restored\",\"capability\":…}
+  {\"event\":\"state\",\"key\":…}                    a key of the shared state was written or deleted
   {\"event\":\"approval\",\"node\":…,\"name\":…}      somebody waits to be let in
   {\"event\":\"answer\",\"id\":…, …}   {\"event\":\"error\",\"id\":…,\"code\":…,\"message\":…}")]
 pub struct Join {
@@ -188,6 +191,12 @@ impl Session {
                 return Ok(true);
             }
             Command::Open { channel, mode } => self.open(&channel, mode).map(|_| json!({})),
+            Command::Set { key, value } => {
+                self.node.write_state(self.domain, &key, value.map(|v| v.to_string().into_bytes())).map(|()| json!({}))
+            }
+            Command::State { prefix } => {
+                self.node.state_entries(self.domain, &prefix).map(|all| json!({"state": all.iter().map(entry).collect::<Vec<_>>()}))
+            }
             Command::Evict { node } => self.member(&node, |node, domain, who| node.evict(domain, who)),
             Command::Approve { node } => self.member(&node, |node, domain, who| node.approve(domain, who)),
             Command::Deny { node } => self.member(&node, |node, domain, who| node.deny(domain, who)),
@@ -280,6 +289,13 @@ impl Session {
     }
 }
 
+fn entry(entry: &Entry) -> Value {
+    // What is no JSON comes as text: other writers may keep to other rules.
+    let value = |v: &[u8]| serde_json::from_slice::<Value>(v).unwrap_or_else(|_| String::from_utf8_lossy(v).into());
+    let value = entry.value.as_deref().map(value);
+    json!({"key": entry.key, "value": value, "by": entry.writer.to_string(), "at": entry.stamp.wall().0})
+}
+
 fn path(path: Option<Path>) -> &'static str {
     match path {
         Some(Path::Direct) => "direct",
@@ -301,6 +317,7 @@ fn event_line(event: &Event) -> Option<Value> {
         Event::Link { node, path: p } => json!({"event": "link", "node": node.to_string(), "path": path(*p)}),
         Event::Degraded { capability, .. } => json!({"event": "degraded", "capability": capability}),
         Event::Restored { capability, .. } => json!({"event": "restored", "capability": capability}),
+        Event::State { key, .. } => json!({"event": "state", "key": key}),
         Event::Relay { address, up } => json!({"event": "relay", "address": address, "up": up}),
         Event::Refused { node, code, by_us } => {
             json!({"event": "refused", "node": node.to_string(), "code": code.as_str(), "by_us": by_us})

@@ -75,11 +75,15 @@ async fn what_was_stored_opens_again_and_what_was_forgotten_does_not() {
     let id = first.node.create_domain("town", &[], Profile::default()).unwrap();
     first.flush().await.unwrap();
     assert_eq!(all(&store).await.len(), Part::ALL.len());
+    first.node.write_state(id, "door", Some(b"open".to_vec())).unwrap();
+    first.flush().await.unwrap();
 
     let second = Keeper::new(node(2), store.clone());
     assert_eq!(second.domains().await.unwrap(), [id]);
     second.reopen(id, Role::Participant, Profile::default()).await.unwrap();
     assert_eq!(second.node.domain_name(id).unwrap(), "town");
+    let entry = second.node.state_entry(id, "door").unwrap().expect("the shared state is there again");
+    assert_eq!((entry.value.as_deref(), entry.writer), (Some(&b"open"[..]), first.node.id()));
     second.node.invite(id, crate::peer::InviteOptions::default()).expect("the root key is there again");
     second.node.leave(id).unwrap();
     second.reopen(id, Role::Participant, Profile::default()).await.expect("leaving is not forgetting");
