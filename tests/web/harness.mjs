@@ -276,7 +276,13 @@ export async function opened(started, link, { before = [], name, prepare, ...opt
 
 /** Waits until the page in a tab has said that it joined or why not. */
 export async function settled(page) {
-  await page.waitForSelector('html[data-state="joined"], html[data-state="failed"]', { timeout: 120_000 });
+  await page.waitForSelector('html[data-state="joined"], html[data-state="failed"]', { timeout: 120_000 }).catch(async (error) => {
+    const seen = await page.evaluate(() => ({
+      state: document.documentElement.dataset.state, status: document.getElementById('status')?.textContent,
+      visible: document.visibilityState, node: window.peerage?.node.id, links: window.peerage?.node.links(),
+    }));
+    assert.fail(`${error.message}\n${JSON.stringify(seen)}\n${page.faults.join('\n')}`);
+  });
   const node = await page.evaluate(() => window.peerage?.node.id);
   return Object.assign(page, { node, code: await page.getAttribute('html', 'data-code') });
 }
