@@ -3,12 +3,14 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod error;
+mod gather;
 pub mod id;
 pub mod limit;
 pub mod rng;
 pub mod time;
 
 pub use error::{Code, Error, Reject};
+pub use gather::{Gather, only};
 pub use id::{DomainId, InvitationId, LinkId, NodeId};
 pub use rng::Rng;
 pub use time::{Mono, Now, Wall};

@@ -8,7 +8,7 @@ use alloc::{
 use zeroize::Zeroizing;
 
 use super::{members::Affairs, output::Profile, spread::Spread, views::Views};
-use crate::base::{DomainId, Mono, NodeId, Reject, Wall};
+use crate::base::{DomainId, Gather, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{
     channel::Channels, detector::Detector, directory::Directory, membership::Membership, overlay::Locator, session::Session, state::State,
@@ -73,7 +73,7 @@ pub(super) struct Domain {
 impl Domain {
     /// Members with a greeted link, in order.
     pub fn linked(&self) -> BTreeSet<NodeId> {
-        self.greetings.iter().filter(|(_, g)| g.done()).map(|(n, _)| *n).collect()
+        self.greetings.iter().filter(|(_, g)| g.done()).map(|(n, _)| *n).gather()
     }
 
     pub fn is_linked(&self, node: &NodeId) -> bool {

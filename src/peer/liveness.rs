@@ -8,7 +8,7 @@
 //! | anything comes over a link | the detector knows that its sender lives |
 //! | this process slept, or its network changed | all links are probed, all dials are due, and nobody's lease has run out meanwhile |
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     link::{Lane, LinkCommand},
     seal::Topic,
 };
-use crate::base::{DomainId, NodeId, Now, Reject};
+use crate::base::{DomainId, NodeId, Now, Reject, only};
 use crate::proto::detector;
 
 /// A Hello that was not answered is sent again after this time, which doubles four times.
@@ -102,7 +102,7 @@ impl Peer {
             match effect {
                 detector::Effect::Send { to, msg } => {
                     // The same to several is sealed once.
-                    let mut all = BTreeSet::from([to]);
+                    let mut all = only(to);
                     let same = |e: &detector::Effect| matches!(e, detector::Effect::Send { msg: other, .. } if *other == msg);
                     while let Some(detector::Effect::Send { to, .. }) = effects.next_if(same) {
                         all.insert(to);
@@ -123,7 +123,7 @@ impl Peer {
     /// For a simulated member that lies: sends a message of the detector's that its own detector did not make.
     #[cfg(feature = "sim")]
     pub fn send_probe(&mut self, now: Now, id: DomainId, to: NodeId, msg: &detector::Msg) {
-        self.send_sealed(now, id, Topic::Probes, &BTreeSet::from([to]), Lane::Control, &msg.encode());
+        self.send_sealed(now, id, Topic::Probes, &only(to), Lane::Control, &msg.encode());
     }
 
     /// A member cannot be dialled: if that goes on, others are asked.

@@ -19,7 +19,7 @@ use super::{
     notice::Notice,
     seal::Topic,
 };
-use crate::base::{Code, DomainId, Error, InvitationId, Mono, NodeId, Now, Reject, Wall, limit};
+use crate::base::{Code, DomainId, Error, Gather, InvitationId, Mono, NodeId, Now, Reject, Wall, limit};
 use crate::crypto::{Role, invite, sign::SigningKey};
 use crate::proto::directory::Status;
 use crate::proto::membership::{self, Body, Dates, Effect, InvitationInfo, Rights, Statement};
@@ -300,7 +300,7 @@ impl Peer {
         let Some(domain) = self.domains.get_mut(&id) else { return Vec::new() };
         let Some(key) = domain.authority(now, &self.identity, Rights::INVITE) else { return Vec::new() };
         let live = |s: Status| matches!(s, Status::Online | Status::Suspended);
-        let here: BTreeSet<NodeId> = domain.directory.dialable(now).filter(|(_, s, _)| live(*s)).map(|(n, _, _)| *n).collect();
+        let here: BTreeSet<NodeId> = domain.directory.dialable(now).filter(|(_, s, _)| live(*s)).map(|(n, _, _)| *n).gather();
         let soon = |role| match role {
             Role::Participant => (life / 3, life),
             Role::Manager => (ROOT_CREDENTIAL / 3, ROOT_CREDENTIAL),
@@ -312,7 +312,7 @@ impl Peer {
         }
         let may = |role| role == Role::Participant || domain.root.is_some();
         ending.retain(|(node, m)| *node != self.me && here.contains(node) && may(m.role) && m.expires < now.wall.after(soon(m.role).0));
-        let due: BTreeSet<NodeId> = ending.iter().map(|(node, _)| *node).collect();
+        let due: BTreeSet<NodeId> = ending.iter().map(|(node, _)| *node).gather();
         domain.affairs.planned.retain(|node, _| due.contains(node));
         let mut statements = Vec::new();
         for (node, member) in ending {

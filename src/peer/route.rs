@@ -22,7 +22,7 @@ use super::{
     link::Lane,
     seal::Topic,
 };
-use crate::base::{DomainId, NodeId, Now, Reject};
+use crate::base::{DomainId, Gather, NodeId, Now, Reject, only};
 use crate::crypto::Role;
 use crate::proto::{channel, directory, membership, overlay};
 use crate::wire::frame::Kind;
@@ -89,7 +89,7 @@ impl Peer {
     /// Tells every part who is a member now, and in which role.
     pub(super) fn roles_changed(&mut self, now: Now, id: DomainId) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
-        let members: BTreeMap<NodeId, Role> = domain.membership.members(now).iter().map(|(n, m)| (*n, m.role)).collect();
+        let members: BTreeMap<NodeId, Role> = domain.membership.members(now).iter().map(|(n, m)| (*n, m.role)).gather();
         domain.next_change = domain.membership.next_change(now);
         domain.session.set_view(domain.membership.view());
         domain.spread.know(domain.membership.view(), &domain.membership.digest());
@@ -163,7 +163,7 @@ impl Peer {
             self.send_scoped(&id, &node, Lane::Control, Kind::Welcome, &hello::encode(&Welcome { secret: *secret }));
         }
         self.send_keys(now, id);
-        self.tell_view_to(now, id, &BTreeSet::from([node]));
+        self.tell_view_to(now, id, &only(node));
         self.directory_effects(now, id, records);
         self.detector_effects(now, id, probes);
         self.state_effects(now, id, shared);
@@ -210,7 +210,7 @@ impl Peer {
                     self.send_sealed(now, id, Topic::Directory, &to, Lane::Control, &msg.encode());
                 }
                 directory::Effect::Send { to, msg } => {
-                    self.send_sealed(now, id, Topic::Directory, &BTreeSet::from([to]), Lane::Control, &msg.encode());
+                    self.send_sealed(now, id, Topic::Directory, &only(to), Lane::Control, &msg.encode());
                 }
                 directory::Effect::Learned { node, incarnation, presence } => {
                     if let Some(domain) = self.domains.get_mut(&id) {
@@ -376,7 +376,7 @@ impl Peer {
 
     /// The relays that are up and linked.
     pub(super) fn relay_links(&self) -> BTreeSet<NodeId> {
-        self.relays.values().map(|r| r.node).filter(|n| self.table.best(n).is_some()).collect()
+        self.relays.values().map(|r| r.node).filter(|n| self.table.best(n).is_some()).gather()
     }
 
     /// A relay came or went: records are left there, seekers ask through it.

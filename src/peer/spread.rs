@@ -16,7 +16,7 @@ use super::{
     link::{Lane, LinkCommand, Side},
     seal::Topic,
 };
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, limit};
+use crate::base::{DomainId, Mono, NodeId, Now, Reject, limit, only};
 use crate::crypto::{Class, Role};
 use crate::proto::{
     broadcast::{self, Broadcast, Cast, Mesh, Msg, Replays},
@@ -193,7 +193,7 @@ impl Peer {
         for broadcast::Effect { to, msg } in effects {
             let bulk = topic == Topic::Casts && matches!(msg, Msg::Gossip { .. });
             let lane = if bulk { Lane::Bulk } else { Lane::Control };
-            self.send_sealed(now, id, topic, &BTreeSet::from([to]), lane, &msg.encode());
+            self.send_sealed(now, id, topic, &only(to), lane, &msg.encode());
         }
     }
 

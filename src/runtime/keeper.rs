@@ -11,7 +11,7 @@ use futures_timer::Delay;
 
 use super::handle::Node;
 use super::store::{Bytes, Changes, Store, domain_of, name};
-use crate::base::{Code, DomainId, Error};
+use crate::base::{Code, DomainId, Error, Gather};
 use crate::crypto::Role;
 use crate::peer::{Event, Part, Profile, SavedDomain};
 use crate::wire::link::InviteLink;
@@ -44,7 +44,7 @@ impl<S: Store> Keeper<S> {
     /// # Errors
     /// [`Code::Storage`].
     pub async fn domains(&self) -> Result<Vec<DomainId>, Error> {
-        let ids: BTreeSet<DomainId> = self.store.list().await?.iter().filter_map(|name| domain_of(name)).collect();
+        let ids: BTreeSet<DomainId> = self.store.list().await?.iter().filter_map(|name| domain_of(name)).gather();
         Ok(ids.into_iter().collect())
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
-use crate::base::{DomainId, NodeId, limit};
+use crate::base::{DomainId, Gather, NodeId, limit};
 
 /// Neighbours on the ring, to each side: any of them may fail and the ring holds.
 const RING: usize = 2;
@@ -63,12 +63,12 @@ impl Mesh {
     #[must_use]
     pub fn neighbours(&self) -> BTreeSet<NodeId> {
         if self.is_full() {
-            return self.ring.iter().map(|(_, n)| *n).collect();
+            return self.ring.iter().map(|(_, n)| *n).gather();
         }
         let here = (self.here, self.me);
         let after = self.ring.range(here..).chain(self.ring.range(..here)).take(RING);
         let before = self.ring.range(..here).rev().chain(self.ring.range(here..).rev()).take(RING);
-        after.chain(before).chain(self.weights.iter().take(SHORTCUTS)).map(|(_, n)| *n).collect()
+        after.chain(before).chain(self.weights.iter().take(SHORTCUTS)).map(|(_, n)| *n).gather()
     }
 
     fn weight(&self, other: &NodeId) -> u128 {

@@ -8,7 +8,7 @@ use super::{
     set::Member,
     statement::{Body, Dates, Rights, StatementId, Target, decide, delegate, revoke_keeping},
 };
-use crate::base::{Code, Error, NodeId, Now, Wall, limit};
+use crate::base::{Code, Error, Gather, NodeId, Now, Wall, limit};
 use crate::crypto::{Role, sign::SigningKey};
 
 /// How long a delegation may hold.
@@ -177,7 +177,7 @@ impl Membership {
     /// The invitations a member has a credential by.
     fn came_through(&self, node: &NodeId) -> BTreeSet<[u8; 32]> {
         let signers = self.set.credentials.get(node).into_iter().flatten().filter_map(|id| Some(self.set.get(id)?.statement.signer));
-        signers.filter(|key| self.set.invitations.contains_key(key)).collect()
+        signers.filter(|key| self.set.invitations.contains_key(key)).gather()
     }
 
     /// The keys of the members that came through an invitation.

@@ -13,7 +13,7 @@ use super::{
     statement::{Body, Genesis, Rights, Statement, StatementId, read_genesis, statement_id},
     validity::Gone,
 };
-use crate::base::{Code, DomainId, Mono, NodeId, Now, Reject, Wall, limit};
+use crate::base::{Code, DomainId, Gather, Mono, NodeId, Now, Reject, Wall, limit};
 use crate::crypto::sign::labelled;
 use crate::wire::bytes::{Reader, Writer};
 
@@ -200,7 +200,7 @@ impl Membership {
     /// The hash of the valid revocations by the root and by issuers: equal at members that know of the same removals.
     #[must_use]
     pub fn view(&self) -> [u8; 32] {
-        let sorted: BTreeSet<&StatementId> = self.set.revocations().collect();
+        let sorted: BTreeSet<&StatementId> = self.set.revocations().gather();
         let ids: Vec<u8> = sorted.into_iter().flat_map(|id| id.0).collect();
         Sha256::digest(labelled("peerage/1/view", &self.domain, &ids)).into()
     }
@@ -352,8 +352,8 @@ impl Membership {
         if first > last {
             return;
         }
-        let theirs: BTreeSet<ShortId> = shorts(ids).filter(|s| (first..=last).contains(s)).collect();
-        let mine: BTreeMap<ShortId, StatementId> = self.set.range(low(first), high(last)).map(|(id, _)| (short(id), *id)).collect();
+        let theirs: BTreeSet<ShortId> = shorts(ids).filter(|s| (first..=last).contains(s)).gather();
+        let mine: BTreeMap<ShortId, StatementId> = self.set.range(low(first), high(last)).map(|(id, _)| (short(id), *id)).gather();
         let lacking: Vec<u8> = theirs.iter().filter(|s| !mine.contains_key(*s)).flatten().copied().collect();
         if !lacking.is_empty() {
             out.push(Effect::Send { to, msg: Msg::Want(lacking.into()) });

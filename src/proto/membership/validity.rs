@@ -10,7 +10,7 @@ use super::{
     set::{Entry, Member, Set},
     statement::{Body, ISSUED, InvitationSpec, Rights, SELF_SIGNED, Statement, StatementId, Target},
 };
-use crate::base::{Code, NodeId, Wall, limit};
+use crate::base::{Code, Gather, NodeId, Wall, limit};
 use crate::crypto::Role;
 
 /// Why somebody is no member.
@@ -40,7 +40,7 @@ impl Set {
     /// The revocations that target a statement and may.
     fn direct(&self, id: &StatementId, s: &Statement) -> BTreeSet<StatementId> {
         let Some(key) = s.body.key() else { return BTreeSet::new() };
-        self.about(id, key).filter(|(r, e)| self.may_revoke(r, &e.statement.signer, s)).map(|(r, _)| *r).collect()
+        self.about(id, key).filter(|(r, e)| self.may_revoke(r, &e.statement.signer, s)).map(|(r, _)| *r).gather()
     }
 
     fn may_revoke(&self, revocation: &StatementId, by: &[u8; 32], s: &Statement) -> bool {
@@ -208,13 +208,13 @@ impl Set {
     }
 
     pub fn members(&self, now: Wall) -> BTreeMap<NodeId, Member> {
-        self.credentials.keys().filter_map(|n| self.member(n, now).map(|m| (*n, m))).collect()
+        self.credentials.keys().filter_map(|n| self.member(n, now).map(|m| (*n, m))).gather()
     }
 
     /// Why a node is no member.
     pub fn gone(&self, node: &NodeId, now: Wall) -> Gone {
         let paths = self.credentials.get(node).into_iter().flatten().filter_map(|id| Some(self.paths(id, self.get(id)?, now)));
-        let hits: BTreeSet<StatementId> = paths.flatten().flat_map(|p| p.hits).collect();
+        let hits: BTreeSet<StatementId> = paths.flatten().flat_map(|p| p.hits).gather();
         let own = |id: &StatementId| self.get(id).is_some_and(|r| r.statement.signer == *node.as_bytes());
         match (hits.is_empty(), hits.iter().all(own)) {
             (true, _) => Gone::Expired,

@@ -12,7 +12,7 @@ use super::{
     receiver::{KEEP, RecvChain},
     sender::Epoch,
 };
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall, limit};
+use crate::base::{DomainId, Gather, Mono, NodeId, Now, Reject, Rng, Wall, limit};
 use crate::crypto::{
     Class, Role,
     chain::{ChainKey, Kid, Owner},
@@ -488,7 +488,7 @@ impl Session {
         for chain in self.chains.values_mut() {
             chain.forget(now.mono);
         }
-        let live: BTreeSet<PrekeyId> = self.members.values().flat_map(|m| &m.prekeys).map(|p| p.id).collect();
+        let live: BTreeSet<PrekeyId> = self.members.values().flat_map(|m| &m.prekeys).map(|p| p.id).gather();
         self.epoch.given.retain(|(_, prekey), _| live.contains(prekey));
         self.prekeys.retain(|p| p.wipe.is_none_or(|at| now.mono < at));
         let renew = now.mono >= self.prekey_due;

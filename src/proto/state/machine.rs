@@ -10,7 +10,7 @@ use minicbor::bytes::ByteVec;
 
 use super::entry::{Entry, KEY, Stamp, VALUE};
 use super::msg::{BATCH, BUCKETS, KeyId, LISTED, Msg, Summary};
-use crate::base::{Code, DomainId, Error, Mono, NodeId, Now, Reject, Rng, limit};
+use crate::base::{Code, DomainId, Error, Gather, Mono, NodeId, Now, Reject, Rng, limit, only};
 use crate::crypto::sign::SigningKey;
 use crate::wire::bytes::{Reader, Writer};
 
@@ -134,7 +134,7 @@ impl State {
     /// [`Reject::Forged`], [`Reject::TooLarge`], [`Reject::Malformed`], [`Reject::Expired`] (from the future),
     /// [`Reject::Limit`] (the map is full).
     pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
-        let back = || BTreeSet::from([from]);
+        let back = || only(from);
         match msg {
             Msg::Entries { list, more } => return self.take(now, from, &list, more, out),
             Msg::Digest(theirs) => {
@@ -158,7 +158,7 @@ impl State {
     pub fn link_up(&mut self, node: NodeId, out: &mut Vec<Effect>) {
         self.links.insert(node);
         if self.key.node_id() < node {
-            send(BTreeSet::from([node]), Msg::Buckets(self.digests.to_vec()), out);
+            send(only(node), Msg::Buckets(self.digests.to_vec()), out);
         }
     }
 
@@ -232,7 +232,7 @@ impl State {
         }
         // Only what brings something is gone on with, so that what one of us refuses does not go round for ever.
         if more && !news.is_empty() {
-            send(BTreeSet::from([from]), Msg::Buckets(self.digests.to_vec()), out);
+            send(only(from), Msg::Buckets(self.digests.to_vec()), out);
         }
         if !news.is_empty() {
             let others = self.links.iter().copied().filter(|n| *n != from).collect();
@@ -300,7 +300,7 @@ impl State {
         let (empty, other): (Vec<u8>, Vec<u8>) = differ.into_iter().partition(|b| theirs.get(usize::from(*b)) == Some(&0));
         let missing: Vec<KeyId> = empty.iter().flat_map(|b| self.in_bucket(*b)).map(|(id, _)| *id).collect();
         let (list, cut) = self.batch(missing.iter());
-        let to = || BTreeSet::from([from]);
+        let to = || only(from);
         if !list.is_empty() {
             let more = cut || !other.is_empty();
             send(to(), Msg::Entries { list, more }, out);
@@ -327,13 +327,13 @@ impl State {
     }
 
     fn compare(&self, from: NodeId, buckets: &[u8], theirs: &[Summary], more: bool, out: &mut Vec<Effect>) {
-        let known: BTreeMap<KeyId, (Stamp, u64)> = theirs.iter().map(|s| (s.id, (s.stamp, s.tie))).collect();
+        let known: BTreeMap<KeyId, (Stamp, u64)> = theirs.iter().map(|s| (s.id, (s.stamp, s.tie))).gather();
         let mine = |id: &KeyId| self.entries.get(id).map(Held::version);
         let wanted: Vec<u8> = known.iter().filter(|(id, version)| mine(id) < Some(**version)).flat_map(|(id, _)| *id).collect();
         let newer = buckets.iter().flat_map(|b| self.in_bucket(*b));
         let newer: Vec<KeyId> = newer.filter(|(id, held)| known.get(*id) < Some(&held.version())).map(|(id, _)| *id).collect();
         let (list, cut) = self.batch(newer.iter());
-        let to = || BTreeSet::from([from]);
+        let to = || only(from);
         if !list.is_empty() {
             send(to(), Msg::Entries { list, more: cut || more }, out);
         }

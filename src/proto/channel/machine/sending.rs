@@ -10,7 +10,7 @@ use super::{
     },
     Channels, Outgoing, Timer, arm,
 };
-use crate::base::{Code, Error, NodeId, Now, Reject, limit};
+use crate::base::{Code, Error, Gather, NodeId, Now, Reject, limit};
 use crate::wire::bytes::Writer;
 
 impl Channels {
@@ -34,7 +34,7 @@ impl Channels {
         if key.len() > limit::MESSAGE_KEY {
             return Err(Error::new(Code::BadArgument, alloc::format!("a key has at most {} bytes", limit::MESSAGE_KEY)));
         }
-        let to: BTreeSet<NodeId> = to.iter().copied().filter(|n| *n != self.me).collect();
+        let to: BTreeSet<NodeId> = to.iter().copied().filter(|n| *n != self.me).gather();
         Ok((channel.mode, channel.tag, to.into_iter().collect(), key))
     }
 

@@ -7,7 +7,7 @@ use super::super::entry::Entry;
 use super::super::msg::{BATCH, BUCKETS, Item, LISTED, Msg, Summary};
 use super::super::record::Version;
 use super::{Directory, Effect, bucket};
-use crate::base::{NodeId, Now};
+use crate::base::{Gather, NodeId, Now};
 
 impl Directory {
     pub(super) fn send_summaries(&self, to: NodeId, buckets: u64, out: &mut Vec<Effect>) {
@@ -37,7 +37,7 @@ impl Directory {
     }
 
     pub(super) fn compare(&mut self, now: Now, from: NodeId, buckets: u64, entries: &[Summary], out: &mut Vec<Effect>) {
-        let theirs: BTreeMap<NodeId, Version> = entries.iter().map(|s| (NodeId::from_public_key(s.node), s.version())).collect();
+        let theirs: BTreeMap<NodeId, Version> = entries.iter().map(|s| (NodeId::from_public_key(s.node), s.version())).gather();
         let newer_there = |(n, v): &(&NodeId, &Version)| self.entries.get(*n).is_none_or(|e| e.signed.version() < **v);
         let want: Vec<u8> = theirs.iter().filter(newer_there).flat_map(|(n, _)| *n.as_bytes()).collect();
         if !want.is_empty() {
