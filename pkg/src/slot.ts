@@ -27,13 +27,24 @@ export async function takeSlot(wait: boolean, signal?: AbortSignal): Promise<Slo
 
 async function anyFree(caller?: AbortSignal): Promise<Slot | undefined> {
   const own = noted();
-  const mine = own === undefined ? undefined : await request(own, { signal: AbortSignal.timeout(OWN) }, caller);
+  const mine = own === undefined ? undefined : await within(own, OWN, caller);
   if (mine) return mine;
   for (let number = 0; number < SLOTS; number += 1) {
-    const slot = await request(number, number === 0 ? { signal: AbortSignal.timeout(FIRST) } : { ifAvailable: true }, caller);
+    const slot = await (number === 0 ? within(number, FIRST, caller) : request(number, { ifAvailable: true }, caller));
     if (slot) return slot;
   }
   return undefined;
+}
+
+/** The slot if it is free within this time, ms. */
+async function within(number: number, time: number, caller: AbortSignal | undefined): Promise<Slot | undefined> {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), time);
+  try {
+    return await request(number, { signal: patience.signal }, caller);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function request(number: number, options: LockOptions, caller: AbortSignal | undefined): Promise<Slot | undefined> {

@@ -85,7 +85,7 @@ test('whoever reloads is the same participant', { timeout: 540_000 }, async (t) 
     const { records, extractable } = await kept(b);
     assert.equal(extractable, false);
     const id = await b.evaluate(() => window.peerage.domain.id);
-    assert.deepEqual(records.map(([key]) => key), [[0, `domain/${id}/contacts`], [0, `domain/${id}/keys`], [0, `domain/${id}/statements`], [0, 'identity']]);
+    assert.deepEqual(records.map(([key]) => key), [[0, `domain/${id}/contacts`], [0, `domain/${id}/keys`], [0, `domain/${id}/state`], [0, `domain/${id}/statements`], [0, 'identity']]);
     for (const [key, bytes] of records) {
       const text = Buffer.from(bytes).toString('latin1');
       for (const clear of ['peerage', 'the workshop', '/ip4/', '127.0.0.1']) assert.ok(!text.includes(clear), `${key}: ${clear}`);
