@@ -57,6 +57,11 @@ fn story(n: usize, conditions: Conditions) {
     assert!(!linked(&town, from, to), "the link was for that message");
     assert!(town.agree(Duration::from_secs(1)), "letting a link go says nothing about who is there");
 
+    // One leaves, and all know.
+    let leaver = town.participants.pop().unwrap();
+    town.world.act(leaver, |p, now| p.leave(now, domain)).unwrap();
+    assert!(town.agree(Duration::from_secs(20)), "it is seen to leave");
+
     // A tenth of them vanish; what is said meanwhile reaches everybody else.
     for _ in 0..n / 10 {
         let gone = town.participants.remove(1);
