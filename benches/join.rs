@@ -1,15 +1,10 @@
 //! What it costs to simulate whole nodes, the `Peer` that ships, from a relay and a manager until so many participants joined
 //! through an invitation, all at once, and each sees all. The manager, the relay and every key, link and record are simulated too.
 
-#[allow(dead_code, reason = "the tests use all of it")]
-#[path = "../tests/sim/town.rs"]
-mod town;
-
 use core::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use peerage::sim::Conditions;
-use town::Town;
+use peerage::sim::{Conditions, Town};
 
 fn joined(n: usize) -> u64 {
     let mut town = Town::new(1, Conditions::default());

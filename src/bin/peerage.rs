@@ -28,6 +28,7 @@ enum Command {
     Delegate(cmd::domain::Delegate),
     Approve(cmd::domain::Approve),
     Deny(cmd::domain::Deny),
+    Sim(cmd::sim::Sim),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
             Command::Delegate(delegate) => delegate.run(&cli.common),
             Command::Approve(approve) => approve.run(&cli.common),
             Command::Deny(deny) => deny.run(&cli.common),
+            Command::Sim(sim) => sim.run(),
         }
     });
     // Reading standard input blocks a thread that nothing can wake.

@@ -14,6 +14,7 @@ use super::{
     domain::Domain,
     hello::{self, Refuse},
     link::{Lane, LinkCommand},
+    seal::Topic,
 };
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{Role, invite, sign::SigningKey, tag};
@@ -173,7 +174,12 @@ impl Peer {
         let mut effects = Vec::new();
         domain.directory.leave(now, &mut effects);
         let linked = domain.linked();
-        self.directory_effects(now, id, effects);
+        // To each directly, not along the tree: nobody is here any more to tell it again.
+        for effect in &effects {
+            if let directory::Effect::Broadcast { msg, .. } = effect {
+                self.send_sealed(now, id, Topic::Directory, &linked, Lane::Control, &msg.encode());
+            }
+        }
         for node in linked {
             self.send_scoped(&id, &node, Lane::Control, Kind::Goodbye, &[]);
         }
@@ -217,6 +223,17 @@ impl Peer {
     }
 
     // ---- directory --------------------------------------------------------------------------------------------------
+
+    /// How many are online in the directory of a domain, this node included.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn online(&self, now: Now, id: DomainId) -> Result<usize, Error> {
+        let domain = self.domain(id)?;
+        let others =
+            domain.directory.dialable(now).filter(|(node, status, _)| *status == Status::Online && domain.known.contains_key(*node));
+        Ok(1 + others.count())
+    }
 
     /// Who is in the directory of a domain, from this node's own copy.
     ///

@@ -189,6 +189,15 @@ impl Peer {
         let known = &domain.known;
         let mut effects = Vec::new();
         let result = domain.directory.handle(now, from, message, &|n| known.get(n).copied(), &mut effects);
+        if domain.spread.is_large() && effects.iter().any(|e| matches!(e, directory::Effect::Event(_))) {
+            // What a comparison brought did not come along the tree: if it is more than a renewal, a newcomer's first record above
+            // all, it goes on from here.
+            for effect in &mut effects {
+                if let directory::Effect::Broadcast { except, .. } = effect {
+                    *except = None;
+                }
+            }
+        }
         self.directory_effects(now, id, effects);
         result
     }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use peerage::base::{NodeId, limit};
 use peerage::peer::To;
-use peerage::sim::Conditions;
-
-use crate::town::Town;
+use peerage::sim::{Conditions, Town};
 
 fn town(n: usize, conditions: Conditions, seed: u64) -> Town {
     let mut town = Town::new(seed, conditions);

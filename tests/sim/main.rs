@@ -2,12 +2,12 @@
 
 mod actor;
 mod bare;
+mod figures;
 mod large;
 mod liveness;
 mod members;
 mod peers;
 mod tapped;
-mod town;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,6 +4,7 @@ pub mod domain;
 pub mod join;
 pub mod manager;
 pub mod relay;
+pub mod sim;
 pub mod up;
 
 use std::io::Write;

@@ -252,7 +252,9 @@ impl Detector {
     pub fn link_up(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         let at = self.catch_up(now);
         self.links.entry(node).or_insert_with(|| Bucket::full(at, INBOUND_BURST));
-        self.tell_words(node, out);
+        if !self.is_down(&node) {
+            self.tell_words(node, out);
+        }
         self.reached(at, &node, out);
     }
 
@@ -391,10 +393,15 @@ impl Detector {
         }
         self.probes.remove(node);
         let Some(member) = self.members.get(node) else { return };
-        if member.state == State::Down {
-            out.push(Effect::Verdict { node: *node, incarnation: member.incarnation, down: false });
+        let (state, incarnation) = (member.state, member.incarnation);
+        if state == State::Down {
+            out.push(Effect::Verdict { node: *node, incarnation, down: false });
+            // Where links outlived a partition nobody new is linked: those across hear now of whom this side holds for down.
+            if self.links.contains_key(node) {
+                self.tell_words(*node, out);
+            }
         }
-        if member.state != State::Trusted {
+        if state != State::Trusted {
             self.trust(node);
         }
     }

@@ -1,25 +1,37 @@
-//! A relay, a manager and participants, all of them the composite machine that ships: for the tests here and for `benches/join.rs`.
+//! A domain in the simulator: a relay, a manager and participants, all of them the composite machine that ships. For tests, benches and
+//! `peerage sim`. Whatever ought to hold and does not is a panic: this is an experiment, not a service.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
 
-use peerage::base::{Code, DomainId, NodeId, Rng};
-use peerage::crypto::Role;
-use peerage::peer::{Config, InviteOptions, Output, Peer, Profile, To, found_domain};
-use peerage::proto::channel::{ChannelId, Mode};
-use peerage::proto::directory::{Capability, Query};
-use peerage::sim::{Conditions, World};
-use peerage::wire::link::InviteLink;
+use super::{Conditions, World};
+use crate::base::{Code, DomainId, NodeId, Rng};
+use crate::crypto::Role;
+use crate::peer::{Config, InviteOptions, Output, Peer, Profile, To, found_domain};
+use crate::proto::channel::{ChannelId, Mode};
+use crate::proto::directory::{Capability, Query};
+use crate::wire::link::InviteLink;
 
 const MANAGING: &str = "domain/manager";
 
+/// The domain and its nodes.
 pub struct Town {
+    /// Where they live.
     pub world: World<Peer>,
+    /// The domain.
     pub domain: DomainId,
+    /// An invitation without limits.
     pub link: InviteLink,
+    /// The manager, which holds the root key.
     pub manager: NodeId,
+    /// The participants, in the order in which they came.
     pub participants: Vec<NodeId>,
-    pub channels: BTreeMap<NodeId, (ChannelId, ChannelId)>,
+    channels: BTreeMap<NodeId, ChannelId>,
 }
 
 fn profile(name: &str) -> Profile {
@@ -32,6 +44,10 @@ fn online() -> Query {
 
 impl Town {
     /// A relay, a manager that holds the root key, and a first participant.
+    ///
+    /// # Panics
+    /// If any of them cannot begin.
+    #[must_use]
     pub fn new(seed: u64, conditions: Conditions) -> Town {
         let mut world = World::new(seed, conditions);
         let (_, relay) = world.add(true, 0, |_, key, seed| Peer::new(Config::relay(), key, seed));
@@ -49,25 +65,37 @@ impl Town {
         town
     }
 
-    pub fn settle_in(&mut self, node: NodeId) {
+    fn settle_in(&mut self, node: NodeId) {
         let domain = self.domain;
-        let reliable = self.world.act(node, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
-        let latest = self.world.act(node, |p, now| p.channel(now, domain, "pose", Mode::Latest)).unwrap();
-        self.channels.insert(node, (reliable, latest));
+        let chat = self.world.act(node, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
+        self.channels.insert(node, chat);
         self.participants.push(node);
     }
 
+    /// A node outside the domain, its wall clock off by `skew` milliseconds.
     pub fn stranger(&mut self, skew: i64) -> NodeId {
         self.world.add(false, skew, |_, key, seed| Peer::new(Config::browser(), key, seed)).0
     }
 
-    /// Lets a new node join; the error's code if it could not.
+    /// Lets a new node join.
+    ///
+    /// # Errors
+    /// The code if it could not.
+    ///
+    /// # Panics
+    /// If the join does not end within 90 s.
     pub fn join(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
         let node = self.set_out(link, skew)?;
         self.arrive(vec![node]).map(|()| node)
     }
 
     /// Lets `n` new nodes join at once, one every 20 ms, clocks up to four minutes apart.
+    ///
+    /// # Errors
+    /// The code if one could not.
+    ///
+    /// # Panics
+    /// As [`Town::join`].
     pub fn crowd(&mut self, n: usize) -> Result<(), Code> {
         let link = self.link.clone();
         let mut nodes = Vec::new();
@@ -78,14 +106,14 @@ impl Town {
         self.arrive(nodes)
     }
 
-    fn set_out(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
+    pub(super) fn set_out(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
         let node = self.stranger(skew);
         self.world.act(node, |p, now| p.join(now, link.clone(), profile("guest"))).map_err(|e| e.code())?;
         Ok(node)
     }
 
     /// Waits until the joins of all these nodes ended.
-    fn arrive(&mut self, mut nodes: Vec<NodeId>) -> Result<(), Code> {
+    pub(super) fn arrive(&mut self, mut nodes: Vec<NodeId>) -> Result<(), Code> {
         let mut ends = Vec::new();
         self.world.run_until(Duration::from_secs(90), |w| {
             nodes.retain(|node| {
@@ -106,14 +134,19 @@ impl Town {
         Ok(())
     }
 
+    /// How many there are, the manager included.
+    #[must_use]
     pub fn everybody(&self) -> usize {
         self.participants.len() + 1
     }
 
+    /// How many a node sees online, itself included.
+    #[must_use]
     pub fn sees(&self, node: NodeId) -> usize {
         self.world.look(node, |p, now| p.participants(now, self.domain, &online())).map_or(0, |list| list.len())
     }
 
+    /// Waits until every participant sees everybody online; false if that takes longer.
     pub fn agree(&mut self, within: Duration) -> bool {
         let (nodes, domain, all) = (self.participants.clone(), self.domain, self.everybody());
         self.world.run_until(within, |w| {
@@ -121,21 +154,29 @@ impl Town {
         })
     }
 
+    /// Sends a text on the channel that everybody has open.
+    ///
+    /// # Panics
+    /// If it is not accepted.
     pub fn say(&mut self, from: NodeId, to: To, text: &str) {
-        let (domain, (chat, _)) = (self.domain, self.channels[&from]);
+        let (domain, chat) = (self.domain, self.channels[&from]);
         self.world.act(from, |p, now| p.send(now, domain, chat, to, text.into(), None)).unwrap();
     }
 
+    /// What a participant received since the last call.
     pub fn heard(&mut self, node: NodeId) -> Vec<(NodeId, String)> {
-        let (domain, (chat, _)) = (self.domain, self.channels[&node]);
+        let (domain, chat) = (self.domain, self.channels[&node]);
         let mut all = Vec::new();
         while let Some(m) = self.world.act(node, |p, now| p.receive(now, domain, chat)) {
-            all.push((m.from, String::from_utf8(m.payload).unwrap()));
+            all.push((m.from, String::from_utf8_lossy(&m.payload).to_string()));
         }
         all
     }
 
     /// Everybody says one thing to all; every other participant hears it once, within the time given.
+    ///
+    /// # Panics
+    /// If somebody does not.
     pub fn all_talk(&mut self, round: u32, within: Duration) {
         let nodes = self.participants.clone();
         for node in &nodes {
