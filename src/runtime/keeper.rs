@@ -62,6 +62,8 @@ impl<S: Store> Keeper<S> {
     /// # Errors
     /// [`Code::Storage`] if it is not there or damaged; [`Code::Forbidden`] if this node is no longer a member.
     pub async fn reopen(&self, id: DomainId, role: Role, profile: Profile) -> Result<DomainId, Error> {
+        // What was learnt last, an eviction for instance, counts.
+        self.flush().await?;
         let Some(saved) = self.load(id).await? else {
             return Err(Error::new(Code::Storage, format!("domain {id} is not in the store")).hint("Join it with an invitation link."));
         };
@@ -77,6 +79,7 @@ impl<S: Store> Keeper<S> {
     /// As [`Node::join`] and [`Keeper::reopen`].
     pub async fn join(&self, link: &str, profile: Profile) -> Result<DomainId, Error> {
         let parsed = InviteLink::parse(link)?;
+        self.flush().await?;
         let stored = self.load(parsed.domain).await?;
         match stored.as_ref().map(|saved| self.node.open_domain(saved, Role::Participant, profile.clone())) {
             Some(Ok(_)) => parsed.relays.iter().take(1).try_for_each(|relay| self.node.use_relay(relay))?,
