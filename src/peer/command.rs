@@ -12,7 +12,7 @@ use super::{
     Event, LinkInfo, Output, Path, Peer, Probe, Profile, SavedDomain, Stats, To,
     dialling::is_webrtc,
     domain::Domain,
-    hello::{self, Refuse},
+    hello::Refuse,
     link::{Lane, LinkCommand},
     seal::Topic,
 };
@@ -24,6 +24,7 @@ use crate::proto::{
     membership::{self, InvitationSpec, Membership, Rights},
     overlay::Locator,
 };
+use crate::wire::cbor;
 use crate::wire::frame::Kind;
 use crate::wire::link::InviteLink;
 
@@ -462,7 +463,7 @@ impl Peer {
 
     /// Tells a node why something of it was refused.
     pub(super) fn tell_refusal(&mut self, node: NodeId, code: Code) {
-        self.send_frame(&node, Lane::Control, Kind::Refuse, &hello::encode(&Refuse::new(code)));
+        self.send_frame(&node, Lane::Control, Kind::Refuse, &cbor::encode(&Refuse::new(code)));
         self.emit(Event::Refused { node, code, by_us: true });
     }
 

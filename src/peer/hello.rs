@@ -133,16 +133,3 @@ pub(super) struct Contact {
     #[n(1)]
     pub addresses: Vec<String>,
 }
-
-/// Encodes any message of this module.
-pub(super) fn encode<T: Encode<()>>(message: &T) -> Vec<u8> {
-    // Writing to a Vec cannot fail.
-    minicbor::to_vec(message).unwrap_or_default()
-}
-
-/// Decodes one, refusing trailing bytes.
-pub(super) fn decode<'a, T: Decode<'a, ()>>(bytes: &'a [u8]) -> Result<T, Reject> {
-    let mut decoder = minicbor::Decoder::new(bytes);
-    let message = decoder.decode().map_err(|_| Reject::Malformed)?;
-    if decoder.position() == bytes.len() { Ok(message) } else { Err(Reject::Malformed) }
-}

@@ -7,13 +7,14 @@ use super::{
     Event, LinkInfo, Path, Peer, Relay,
     command::last_node,
     domain::Greeting,
-    hello::{self, Hello, Keys, Refuse, Welcome},
+    hello::{Hello, Keys, Refuse, Welcome},
     link::{Lane, LinkCommand, LinkEvent},
     seal::Topic,
     spread::LINK_ONLY,
 };
 use crate::base::{DomainId, Error, LinkId, Mono, NodeId, Now, Reject, limit};
 use crate::crypto::{Role, sign::SIGNATURE, tag};
+use crate::wire::cbor;
 use crate::wire::frame::{self, Kind};
 
 /// How often links, dials and joins are looked after.
@@ -181,7 +182,7 @@ impl Peer {
             epoch: domain.spread.epoch(),
         };
         let hello = hello.sign(&self.identity, &id, &node);
-        if self.send_scoped(&id, &node, Lane::Control, Kind::Hello, &hello::encode(&hello))
+        if self.send_scoped(&id, &node, Lane::Control, Kind::Hello, &cbor::encode(&hello))
             && let Some(domain) = self.domains.get_mut(&id)
         {
             let greeting = domain.greetings.entry(node).or_default();
@@ -205,7 +206,7 @@ impl Peer {
         match frame.kind {
             Kind::Overlay => return self.overlay_message(now, node, frame.body),
             Kind::Refuse => {
-                let refuse: Refuse = hello::decode(frame.body)?;
+                let refuse: Refuse = cbor::decode(frame.body)?;
                 let code = refuse.code().ok_or(Reject::Malformed)?;
                 self.emit(Event::Refused { node, code, by_us: false });
                 return Ok(());
@@ -216,7 +217,7 @@ impl Peer {
         let id = self.domains.keys().copied().find(|id| tag::pair_tag(id, &self.me, &node) == *pair).ok_or(Reject::Misdirected)?;
         *about = Some(id);
         if frame.kind == Kind::Hello {
-            return self.hello(now, id, link, node, &hello::decode(body)?);
+            return self.hello(now, id, link, node, &cbor::decode(body)?);
         }
         let domain = self.domains.get(&id).ok_or(Reject::Misdirected)?;
         if !domain.greetings.get(&node).is_some_and(|g| g.heard) {
@@ -224,9 +225,9 @@ impl Peer {
         }
         self.heard(now, id, node);
         match frame.kind {
-            Kind::Welcome => self.welcome(now, id, &hello::decode::<Welcome>(body)?),
+            Kind::Welcome => self.welcome(now, id, &cbor::decode::<Welcome>(body)?),
             Kind::Membership => self.membership_message(now, id, node, body),
-            Kind::Keys => self.keys(now, id, node, hello::decode(body)?),
+            Kind::Keys => self.keys(now, id, node, cbor::decode(body)?),
             Kind::Goodbye => {
                 self.unlinked(now, id, node, body != LINK_ONLY);
                 Ok(())
@@ -296,7 +297,7 @@ impl Peer {
             {
                 greeting.asked = Some(now.mono);
                 let id = domain.id;
-                self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &hello::encode(&Keys::Request));
+                self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &cbor::encode(&Keys::Request));
                 return;
             }
         }

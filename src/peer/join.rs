@@ -10,7 +10,7 @@ use super::{
     Event, Peer, Profile,
     dialling::Dial,
     domain::Domain,
-    hello::{self, Contact, JoinAnswer, JoinBody, Welcome},
+    hello::{Contact, JoinAnswer, JoinBody, Welcome},
     members::Affairs,
     spread::Spread,
     views::Views,
@@ -28,6 +28,7 @@ use crate::proto::{
     session::Session,
     state::State,
 };
+use crate::wire::cbor;
 use crate::wire::link::InviteLink;
 
 /// For finding a relay, and a member behind it.
@@ -97,7 +98,7 @@ impl Peer {
         let from = now.wall.before(limit::CLOCK_SKEW);
         let credential = membership::self_signed_credential(&id, &keys.sign, &self.me, from, now.wall.after(self.config.credential));
         let body = JoinBody { credential: credential.clone().into(), invitation: keys.sign.public(), name: Some(profile.name.clone()) };
-        let request = overlay::Seek { domain: id, rendezvous: link.rendezvous, kind: RequestKind::Join, body: hello::encode(&body) };
+        let request = overlay::Seek { domain: id, rendezvous: link.rendezvous, kind: RequestKind::Join, body: cbor::encode(&body) };
         let seeker = Seeker::new(now, request.clone(), self.rng.fork("seeker"));
         let (deadline, spare) = (now.mono.after(SEEK), (now.mono.after(SPARE), relays));
         let join = Join { link, profile, credential, request, seeker, deadline, waiting: None, asked: false, spare };
@@ -181,7 +182,7 @@ impl Peer {
 
     /// Checks a member's answer and dials the contacts it names.
     fn enter(&mut self, now: Now, id: DomainId, answer: &Answer) -> Result<(), Reject> {
-        let body: JoinAnswer = hello::decode(&answer.body)?;
+        let body: JoinAnswer = cbor::decode(&answer.body)?;
         if let Some(code) = &body.refused {
             let code = Code::ALL.iter().copied().find(|c| c.as_str() == code).unwrap_or(Code::Forbidden);
             match code {
@@ -293,9 +294,9 @@ impl Peer {
         if ask.kind != RequestKind::Join {
             return Err(Reject::UnknownKind);
         }
-        let answer = self.admit(now, id, &hello::decode(&ask.body)?);
+        let answer = self.admit(now, id, &cbor::decode(&ask.body)?);
         let locator = self.domains.get_mut(&id).and_then(|d| d.locator.as_mut()).ok_or(Reject::Misdirected)?;
-        locator.respond(&self.identity, &ask, &hello::encode(&answer))
+        locator.respond(&self.identity, &ask, &cbor::encode(&answer))
     }
 
     fn admit(&mut self, now: Now, id: DomainId, body: &JoinBody) -> JoinAnswer {

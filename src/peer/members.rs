@@ -23,6 +23,7 @@ use crate::base::{Code, DomainId, Error, Gather, InvitationId, Mono, NodeId, Now
 use crate::crypto::{Role, invite, sign::SigningKey};
 use crate::proto::directory::Status;
 use crate::proto::membership::{self, Body, Dates, Effect, InvitationInfo, Rights, Statement};
+use crate::wire::cbor;
 use crate::wire::link::InviteLink;
 
 /// How often it is looked whose membership ends soon; a sixteenth of a credential's life if that is less.
@@ -243,7 +244,7 @@ impl Peer {
             to.remove(&from);
         }
         if again {
-            self.send_sealed(now, id, Topic::Notices, &to, Lane::Control, &hello::encode(&notice));
+            self.send_sealed(now, id, Topic::Notices, &to, Lane::Control, &cbor::encode(&notice));
         }
         if fresh && decides {
             self.emit(Event::Approval { domain: id, node: member, name });

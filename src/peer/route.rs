@@ -25,6 +25,7 @@ use super::{
 use crate::base::{DomainId, Gather, NodeId, Now, Reject, only};
 use crate::crypto::Role;
 use crate::proto::{channel, directory, membership, overlay};
+use crate::wire::cbor;
 use crate::wire::frame::Kind;
 
 impl Peer {
@@ -160,7 +161,7 @@ impl Peer {
         let secret = domain.secret.clone();
         self.membership_effects(now, id, statements);
         if let Some(secret) = secret {
-            self.send_scoped(&id, &node, Lane::Control, Kind::Welcome, &hello::encode(&Welcome { secret: *secret }));
+            self.send_scoped(&id, &node, Lane::Control, Kind::Welcome, &cbor::encode(&Welcome { secret: *secret }));
         }
         self.send_keys(now, id);
         self.tell_view_to(now, id, &only(node));
@@ -318,7 +319,7 @@ impl Peer {
     /// This node's prekey record is new: every linked member gets it.
     fn send_prekey(&mut self, id: DomainId) {
         let Some(domain) = self.domains.get(&id) else { return };
-        let body = hello::encode(&hello::Keys::Prekey(domain.session.prekey_record().to_vec().into()));
+        let body = cbor::encode(&hello::Keys::Prekey(domain.session.prekey_record().to_vec().into()));
         for node in domain.linked() {
             self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &body);
         }

@@ -2,14 +2,11 @@
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
-use super::{
-    Peer,
-    hello::{self, Keys},
-    link::Lane,
-};
+use super::{Peer, hello::Keys, link::Lane};
 use crate::base::{DomainId, NodeId, Now, Reject, limit};
 use crate::crypto::{Class, Role, tag};
 use crate::wire::bytes::Reader;
+use crate::wire::cbor;
 use crate::wire::frame::Kind;
 
 /// Which machine a sealed message is for. In clear on the frame and bound into its seal.
@@ -81,7 +78,7 @@ impl Peer {
     pub(super) fn send_keys(&mut self, now: Now, id: DomainId) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         for (node, message) in domain.session.take_key_messages(now) {
-            self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &hello::encode(&Keys::Message(message.into())));
+            self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &cbor::encode(&Keys::Message(message.into())));
         }
     }
 

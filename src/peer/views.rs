@@ -5,8 +5,9 @@
 use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
-use super::{Event, Flag, Peer, hello, link::Lane, notice::Notice, seal::Topic};
+use super::{Event, Flag, Peer, link::Lane, notice::Notice, seal::Topic};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject};
+use crate::wire::cbor;
 
 /// How long data waits for sets to come together.
 const HOLD: Duration = Duration::from_secs(10);
@@ -96,7 +97,7 @@ impl Peer {
     /// Tells the hash of the revocations known here.
     pub(super) fn tell_view_to(&mut self, now: Now, id: DomainId, to: &BTreeSet<NodeId>) {
         let Some(view) = self.domains.get(&id).map(|d| d.membership.view()) else { return };
-        self.send_sealed(now, id, Topic::Notices, to, Lane::Control, &hello::encode(&Notice::View(view)));
+        self.send_sealed(now, id, Topic::Notices, to, Lane::Control, &cbor::encode(&Notice::View(view)));
     }
 
     /// Asks those who differ for a comparison, flags those who keep differing, and tells the own hash when it is time.
@@ -132,7 +133,7 @@ impl Peer {
     }
 
     pub(super) fn notice(&mut self, now: Now, id: DomainId, from: NodeId, plaintext: &[u8]) -> Result<(), Reject> {
-        match hello::decode::<Notice>(plaintext)? {
+        match cbor::decode::<Notice>(plaintext)? {
             Notice::View(view) => self.view_told(now, id, from, view),
             knock @ Notice::Knock { .. } => self.knock(now, id, Some(from), knock),
         }

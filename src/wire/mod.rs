@@ -3,5 +3,6 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod bytes;
+pub mod cbor;
 pub mod frame;
 pub mod link;

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::record::Version;
 use crate::base::{NodeId, Reject, limit};
+use crate::wire::cbor;
 
 /// How many buckets the records are divided into for comparison: a bucket is the low six bits of a node id's first byte.
 pub const BUCKETS: usize = 64;
@@ -85,7 +86,7 @@ impl Msg {
     /// The bytes of this message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("encoding to a vector cannot fail") // invariant: the writer is a Vec
+        cbor::encode(self)
     }
 
     /// Reads a message.
@@ -93,14 +94,7 @@ impl Msg {
     /// # Errors
     /// [`Reject::Malformed`] also for trailing bytes; [`Reject::TooLarge`] if a list is over its bound.
     pub fn decode(bytes: &[u8]) -> Result<Msg, Reject> {
-        if bytes.len() > limit::FRAME {
-            return Err(Reject::TooLarge);
-        }
-        let mut decoder = minicbor::Decoder::new(bytes);
-        let msg: Msg = decoder.decode().map_err(|_| Reject::Malformed)?;
-        if decoder.position() != bytes.len() {
-            return Err(Reject::Malformed);
-        }
+        let msg: Msg = cbor::decode(bytes)?;
         match &msg {
             Msg::Buckets(list) if list.len() != BUCKETS => Err(Reject::Malformed),
             Msg::Want(keys) if keys.len() % 32 != 0 => Err(Reject::Malformed),

@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 use minicbor::{Decode, Encode, bytes::ByteVec};
 
-use crate::base::{Reject, limit};
+use crate::base::Reject;
+use crate::wire::cbor;
 
 /// Bytes of statements, or of short ids, in one message.
 pub const CHUNK: usize = 40 * 1024;
@@ -42,7 +43,7 @@ impl Msg {
     /// The bytes of this message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("encoding to a vector cannot fail") // invariant: the writer is a Vec
+        cbor::encode(self)
     }
 
     /// Reads a message.
@@ -50,14 +51,7 @@ impl Msg {
     /// # Errors
     /// [`Reject::TooLarge`], [`Reject::Malformed`] also for trailing bytes.
     pub fn decode(bytes: &[u8]) -> Result<Msg, Reject> {
-        if bytes.len() > limit::FRAME {
-            return Err(Reject::TooLarge);
-        }
-        let mut decoder = minicbor::Decoder::new(bytes);
-        let msg: Msg = decoder.decode().map_err(|_| Reject::Malformed)?;
-        if decoder.position() != bytes.len() {
-            return Err(Reject::Malformed);
-        }
+        let msg: Msg = cbor::decode(bytes)?;
         match &msg {
             Msg::Have { ids, .. } | Msg::Want(ids) if ids.len() % 8 != 0 || ids.len() > CHUNK => Err(Reject::Malformed),
             _ => Ok(msg),

@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use super::{record, sealed};
-use crate::base::{Reject, limit};
+use crate::base::Reject;
 use crate::crypto::tag::TAG;
+use crate::wire::cbor;
 
 /// Records in one [`Msg::Put`].
 pub const PUT: usize = 16;
@@ -104,7 +105,7 @@ impl Msg {
     /// The bytes of this message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("encoding to a vector cannot fail") // invariant: the writer is a Vec
+        cbor::encode(self)
     }
 
     /// Reads a message.
@@ -113,14 +114,7 @@ impl Msg {
     /// [`Reject::Malformed`] also for trailing bytes and for bodies of other lengths than the padded ones;
     /// [`Reject::TooLarge`] if something is over its bound.
     pub fn decode(bytes: &[u8]) -> Result<Msg, Reject> {
-        if bytes.len() > limit::FRAME {
-            return Err(Reject::TooLarge);
-        }
-        let mut decoder = minicbor::Decoder::new(bytes);
-        let msg: Msg = decoder.decode().map_err(|_| Reject::Malformed)?;
-        if decoder.position() != bytes.len() {
-            return Err(Reject::Malformed);
-        }
+        let msg: Msg = cbor::decode(bytes)?;
         match &msg {
             Msg::Put(list) if list.len() > PUT || list.iter().any(|r| r.len() > record::CONTACTS + 256) => Err(Reject::TooLarge),
             Msg::Request(r) if r.ttl > TTL => Err(Reject::TooLarge),

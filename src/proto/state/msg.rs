@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use minicbor::bytes::ByteVec;
 
 use super::entry::{SIGNED, Stamp};
-use crate::base::{Reject, limit};
+use crate::base::Reject;
+use crate::wire::cbor;
 
 /// How many buckets the keys are divided into for comparison: a bucket is the first byte of a key's id.
 pub const BUCKETS: usize = 256;
@@ -72,7 +73,7 @@ impl Msg {
     /// The bytes of this message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("encoding to a vector cannot fail") // invariant: the writer is a Vec
+        cbor::encode(self)
     }
 
     /// Reads a message.
@@ -80,14 +81,7 @@ impl Msg {
     /// # Errors
     /// [`Reject::Malformed`] also for trailing bytes; [`Reject::TooLarge`] if a list is over its bound.
     pub fn decode(bytes: &[u8]) -> Result<Msg, Reject> {
-        if bytes.len() > limit::FRAME {
-            return Err(Reject::TooLarge);
-        }
-        let mut decoder = minicbor::Decoder::new(bytes);
-        let msg: Msg = decoder.decode().map_err(|_| Reject::Malformed)?;
-        if decoder.position() != bytes.len() {
-            return Err(Reject::Malformed);
-        }
+        let msg: Msg = cbor::decode(bytes)?;
         match &msg {
             Msg::Buckets(list) if list.len() != BUCKETS => Err(Reject::Malformed),
             Msg::Want(ids) if ids.len() % 16 != 0 => Err(Reject::Malformed),
