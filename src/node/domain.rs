@@ -174,13 +174,11 @@ impl DomainFiles {
         if relays.is_empty() {
             return Err(Error::new(Code::NoRelay, "no relay is known that the invitation could name").hint("Name one with --relay ADDRESS"));
         }
-        let seed = saved.root.as_ref().ok_or_else(|| {
-            Error::new(Code::Forbidden, "the domain's root key is not here").hint("Invite on the machine that has root.key")
-        })?;
+        let root = root(saved)?;
         let domain = domain_id(&saved.genesis);
         let manager = noted.manager.and_then(|m| m.parse::<NodeId>().ok());
         let rendezvous = *tag::rendezvous_key(&saved.secret).public();
-        let (link, statement) = make_invitation(at, &domain, &SigningKey::from_seed(seed), secret, rendezvous, manager, relays, options);
+        let (link, statement) = make_invitation(at, &domain, &root, secret, rendezvous, manager, relays, options);
         self.statements()?.add(&statement)?;
         Ok(link)
     }
@@ -227,11 +225,8 @@ impl DomainFiles {
 
     /// Makes statements with the root key and leaves them for the manager.
     fn act(&self, saved: &SavedDomain, make: impl FnOnce(&Membership, &SigningKey) -> Result<Vec<Vec<u8>>, Error>) -> Result<(), Error> {
-        let seed = saved.root.as_ref().ok_or_else(|| {
-            Error::new(Code::Forbidden, "the domain's root key is not here").hint("Do it on the machine that has root.key")
-        })?;
-        let folder = self.statements()?;
-        make(&self.current(saved)?, &SigningKey::from_seed(seed))?.iter().try_for_each(|statement| folder.add(statement))
+        let (root, folder) = (root(saved)?, self.statements()?);
+        make(&self.current(saved)?, &root)?.iter().try_for_each(|statement| folder.add(statement))
     }
 
     /// The membership with what lies there for a manager that has not taken it yet.
@@ -257,6 +252,14 @@ impl DomainFiles {
     fn damaged(&self, name: &str) -> Error {
         Error::new(Code::Storage, format!("{} is missing or damaged", self.0.path().join(name).display())).hint("Restore it from a copy")
     }
+}
+
+fn root(saved: &SavedDomain) -> Result<SigningKey, Error> {
+    let seed = saved
+        .root
+        .as_ref()
+        .ok_or_else(|| Error::new(Code::Forbidden, "the domain's root key is not here").hint("Do it on the machine that has root.key"))?;
+    Ok(SigningKey::from_seed(seed))
 }
 
 /// Of a relay's addresses those for an invitation: WebSocket, which every platform can dial, then WebRTC-direct.

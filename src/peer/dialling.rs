@@ -1,4 +1,5 @@
-//! Whom to connect to: every member of every domain (of large ones, those that [`spread`](super::spread) names), directly where there is a way, through a relay's circuit meanwhile.
+//! Whom to connect to: every member of every domain (of large ones, those that [`spread`](super::spread) names), directly where
+//! there is a way, through a relay's circuit meanwhile.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{Peer, hello::Keys, link::Lane};
-use crate::base::{DomainId, NodeId, Now, Reject, limit};
+use crate::base::{DomainId, NodeId, Now, Reject};
 use crate::crypto::{Class, Role, tag};
 use crate::wire::bytes::Reader;
 use crate::wire::cbor;
@@ -104,9 +104,7 @@ impl Peer {
             }
             let (table, greetings, known) = (&self.table, &domain.greetings, &domain.known);
             let ready = |node: &NodeId, lane: Lane| {
-                greetings.get(node).is_some_and(|g| g.done())
-                    && known.get(node) == Some(&Role::Participant)
-                    && table.best(node).is_some_and(|(_, link)| link.backlog(lane) < limit::LINK_BACKLOG)
+                greetings.get(node).is_some_and(|g| g.done()) && known.get(node) == Some(&Role::Participant) && table.has_room(node, lane)
             };
             let Some(transmit) = domain.channels.poll_transmit(now, &ready) else { return };
             let to = transmit.to.into_iter().collect();

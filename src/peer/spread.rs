@@ -162,10 +162,7 @@ impl Peer {
         loop {
             let Some(domain) = self.domains.get_mut(&id).filter(|d| d.role == Role::Participant) else { return };
             let (table, greetings) = (&self.table, &domain.greetings);
-            let room = |node: &NodeId| {
-                greetings.get(node).is_some_and(|g| g.done())
-                    && table.best(node).is_some_and(|(_, link)| link.backlog(Lane::Bulk) < limit::LINK_BACKLOG)
-            };
+            let room = |node: &NodeId| greetings.get(node).is_some_and(|g| g.done()) && table.has_room(node, Lane::Bulk);
             // With no neighbour it waits; with some, one that has room will hand it on.
             if !domain.known.iter().any(|(n, role)| *role == Role::Participant && room(n)) {
                 return;
@@ -204,10 +201,7 @@ impl Peer {
         let Domain { spread, membership, known, greetings, channels, .. } = domain;
         let Spread { casts, replays, views, .. } = spread;
         let (me, table) = (self.me, &self.table);
-        let room = |node: &NodeId| {
-            greetings.get(node).is_some_and(|g| g.done())
-                && table.best(node).is_some_and(|(_, link)| link.backlog(Lane::Bulk) < limit::LINK_BACKLOG)
-        };
+        let room = |node: &NodeId| greetings.get(node).is_some_and(|g| g.done()) && table.has_room(node, Lane::Bulk);
         let (mut effects, mut taken, mut behind) = (Vec::new(), Vec::new(), false);
         let mut accept = |bytes: &[u8], told: [u8; 8]| {
             let cast = Cast::parse(bytes)?;

@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 
 use super::link::{Lane, Path, Side};
-use crate::base::{LinkId, Mono, NodeId};
+use crate::base::{LinkId, Mono, NodeId, limit};
 
 /// How long a better link must have been up before a worse one to the same node is closed: what was queued on the old
 /// one arrives meanwhile.
@@ -83,6 +83,11 @@ impl Table {
             .filter(|(_, l)| l.node == *node && !l.closing)
             .max_by_key(|(id, l)| (l.path, core::cmp::Reverse(self.dialler(l)), **id))
             .map(|(id, l)| (*id, l))
+    }
+
+    /// Whether there is a link to a node, and its lane takes more at present.
+    pub fn has_room(&self, node: &NodeId, lane: Lane) -> bool {
+        self.best(node).is_some_and(|(_, link)| link.backlog(lane) < limit::LINK_BACKLOG)
     }
 
     /// Marks links that a better one has replaced for [`GRACE`] and that this node dialled, and returns them to be closed.

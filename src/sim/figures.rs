@@ -13,6 +13,10 @@ use crate::peer::{Change, Event, Output, To};
 
 /// The text that one participant sends to all.
 const SPEECH: usize = 1_000;
+/// Milliseconds between two looks at who was told what.
+const STEP: u64 = 50;
+/// For all to see all.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +75,6 @@ struct Run {
     town: Town,
     gone: BTreeSet<NodeId>,
     figures: Figures,
-    /// Milliseconds between two looks.
-    step: u64,
 }
 
 /// Carries out an experiment. `told` hears what is being done.
@@ -93,8 +95,8 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
         let batch = (plan.nodes - town.participants.len()).min(50);
         town.crowd(batch)?;
     }
-    let mut run = Run { town, gone: BTreeSet::new(), figures: Figures::default(), step: 50 };
-    run.agree(120_000);
+    let mut run = Run { town, gone: BTreeSet::new(), figures: Figures::default() };
+    run.town.agree(PATIENCE);
     run.town.world.run(Duration::from_secs(120));
     run.town.world.net().set_conditions(Conditions { loss: (plan.loss, plan.loss), ..good });
     let throttled = plan.nodes * plan.throttled / 100;
@@ -145,7 +147,8 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     run.town.world.net().partition(away);
     run.town.world.run(plan.apart);
     run.town.world.net().heal();
-    run.figures.healed = run.agree(120_000);
+    let start = run.town.world.now();
+    run.figures.healed = run.town.agree(PATIENCE).then(|| run.town.world.now() - start);
     Ok(run.figures)
 }
 
@@ -187,7 +190,7 @@ impl Run {
             if times.len() >= by.len() || now - start > within {
                 return times.into_values().collect();
             }
-            self.town.world.run(Duration::from_millis(self.step));
+            self.town.world.run(Duration::from_millis(STEP));
         }
     }
 
@@ -222,18 +225,6 @@ impl Run {
         }
         let never = others.len() - times.len();
         spread(times.into_values().collect(), never)
-    }
-
-    /// Waits until every participant sees all online; the milliseconds it took.
-    fn agree(&mut self, within: u64) -> Option<u64> {
-        let (start, domain, all) = (self.town.world.now(), self.town.domain, self.town.everybody());
-        while self.town.participants.iter().any(|n| self.town.world.look(*n, |p, now| p.online(now, domain)).ok() != Some(all)) {
-            if self.town.world.now() > start + within {
-                return None;
-            }
-            self.town.world.run(Duration::from_millis(self.step * 2));
-        }
-        Some(self.town.world.now() - start)
     }
 
     fn links(&mut self) {

@@ -18,6 +18,7 @@ use crate::peer::{Lane, LinkCommand, LinkEvent, Path, Side};
 const DIAL_TIMEOUT: u64 = 3_000;
 /// The time between two attempts to reach a relay that is kept, in milliseconds.
 const RELAY_RETRY: u64 = 1_000;
+
 /// What the network is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
@@ -129,21 +130,21 @@ impl Net {
 
     /// Takes a node off the network: its links break, and those that go through it.
     pub fn crash(&mut self, node: NodeId) {
-        self.hosts.remove(&node);
-        let broken: Vec<u64> =
-            self.links.iter().filter(|(_, l)| l.through == Some(node) || l.ends.iter().any(|(n, _)| *n == node)).map(|(i, _)| *i).collect();
-        for link in broken {
+        for link in self.remove(node) {
             self.break_link(link);
         }
+    }
+
+    /// Takes a node out; the links that it was an end of, or that went through it.
+    fn remove(&mut self, node: NodeId) -> Vec<u64> {
+        self.hosts.remove(&node);
+        self.links.iter().filter(|(_, l)| l.through == Some(node) || l.ends.iter().any(|(n, _)| *n == node)).map(|(i, _)| *i).collect()
     }
 
     /// Takes a node off the network as a power cut does: those at the other ends of its links notice nothing until
     /// [`Conditions::keep_alive`] is over.
     pub fn vanish(&mut self, node: NodeId) {
-        self.hosts.remove(&node);
-        let lost = self.links.iter().filter(|(_, l)| l.through == Some(node) || l.ends.iter().any(|(n, _)| *n == node));
-        let lost: Vec<u64> = lost.map(|(i, _)| *i).collect();
-        for link in lost {
+        for link in self.remove(node) {
             if let Some(l) = self.links.get_mut(&link).filter(|l| !l.dead) {
                 l.dead = true;
                 if l.path == Path::Direct {

@@ -14,7 +14,7 @@ use crate::base::{Code, DomainId, NodeId, Rng};
 use crate::crypto::Role;
 use crate::peer::{Config, InviteOptions, Output, Peer, Profile, To, found_domain};
 use crate::proto::channel::{ChannelId, Mode};
-use crate::proto::directory::{Capability, Query};
+use crate::proto::directory::Capability;
 use crate::wire::link::InviteLink;
 
 const MANAGING: &str = "domain/manager";
@@ -36,10 +36,6 @@ pub struct Town {
 
 fn profile(name: &str) -> Profile {
     Profile { name: name.into(), capabilities: Vec::new() }
-}
-
-fn online() -> Query {
-    Query { online: Some(true), ..Query::default() }
 }
 
 impl Town {
@@ -143,15 +139,13 @@ impl Town {
     /// How many a node sees online, itself included.
     #[must_use]
     pub fn sees(&self, node: NodeId) -> usize {
-        self.world.look(node, |p, now| p.participants(now, self.domain, &online())).map_or(0, |list| list.len())
+        self.world.look(node, |p, now| p.online(now, self.domain)).unwrap_or(0)
     }
 
     /// Waits until every participant sees everybody online; false if that takes longer.
     pub fn agree(&mut self, within: Duration) -> bool {
         let (nodes, domain, all) = (self.participants.clone(), self.domain, self.everybody());
-        self.world.run_until(within, |w| {
-            nodes.iter().all(|n| w.look(*n, |p, now| p.participants(now, domain, &online())).is_ok_and(|l| l.len() == all))
-        })
+        self.world.run_until(within, |w| nodes.iter().all(|n| w.look(*n, |p, now| p.online(now, domain)).ok() == Some(all)))
     }
 
     /// Sends a text on the channel that everybody has open.

@@ -95,14 +95,16 @@ impl<M: Machine> World<M> {
     /// Takes a node away without a word.
     pub fn crash(&mut self, node: NodeId) {
         self.net.crash(node);
-        if let Some(at) = self.hosts.remove(&node).and_then(|host| host.wake) {
-            self.wakes.remove(&(at, node));
-        }
+        self.remove(node);
     }
 
     /// Takes a node away so that nobody notices at once: its links stay up until their keep-alive is over.
     pub fn vanish(&mut self, node: NodeId) {
         self.net.vanish(node);
+        self.remove(node);
+    }
+
+    fn remove(&mut self, node: NodeId) {
         if let Some(at) = self.hosts.remove(&node).and_then(|host| host.wake) {
             self.wakes.remove(&(at, node));
         }

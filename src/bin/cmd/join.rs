@@ -21,8 +21,8 @@ use super::{Common, say};
 
 /// Take part in a domain without a screen: events as JSON lines on standard output, commands on standard input
 ///
-/// Ends when it was told to leave, on Ctrl-C or SIGTERM, when standard input closes, or with an error when it was evicted. What it joined is kept in the data
-/// directory: without a link it is opened from there, under the same identity.
+/// Ends when it was told to leave, on Ctrl-C or SIGTERM, when standard input closes, or with an error when it was evicted. What it
+/// joined is kept in the data directory: without a link it is opened from there, under the same identity.
 #[derive(Args)]
 #[command(after_help = "Examples:
   peerage join 'http://127.0.0.1:9600/#…'

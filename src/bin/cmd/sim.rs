@@ -8,8 +8,8 @@ use peerage::sim::figures::{self, Figures, Plan, seconds};
 
 /// Simulate domains of given sizes on bad networks, with the code that ships, and print what they do
 ///
-/// Nothing is sent anywhere. The same seed gives the same figures. Latencies of 20 to 120 ms each way; times are seconds of simulated time,
-/// half of the participants / 99 of 100 of them.
+/// Nothing is sent anywhere. The same seed gives the same figures. One way between two nodes takes 10 to 60 ms; times are seconds of
+/// simulated time, half of the participants / 99 of 100 of them.
 #[derive(Args)]
 #[command(after_help = "Examples:
   peerage sim
