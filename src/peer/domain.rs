@@ -7,7 +7,7 @@ use alloc::{
 };
 use zeroize::Zeroizing;
 
-use super::{members::Affairs, output::Profile, spread::Spread, views::Views};
+use super::{find::Finder, members::Affairs, output::Profile, spread::Spread, views::Views};
 use crate::base::{DomainId, Gather, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{
@@ -53,11 +53,12 @@ pub(super) struct Domain {
     /// The secret of the invitation this node came with.
     pub invitation: Option<Zeroizing<[u8; 32]>>,
     pub affairs: Affairs,
+    pub finder: Finder,
     pub views: Views,
     pub role: Role,
     pub profile: Profile,
     pub greetings: BTreeMap<NodeId, Greeting>,
-    /// Whom to dial before the directory says so: the contacts of the join answer.
+    /// Whom to dial before the directory says so: of the join answer, of the last process, of a search.
     pub contacts: BTreeMap<NodeId, Vec<String>>,
     /// The members as of the last look, for telling what changed.
     pub known: BTreeMap<NodeId, Role>,

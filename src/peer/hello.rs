@@ -3,11 +3,15 @@
 use alloc::{string::String, vec::Vec};
 use minicbor::{Decode, Encode, bytes::ByteVec};
 
-use crate::base::{Code, DomainId, NodeId, Reject, limit};
+use crate::base::{Code, DomainId, NodeId, Reject, Wall, limit};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::proto::membership::CHAIN;
+use crate::wire::cbor;
 
 const LABEL: &str = "peerage/1/hello";
+const FIND: &str = "peerage/1/find";
+/// Addresses in a [`Find`] or [`Found`], and the bytes of one: with a chain they fit a request and an answer.
+const ADDRESSES: (usize, usize) = (6, 256);
 
 /// First frame of a domain on a link, both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -123,6 +127,77 @@ pub(super) struct JoinAnswer {
     pub contacts: Vec<Contact>,
 }
 
+/// What a member's sealed request says that looks for others.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Find {
+    /// Who asks.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub node: [u8; 32],
+    /// When, by its clock, in milliseconds of Unix time.
+    #[n(1)]
+    pub at: u64,
+    /// Its credential and what that rests on.
+    #[n(2)]
+    pub chain: Vec<ByteVec>,
+    /// Where it can be dialled.
+    #[n(3)]
+    pub addresses: Vec<String>,
+    /// Its identity signature over time and addresses.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub proof: [u8; SIGNATURE],
+}
+
+impl Find {
+    pub fn sign(key: &SigningKey, domain: &DomainId, now: Wall, chain: Vec<Vec<u8>>, addresses: &[String]) -> Find {
+        let Found { chain, addresses } = Found::new(chain, addresses);
+        let find = Find { node: key.public(), at: now.0, chain, addresses, proof: [0; SIGNATURE] };
+        Find { proof: key.sign(FIND, domain, &find.input()), ..find }
+    }
+
+    /// Who asks. Whether that is a member is for the caller to check.
+    pub fn verify(&self, domain: &DomainId, now: Wall) -> Result<NodeId, Reject> {
+        bounded(&self.chain, &self.addresses)?;
+        let skew = u64::try_from(limit::CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX);
+        if self.at.abs_diff(now.0) > skew {
+            return Err(Reject::Expired);
+        }
+        sign::verify(&self.node, FIND, domain, &self.input(), &self.proof)?;
+        Ok(NodeId::from_public_key(self.node))
+    }
+
+    fn input(&self) -> Vec<u8> {
+        [&self.at.to_be_bytes()[..], &cbor::encode(&self.addresses)].concat()
+    }
+}
+
+/// What the member that was reached answers to it; the answer's own signature says who that is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Found {
+    /// Its credential and what that rests on.
+    #[n(0)]
+    pub chain: Vec<ByteVec>,
+    /// Where it can be dialled.
+    #[n(1)]
+    pub addresses: Vec<String>,
+}
+
+impl Found {
+    pub fn new(chain: Vec<Vec<u8>>, addresses: &[String]) -> Found {
+        let fit = addresses.iter().filter(|a| a.len() <= ADDRESSES.1).take(ADDRESSES.0);
+        Found { chain: chain.into_iter().map(Into::into).collect(), addresses: fit.cloned().collect() }
+    }
+
+    pub fn check(&self) -> Result<(), Reject> {
+        bounded(&self.chain, &self.addresses)
+    }
+}
+
+fn bounded(chain: &[ByteVec], addresses: &[String]) -> Result<(), Reject> {
+    let long = chain.len() > CHAIN || chain.iter().any(|s| s.len() > limit::STATEMENT);
+    let wide = addresses.len() > ADDRESSES.0 || addresses.iter().any(|a| a.len() > ADDRESSES.1);
+    if long || wide { Err(Reject::TooLarge) } else { Ok(()) }
+}
+
 /// A member and where it can be dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Contact {
@@ -132,4 +207,37 @@ pub(super) struct Contact {
     /// Its addresses.
     #[n(1)]
     pub addresses: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn a_search_holds_for_its_domain_time_and_addresses_only() {
+        let key = SigningKey::from_seed(&[7; 32]);
+        let (domain, now) = (DomainId::from_bytes([1; 32]), Wall(1_000_000_000));
+        let find = Find::sign(&key, &domain, now, vec![vec![1, 2, 3]], &["/ip4/127.0.0.1/tcp/1".into(), "x".repeat(257)]);
+        assert_eq!(find.addresses.len(), 1, "what is too long stays out");
+        assert_eq!(cbor::decode::<Find>(&cbor::encode(&find)).unwrap().verify(&domain, now), Ok(key.node_id()));
+        assert_eq!(find.verify(&domain, now.after(limit::CLOCK_SKEW * 2)), Err(Reject::Expired));
+        assert_eq!(find.verify(&domain, now.before(limit::CLOCK_SKEW * 2)), Err(Reject::Expired));
+        assert_eq!(find.verify(&DomainId::from_bytes([2; 32]), now), Err(Reject::Forged));
+        for change in [
+            (|f: &mut Find| f.at += 1) as fn(&mut Find),
+            |f| f.addresses[0].push('1'),
+            |f| f.addresses.clear(),
+            |f| f.node = SigningKey::from_seed(&[8; 32]).public(),
+        ] {
+            let mut find = find.clone();
+            change(&mut find);
+            assert_eq!(find.verify(&domain, now), Err(Reject::Forged));
+        }
+        let wide = Find { addresses: vec!["a".into(); 7], ..find.clone() };
+        assert_eq!(wide.verify(&domain, now), Err(Reject::TooLarge));
+        let long = Find { chain: vec![vec![0; limit::STATEMENT + 1].into()], ..find };
+        assert_eq!(long.verify(&domain, now), Err(Reject::TooLarge));
+    }
 }

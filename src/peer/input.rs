@@ -105,6 +105,7 @@ impl Peer {
             self.domain_timeouts(now, id);
         }
         self.greet_again(now);
+        self.find_members(now);
         self.dial_members(now);
         self.close_spare_links(now);
         self.settle(now);

@@ -10,6 +10,7 @@ use super::{
     Event, Peer, Profile,
     dialling::Dial,
     domain::Domain,
+    find::Finder,
     hello::{Contact, JoinAnswer, JoinBody, Welcome},
     members::Affairs,
     spread::Spread,
@@ -159,7 +160,10 @@ impl Peer {
     }
 
     /// An answer came back through a relay.
-    pub(super) fn join_response(&mut self, now: Now, from: NodeId, response: &DomainResponse) -> Result<(), Reject> {
+    pub(super) fn seeker_response(&mut self, now: Now, from: NodeId, response: &DomainResponse) -> Result<(), Reject> {
+        if self.find_response(now, from, response)? {
+            return Ok(());
+        }
         let mut answer = None;
         for (id, join) in &mut self.joins {
             if join.seeker.expects(&response.id) {
@@ -273,7 +277,7 @@ impl Peer {
         Ok(())
     }
 
-    /// The other side: a joiner's request reached this member.
+    /// The other side: a joiner's request reached this member, or another member's.
     pub(super) fn member_request(&mut self, now: Now, relay: NodeId, request: &DomainRequest) -> Result<(), Reject> {
         let result = self.answer(now, request);
         let response = match &result {
@@ -291,12 +295,13 @@ impl Peer {
         let id = domain.id;
         let locator = domain.locator.as_mut().ok_or(Reject::Misdirected)?;
         let ask = locator.open(now, request)?;
-        if ask.kind != RequestKind::Join {
-            return Err(Reject::UnknownKind);
-        }
-        let answer = self.admit(now, id, &cbor::decode(&ask.body)?);
+        let answer = match ask.kind {
+            RequestKind::Join => cbor::encode(&self.admit(now, id, &cbor::decode(&ask.body)?)),
+            RequestKind::Find => self.found(now, id, &cbor::decode(&ask.body)?)?,
+            RequestKind::Data => return Err(Reject::UnknownKind),
+        };
         let locator = self.domains.get_mut(&id).and_then(|d| d.locator.as_mut()).ok_or(Reject::Misdirected)?;
-        locator.respond(&self.identity, &ask, &cbor::encode(&answer))
+        locator.respond(&self.identity, &ask, &answer)
     }
 
     fn admit(&mut self, now: Now, id: DomainId, body: &JoinBody) -> JoinAnswer {
@@ -343,6 +348,7 @@ impl Peer {
             root: None,
             invitation: None,
             affairs: Affairs::default(),
+            finder: Finder::default(),
             views: Views::default(),
             role,
             profile,

@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod dialling;
 mod domain;
+mod find;
 mod hello;
 mod input;
 mod join;

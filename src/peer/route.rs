@@ -338,12 +338,12 @@ impl Peer {
                 }
                 self.member_request(now, from, request)
             }
-            // To a relay from the member that was asked, or to the joiner.
+            // To a relay from the member that was asked, or to who asked.
             overlay::Msg::Response(ref response) => {
                 if self.registry.is_some() {
                     return self.registry_message(now, from, message);
                 }
-                self.join_response(now, from, response)
+                self.seeker_response(now, from, response)
             }
         }
     }
@@ -393,5 +393,6 @@ impl Peer {
     pub(super) fn relays_changed(&mut self, now: Now) {
         self.overlay_timeouts(now);
         self.join_relays(now);
+        self.find_again(now);
     }
 }

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdout};
 use zeroize::Zeroizing;
 
 use crate::cli::{Scratch, failing, peerage};
-use crate::participant::{Home, LISTEN, Participant, invite};
+use crate::participant::{Home, LISTEN, Participant, invite, manage};
 use crate::support::PATIENCE;
 
 /// One participant by the link, in a folder of its own.
@@ -70,11 +70,13 @@ async fn processes_form_a_cluster_that_outlives_its_manager_and_its_relay() {
     }
     assert_eq!(a.here().await.len(), 3);
 
-    // Without the manager they go on, and know what is missing.
+    // Without the manager they go on, and know what is missing; it comes back on another port.
     home.manager.kill().await.unwrap();
     a.line(|line| line["event"] == "degraded" && line["capability"] == "domain/manager").await;
     a.say(json!({"cmd": "send", "channel": "chat", "text": "without it"})).await;
     b.line(from(&a.node, "without it")).await;
+    home.manager = manage(&home.owner, &home.ready.addresses[0]).await;
+    a.line(|line| line["event"] == "restored" && line["capability"] == "domain/manager").await;
 
     // Without the relay likewise.
     home.relay.kill().await.unwrap();

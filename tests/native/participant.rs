@@ -47,7 +47,7 @@ pub async fn invite(owner: &Path, relay: &str, more: &[&str]) -> String {
 }
 
 /// A manager of the owner's domain, listening.
-async fn manage(owner: &Path, relay: &str) -> Child {
+pub async fn manage(owner: &Path, relay: &str) -> Child {
     let mut manager = peerage(owner, &[&["manager", "--relay", relay], &LISTEN[..]].concat()).spawn().unwrap();
     let mut told = BufReader::new(manager.stdout.take().unwrap()).lines();
     tokio::time::timeout(PATIENCE, told.next_line()).await.expect("the manager listens").unwrap().expect("it says so");

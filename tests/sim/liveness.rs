@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use peerage::base::{DomainId, NodeId};
 use peerage::crypto::Role;
-use peerage::peer::{Change, Config, Event, InviteOptions, Output, Profile, To};
+use peerage::peer::{Change, Config, Event, InviteOptions, Output, Profile, SavedDomain, To};
 use peerage::proto::channel::Mode;
 use peerage::proto::directory::{Query, Status};
 use peerage::sim::{Conditions, World};
@@ -260,6 +260,41 @@ fn a_clean_close_is_seen_at_once() {
     }
     v.world.run(seconds(60));
     assert_eq!(v.downs(), BTreeSet::new());
+}
+
+#[test]
+fn members_that_know_no_address_find_each_other_and_nobody_else_finds_them() {
+    let mut v = Village::new(10, 5, Conditions::default());
+    let domain = v.domain;
+    let evicted = v.nodes.remove(3);
+    let kept = |v: &Village, node| v.world.look(node, |p, now| (p.key.clone(), p.save_domain(now, domain).unwrap()));
+    let before = kept(&v, evicted);
+    v.world.act(v.nodes[0], |p, now| p.evict(now, domain, evicted)).unwrap();
+    v.world.run(seconds(2));
+
+    let all: Vec<_> = v.nodes.iter().map(|n| kept(&v, *n)).chain([before]).collect();
+    for node in v.nodes.iter().chain([&evicted]) {
+        v.world.vanish(*node);
+    }
+    v.world.run(seconds(60));
+    for (i, (key, saved)) in all.into_iter().enumerate() {
+        let node = key.node_id();
+        v.world.bring(key, false, 0, |_, key, seed| Actor::new(Config::browser(), key, seed));
+        let (saved, relay) = (SavedDomain { contacts: Vec::new(), ..saved }, v.relay.clone());
+        v.world.act(node, |p, now| {
+            p.use_relay(now, &relay).unwrap();
+            p.open_domain(now, &saved, Role::Participant, profile("back")).unwrap();
+        });
+        v.world.run(seconds(20 * (i as u64 % 2)));
+    }
+    let took = v.agree(30);
+    println!("all found after {took:?} ms");
+    assert!(took.is_some_and(|ms| ms <= 5_000), "{took:?}");
+
+    // The one that does not know it was evicted asks and asks.
+    v.world.run(seconds(120));
+    assert_eq!(v.online(evicted), 1, "nobody answered it");
+    assert!(v.agree(1).is_some(), "nor let it in");
 }
 
 #[test]

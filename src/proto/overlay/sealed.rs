@@ -29,8 +29,8 @@ pub enum RequestKind {
     Join,
     /// A piece of public domain data.
     Data,
-    /// A sign of life.
-    Ping,
+    /// Where a member is; asked by another one.
+    Find,
 }
 
 /// An answer, its proof checked: the holder of `member`'s identity made it for this request. Whether `member` is one is for the
@@ -108,7 +108,7 @@ pub fn open_request(domain: &DomainId, rendezvous: &KemKey, r: &DomainRequest) -
     let kind = match reader.u8()? {
         0 => RequestKind::Join,
         1 => RequestKind::Data,
-        2 => RequestKind::Ping,
+        2 => RequestKind::Find,
         _ => return Err(Reject::UnknownKind),
     };
     Ok((kind, unpad(&mut reader)?))

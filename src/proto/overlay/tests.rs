@@ -120,7 +120,7 @@ fn request(n: u8, place: u8) -> DomainRequest {
     let reply = KemKey::generate(&mut rng);
     let rendezvous = tag::rendezvous_key(&SECRET);
     let tag = tag::place_tag(&DOMAIN, tag::slots(at(0).wall)[0], place);
-    sealed::request(&DOMAIN, rendezvous.public(), tag, 0, &reply, RequestKind::Ping, b"", &mut rng).unwrap()
+    sealed::request(&DOMAIN, rendezvous.public(), tag, 0, &reply, RequestKind::Find, b"", &mut rng).unwrap()
 }
 
 fn put(tag: [u8; 16], signer: u8) -> Msg {
@@ -277,7 +277,7 @@ fn a_member_refuses_replays_other_domains_and_too_many() {
     let reply = KemKey::generate(&mut rng);
     let mut fresh = || {
         let (rendezvous, tag) = (tag::rendezvous_key(&SECRET), first.tag);
-        sealed::request(&DOMAIN, rendezvous.public(), tag, 0, &reply, RequestKind::Ping, b"", &mut rng).unwrap()
+        sealed::request(&DOMAIN, rendezvous.public(), tag, 0, &reply, RequestKind::Find, b"", &mut rng).unwrap()
     };
     let taken = (0..1_100).filter(|_| locator.open(at(0), &fresh()).is_ok()).count();
     assert_eq!(taken, 1_023);
