@@ -107,10 +107,8 @@ impl Peer {
         domain.contacts = saved.contacts.iter().filter(|(node, _)| *node != self.me).take(limit::CONTACTS).cloned().collect();
         self.domains.insert(id, domain);
         self.roles_changed(now, id);
-        for relay in &saved.relays {
-            // One that is no address any more is not worth failing for.
-            let _ = self.use_relay(now, relay);
-        }
+        // What is no address any more is not worth failing for.
+        let _ = self.offer_relays(now, &saved.relays);
         if let Err(error) = self.publish(now, id) {
             self.domains.remove(&id);
             return Err(error);
@@ -150,14 +148,14 @@ impl Peer {
         Ok(self.domain(id)?.role)
     }
 
-    /// Makes an invitation and publishes its public half. The link names the relays this node keeps.
+    /// Makes an invitation and publishes its public half. The link names relays this node knows, those that are up first.
     ///
     /// # Errors
     /// [`Code::Forbidden`] without the root key or the right to invite.
     pub fn invite(&mut self, now: Now, id: DomainId, options: InviteOptions) -> Result<InviteLink, Error> {
         let key = self.authority(now, id, Rights::INVITE, "this node may not invite")?;
         let secret = Zeroizing::new(self.rng.bytes());
-        let relays: Vec<String> = self.relays.keys().take(crate::wire::link::RELAYS).cloned().collect();
+        let relays = self.known_relays();
         let domain = self.domain(id)?;
         let manager = domain.known.iter().find(|(_, role)| **role == Role::Manager).map(|(node, _)| *node);
         let rendezvous = domain.membership.genesis().rendezvous;
@@ -196,6 +194,7 @@ impl Peer {
             let _ = self.leave(now, id);
         }
         self.joins.clear();
+        self.spare_relays.clear();
         let relays: Vec<String> = core::mem::take(&mut self.relays).into_keys().collect();
         for address in relays {
             self.command_link(LinkCommand::DropRelay { address });

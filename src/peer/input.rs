@@ -1,11 +1,10 @@
 //! What the platform reports, and the passing of time.
 
-use alloc::{string::ToString, vec::Vec};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    Event, LinkInfo, Path, Peer, Relay,
-    command::last_node,
+    Event, LinkInfo, Path, Peer,
     domain::Greeting,
     hello::{Hello, Keys, Refuse, Welcome},
     link::{Lane, LinkCommand, LinkEvent},
@@ -67,8 +66,7 @@ impl Peer {
                 self.publish_all(now);
             }
             LinkEvent::Relay { address, up } => {
-                if let Some(relay) = self.relays.get_mut(&address) {
-                    relay.up = up;
+                if self.relay_stands(now, &address, up) {
                     if up {
                         self.dial_again(now);
                     }
@@ -98,6 +96,7 @@ impl Peer {
         for link in self.table.retire(now.mono) {
             self.command_link(LinkCommand::Close { link });
         }
+        self.keep_relays(now);
         self.join_timeouts(now);
         self.overlay_timeouts(now);
         let ids: Vec<DomainId> = self.domains.keys().copied().collect();
@@ -310,19 +309,6 @@ impl Peer {
             *at = Some(now.mono);
             self.tell_refusal(node, reject.code());
         }
-    }
-
-    /// Keeps a relay: connects to it, holds a reservation where needed, leaves records there.
-    ///
-    /// # Errors
-    /// [`Code::BadArgument`] if the address does not end in `/p2p/<id>`.
-    pub fn use_relay(&mut self, _now: Now, address: &str) -> Result<(), Error> {
-        let node = last_node(address)?;
-        if !self.relays.contains_key(address) {
-            self.relays.insert(address.to_string(), Relay { node, up: false });
-            self.command_link(LinkCommand::UseRelay { address: address.to_string() });
-        }
-        Ok(())
     }
 }
 

@@ -34,8 +34,6 @@ use crate::wire::link::InviteLink;
 
 /// For finding a relay, and a member behind it.
 const SEEK: Duration = Duration::from_secs(20);
-/// How long the first relay address has before the others are tried too.
-const SPARE: Duration = Duration::from_secs(3);
 /// For connecting to the member and being let in.
 const ENTER: Duration = Duration::from_secs(25);
 
@@ -72,8 +70,6 @@ pub(super) struct Join {
     /// While an answer may change.
     waiting: Option<Wait>,
     asked: bool,
-    /// Relay addresses to be tried from a moment on.
-    spare: (Mono, Vec<String>),
 }
 
 impl Peer {
@@ -89,20 +85,15 @@ impl Peer {
         if link.relays.is_empty() && self.relays.is_empty() {
             return Err(Error::new(Code::NoRelay, "the invitation names no relay and none is configured"));
         }
-        // One address per relay; the others only if that one leads nowhere.
-        let mut relays = link.relays.clone();
-        let first: Vec<String> = relays.drain(..1.min(relays.len())).collect();
-        for relay in first {
-            self.use_relay(now, &relay)?;
-        }
+        self.offer_relays(now, &link.relays)?;
         let keys = invite::derive(&id, &link.secret);
         let from = now.wall.before(limit::CLOCK_SKEW);
         let credential = membership::self_signed_credential(&id, &keys.sign, &self.me, from, now.wall.after(self.config.credential));
         let body = JoinBody { credential: credential.clone().into(), invitation: keys.sign.public(), name: Some(profile.name.clone()) };
         let request = overlay::Seek { domain: id, rendezvous: link.rendezvous, kind: RequestKind::Join, body: cbor::encode(&body) };
         let seeker = Seeker::new(now, request.clone(), self.rng.fork("seeker"));
-        let (deadline, spare) = (now.mono.after(SEEK), (now.mono.after(SPARE), relays));
-        let join = Join { link, profile, credential, request, seeker, deadline, waiting: None, asked: false, spare };
+        let deadline = now.mono.after(SEEK);
+        let join = Join { link, profile, credential, request, seeker, deadline, waiting: None, asked: false };
         self.joins.insert(id, join);
         self.tick = Some(now.mono);
         self.join_relays(now);
@@ -129,12 +120,6 @@ impl Peer {
     }
 
     pub(super) fn join_timeouts(&mut self, now: Now) {
-        let late: Vec<String> =
-            self.joins.values_mut().filter(|j| !j.asked && now.mono >= j.spare.0).flat_map(|j| core::mem::take(&mut j.spare.1)).collect();
-        for relay in late {
-            // A spare address that is none is not worth failing for.
-            let _ = self.use_relay(now, &relay);
-        }
         for join in self.joins.values_mut() {
             if let Some(wait) = join.waiting.as_mut().filter(|w| w.next <= now.mono && now.mono < w.end) {
                 wait.next = now.mono.after(wait.every);

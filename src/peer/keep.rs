@@ -7,7 +7,7 @@ use super::{Part, Peer, SavedDomain};
 use crate::base::{DomainId, Error, NodeId, Now, limit};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::directory::Status;
-use crate::wire::link::{InviteLink, RELAYS};
+use crate::wire::link::InviteLink;
 
 /// Domains that this node was evicted from, of which the end is kept until it is stored.
 const LAST_WORDS: usize = 64;
@@ -117,13 +117,6 @@ impl Peer {
         for id in ids {
             self.mark_unsaved(id, Part::Contacts);
         }
-    }
-
-    /// The relays of this node, those that work first.
-    fn known_relays(&self) -> Vec<String> {
-        let mut relays: Vec<(&String, bool)> = self.relays.iter().map(|(address, relay)| (address, relay.up)).collect();
-        relays.sort_by_key(|(_, up)| !up);
-        relays.into_iter().take(RELAYS).map(|(address, _)| address.clone()).collect()
     }
 
     /// Whom to dial after a restart: those online first, then those this node itself was told of and did not reach yet.

@@ -24,6 +24,7 @@ mod liveness;
 mod members;
 mod notice;
 mod output;
+mod relays;
 mod route;
 pub mod saved;
 mod seal;
@@ -53,6 +54,7 @@ pub use saved::{Part, SavedDomain};
 use dialling::Dial;
 use domain::Domain;
 use join::Join;
+use relays::Relay;
 use table::Table;
 
 /// A [`Peer::dial`] under way.
@@ -72,6 +74,8 @@ pub struct Peer {
     table: Table,
     addresses: Vec<String>,
     relays: BTreeMap<String, Relay>,
+    /// Relays that are not used yet.
+    spare_relays: Vec<(String, NodeId)>,
     registry: Option<Registry>,
     domains: BTreeMap<DomainId, Domain>,
     joins: BTreeMap<DomainId, Join>,
@@ -89,12 +93,6 @@ pub struct Peer {
     tick: Option<Mono>,
 }
 
-/// A relay this node keeps.
-struct Relay {
-    node: NodeId,
-    up: bool,
-}
-
 impl Peer {
     /// A node with its identity. `seed` is 32 bytes of entropy; the same seed and the same inputs give the same outputs.
     #[must_use]
@@ -110,6 +108,7 @@ impl Peer {
             table: Table::new(me),
             addresses: Vec::new(),
             relays: BTreeMap::new(),
+            spare_relays: Vec::new(),
             registry,
             domains: BTreeMap::new(),
             joins: BTreeMap::new(),

@@ -9,10 +9,7 @@
 //! | the directory has news | it is sealed in the control class and sent; the application hears it |
 //! | a relay comes up | the locator leaves its records there; seekers ask through it |
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
     Change, Event, Flag, Output, Part, Peer,
@@ -382,11 +379,6 @@ impl Peer {
             }
         }
         self.overlay_effects(effects);
-    }
-
-    /// The relays that are up and linked.
-    pub(super) fn relay_links(&self) -> BTreeSet<NodeId> {
-        self.relays.values().map(|r| r.node).filter(|n| self.table.best(n).is_some()).gather()
     }
 
     /// A relay came or went: records are left there, seekers ask through it.

@@ -518,6 +518,14 @@ impl Node {
         self.with(|peer, now| peer.use_relay(now, address))
     }
 
+    /// Names relays to use when those in use are down, or too few.
+    ///
+    /// # Errors
+    /// As [`Node::use_relay`], if none of the addresses is one.
+    pub fn offer_relays(&self, addresses: &[String]) -> Result<(), Error> {
+        self.with(|peer, now| peer.offer_relays(now, addresses))
+    }
+
     /// The addresses at which others can dial this node now.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {

@@ -82,7 +82,7 @@ impl<S: Store> Keeper<S> {
         self.flush().await?;
         let stored = self.load(parsed.domain).await?;
         match stored.as_ref().map(|saved| self.node.open_domain(saved, Role::Participant, profile.clone())) {
-            Some(Ok(_)) => parsed.relays.iter().take(1).try_for_each(|relay| self.node.use_relay(relay))?,
+            Some(Ok(_)) => self.node.offer_relays(&parsed.relays)?,
             Some(Err(error)) if error.code() != Code::Forbidden => return Err(error),
             // Not there, or its membership ran out: the link may be newer.
             _ => {

@@ -7,7 +7,9 @@ mod large;
 mod liveness;
 mod members;
 mod peers;
+mod relays;
 mod tapped;
+mod village;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,0 +1,39 @@
+//! Relays die, one after the other, with the real peer.
+
+use peerage::peer::{Config, Output};
+use peerage::sim::Conditions;
+
+use crate::actor::Actor;
+use crate::village::{Village, profile, seconds};
+
+#[test]
+fn while_one_of_three_relays_lives_everybody_is_reached_and_newcomers_join() {
+    // Nobody is reached directly: every link needs a relay.
+    let mut v = Village::with_relays(21, 6, Conditions { direct: false, ..Conditions::default() }, 3);
+    for round in 0..3 {
+        let (from, to) = (v.nodes[round], v.nodes[5 - round]);
+        let took = v.tell(from, to);
+        assert!(took.is_some_and(|ms| ms <= 1_000), "{took:?}");
+        let (dead, _) = v.relays.remove(0);
+        v.world.crash(dead);
+        if v.relays.is_empty() {
+            break;
+        }
+        let took = v.tell(from, to);
+        println!("heard {took:?} ms after a relay died");
+        assert!(took.is_some_and(|ms| ms <= 15_000), "{took:?}");
+
+        // The link names the dead ones first.
+        let node = v.world.add(false, 0, |_, key, seed| Actor::new(Config::browser(), key, seed)).0;
+        v.world.act(node, |p, now| p.join(now, v.link.clone(), profile("late"))).unwrap();
+        v.nodes.push(node);
+        let took = v.agree(60);
+        println!("a newcomer is there after {took:?} ms");
+        assert!(took.is_some_and(|ms| ms <= 15_000), "{took:?}");
+        assert!(v.world.outputs(node).iter().any(|o| matches!(o, Output::Joined { result: Ok(()), .. })));
+    }
+    // Without any they are alone.
+    let all = v.nodes.clone();
+    let alone = v.world.run_until(seconds(60), |w| all.iter().all(|n| w.look(*n, |p, now| p.online(now, v.domain)).ok() == Some(1)));
+    assert!(alone);
+}
