@@ -173,7 +173,7 @@ impl Peer {
             let cast = Cast { origin: self.me, epoch: domain.spread.epoch, seq: domain.spread.seq, view, created: now.wall, body };
             let bytes = cast.sign(&id, &self.identity);
             let mut effects = Vec::new();
-            domain.spread.casts.publish(now, bytes, &room, &mut effects);
+            domain.spread.casts.publish(now, bytes, false, &room, &mut effects);
             self.spread_effects(now, id, Topic::Casts, effects);
         }
     }
@@ -182,7 +182,7 @@ impl Peer {
     pub(super) fn send_news(&mut self, now: Now, id: DomainId, msg: &directory::Msg) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         let mut effects = Vec::new();
-        domain.spread.news.publish(now, msg.encode(), &|_| true, &mut effects);
+        domain.spread.news.publish(now, msg.encode(), true, &|_| true, &mut effects);
         self.spread_effects(now, id, Topic::News, effects);
     }
 
@@ -223,7 +223,7 @@ impl Peer {
             cast.verify(&id, bytes)?;
             replays.take(&cast);
             taken.push(cast);
-            Ok(())
+            Ok(false)
         };
         let mut result = casts.handle(now, from, message, &room, &mut accept, &mut effects);
         for cast in taken {
@@ -247,10 +247,15 @@ impl Peer {
         let (mut effects, mut records) = (Vec::new(), Vec::new());
         let mut accept = |bytes: &[u8], _: [u8; 8]| {
             let message @ directory::Msg::Records(_) = directory::Msg::decode(bytes)? else { return Err(Reject::Forbidden) };
-            let before = directory.digest();
-            directory.handle(now, from, message, &|n| known.get(n).copied(), &mut records)?;
-            // Only what is news goes on.
-            if directory.digest() == before { Err(Reject::Stale) } else { Ok(()) }
+            let (before, told) = (directory.digest(), records.len());
+            match directory.handle(now, from, message, &|n| known.get(n).copied(), &mut records) {
+                // Its credential may be on its way.
+                Err(Reject::Forbidden) if known.contains_key(&from) => return Err(Reject::UnknownKey),
+                result => result?,
+            }
+            // Only what is news goes on; more than a renewal soon.
+            let more = records[told..].iter().any(|e| matches!(e, directory::Effect::Event(_)));
+            if directory.digest() == before { Err(Reject::Stale) } else { Ok(more) }
         };
         let result = spread.news.handle(now, from, message, &|_| true, &mut accept, &mut effects);
         self.directory_effects(now, id, records);

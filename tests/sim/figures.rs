@@ -12,11 +12,10 @@ fn thirty_with_one_frame_in_twenty_lost() {
     let known = [figures.join, figures.leave, figures.crash, figures.message];
     assert!(known.iter().all(|s| s.never == 0), "{known:?}");
     assert!(figures.message.p99 <= 1_000, "{:?}", figures.message);
-    // Most know at once; whom a lost frame kept from it finds it by the next comparison.
     assert!(figures.join.median <= 1_000 && figures.leave.median <= 1_000, "{known:?}");
-    assert!(figures.join.p99 <= 10_000 && figures.leave.p99 <= 10_000, "{known:?}");
+    assert!(figures.join.p99 <= 2_000 && figures.leave.p99 <= 2_000, "{known:?}");
     assert!(figures.crash.p99 <= 15_000, "{:?}", figures.crash);
-    assert!(figures.healed.is_some_and(|ms| ms <= 30_000), "{:?}", figures.healed);
+    assert!(figures.healed.is_some_and(|ms| ms <= 5_000), "{:?}", figures.healed);
     assert_eq!(figures.false_downs, 0);
     assert!(figures.idle < 2_000 && figures.join_bytes < 2_000_000, "{} B/s, {} bytes a join", figures.idle, figures.join_bytes);
 }

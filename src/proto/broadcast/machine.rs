@@ -9,6 +9,8 @@ use core::time::Duration;
 use super::msg::{CastId, IDS, Msg, cast_id};
 use crate::base::{Mono, NodeId, Now, Reject, limit};
 
+/// How long an urgent cast waits for company before neighbours outside the tree are told of it.
+const SOON: Duration = Duration::from_millis(200);
 /// How long a cast that was told of may take to come along the tree.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a neighbour that was asked for it may take.
@@ -32,7 +34,7 @@ pub struct Effect {
 }
 
 /// Whether a cast is taken and handed on, told the cast and what the neighbour knew when it sent it.
-pub type Accept<'a> = dyn FnMut(&[u8], [u8; 8]) -> Result<(), Reject> + 'a;
+pub type Accept<'a> = dyn FnMut(&[u8], [u8; 8]) -> Result<bool, Reject> + 'a;
 
 /// What the machine holds, for tests of its bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,14 +131,15 @@ impl Broadcast {
         }
     }
 
-    /// Sends a cast of this node's own. `ready` tells to whom more can be pushed now; the others are told of it.
-    pub fn publish(&mut self, now: Now, cast: Vec<u8>, ready: &dyn Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
-        self.pass(now, cast, 0, None, ready, out);
+    /// Sends a cast of this node's own. `ready` tells to whom more can be pushed now; the others are told of it, soon if it is
+    /// `urgent`.
+    pub fn publish(&mut self, now: Now, cast: Vec<u8>, urgent: bool, ready: &dyn Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
+        self.pass(now, cast, (0, urgent), None, ready, out);
     }
 
-    /// Takes a neighbour's message. `accept` is asked about a cast that is new,
-    /// and told what that neighbour knows: what it refuses goes no further and is not
-    /// looked at again; [`Reject::UnknownKey`] says that it may be taken soon, so that it is asked for again a few times.
+    /// Takes a neighbour's message. `accept` is asked about a cast that is new, told what that neighbour knows, and answers whether it
+    /// is urgent. What it refuses goes no further and is not looked at again; [`Reject::UnknownKey`] says that it may be taken
+    /// soon, so that it is asked for again a few times.
     ///
     /// # Errors
     /// [`Reject::Forbidden`] from somebody who is no neighbour; what `accept` says.
@@ -159,17 +162,17 @@ impl Broadcast {
                     }
                     return Ok(());
                 }
-                match accept(&cast, known) {
-                    Ok(()) => {}
+                let urgent = match accept(&cast, known) {
+                    Ok(urgent) => urgent,
                     Err(reject @ Reject::UnknownKey) if self.put_off(now, from, id) => return Err(reject),
                     Err(reject) => {
                         self.remember(now, id);
                         return Err(reject);
                     }
-                }
+                };
                 neighbour.eager = true;
                 self.found(&id);
-                self.pass(now, cast, hops.saturating_add(1), Some(from), ready, out);
+                self.pass(now, cast, (hops.saturating_add(1), urgent), Some(from), ready, out);
             }
             Msg::Have(ids) => {
                 for id in ids {
@@ -189,14 +192,23 @@ impl Broadcast {
         Ok(())
     }
 
-    fn pass(&mut self, now: Now, cast: Vec<u8>, hops: u8, from: Option<NodeId>, ready: &dyn Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
+    fn pass(
+        &mut self,
+        now: Now,
+        cast: Vec<u8>,
+        (hops, urgent): (u8, bool),
+        from: Option<NodeId>,
+        ready: &dyn Fn(&NodeId) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
         let id = cast_id(&cast);
+        let tell = now.mono.after(if urgent { self.tell_after.min(SOON) } else { self.tell_after });
         for (node, neighbour) in self.neighbours.iter_mut().filter(|(n, _)| Some(**n) != from) {
             if neighbour.eager && ready(node) {
                 out.push(Effect { to: *node, msg: Msg::Gossip { hops, known: self.known, cast: cast.clone() } });
             } else if neighbour.owed.len() < IDS {
                 neighbour.owed.push(id);
-                self.tell.get_or_insert(now.mono.after(self.tell_after));
+                self.tell = Some(self.tell.map_or(tell, |at| at.min(tell)));
             }
         }
         self.bytes += cast.len();

@@ -143,7 +143,7 @@ impl Net {
 
     fn publish(&mut self, from: NodeId, text: &[u8]) -> CastId {
         let mut out = Vec::new();
-        self.nodes.get_mut(&from).unwrap().publish(at(self.now), text.to_vec(), &|_| true, &mut out);
+        self.nodes.get_mut(&from).unwrap().publish(at(self.now), text.to_vec(), false, &|_| true, &mut out);
         self.send(from, out);
         let id = msg::cast_id(text);
         self.taken.entry(id).or_default().insert(from, 0);
@@ -177,7 +177,7 @@ impl Net {
                     let (mut out, taken, hops) = (Vec::new(), &mut self.taken, if let Msg::Gossip { hops, .. } = &msg { *hops } else { 0 });
                     let mut accept = |cast: &[u8], _: [u8; 8]| {
                         assert_eq!(taken.entry(msg::cast_id(cast)).or_default().insert(to, hops + 1), None, "taken twice");
-                        Ok(())
+                        Ok(false)
                     };
                     machine.handle(at(self.now), from, msg, &|_| true, &mut accept, &mut out).unwrap();
                     self.send(to, out);
@@ -261,7 +261,7 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
     let (a, b) = (id(1), id(2));
     let (mut first, mut second) = (Broadcast::new(TELL), Broadcast::new(TELL));
     let mut out = Vec::new();
-    first.publish(at(0), b"before".to_vec(), &|_| true, &mut out);
+    first.publish(at(0), b"before".to_vec(), false, &|_| true, &mut out);
     assert!(out.is_empty());
     first.link_up(at(1_000), b);
     second.link_up(at(1_000), a);
@@ -276,7 +276,7 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
     assert_eq!(out, [Effect { to: a, msg: Msg::Graft(Vec::from([name])) }]);
     out.clear();
     // A neighbour whose link is full is told instead of pushed to.
-    first.publish(at(2_000), b"while full".to_vec(), &|_| false, &mut out);
+    first.publish(at(2_000), b"while full".to_vec(), false, &|_| false, &mut out);
     assert!(out.is_empty());
     first.on_timeout(at(2_100), &mut out);
     assert!(matches!(&out[..], [Effect { msg: Msg::Have(ids), .. }] if ids.len() == 1));
@@ -291,13 +291,13 @@ fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
     assert_eq!(later, Err(Reject::UnknownKey));
     machine.on_timeout(at(500), &mut out);
     assert!(matches!(&out[..], [Effect { msg: Msg::Graft(_), .. }]));
-    machine.handle(at(600), a, gossip(b"x"), &|_| true, &mut |_, _| Ok(()), &mut out).unwrap();
+    machine.handle(at(600), a, gossip(b"x"), &|_| true, &mut |_, _| Ok(false), &mut out).unwrap();
     assert_eq!(machine.usage().missing, 0);
     let refused =
         |m: &mut Broadcast, out: &mut Vec<Effect>| m.handle(at(0), a, gossip(b"y"), &|_| true, &mut |_, _| Err(Reject::Forged), out);
     assert_eq!(refused(&mut machine, &mut out), Err(Reject::Forged));
     assert_eq!(refused(&mut machine, &mut out), Ok(()), "known already: not even looked at");
-    assert_eq!(machine.handle(at(0), id(9), Msg::Prune, &|_| true, &mut |_, _| Ok(()), &mut out), Err(Reject::Forbidden));
+    assert_eq!(machine.handle(at(0), id(9), Msg::Prune, &|_| true, &mut |_, _| Ok(false), &mut out), Err(Reject::Forbidden));
 }
 
 #[test]
@@ -308,10 +308,10 @@ fn a_flood_is_bounded() {
     for i in 0..40_000u32 {
         let mut cast = alloc::vec![0; 1_000];
         cast[..4].copy_from_slice(&i.to_be_bytes());
-        machine.handle(at(0), a, Msg::Gossip { hops: 255, known: [0; 8], cast }, &|_| false, &mut |_, _| Ok(()), &mut out).unwrap();
+        machine.handle(at(0), a, Msg::Gossip { hops: 255, known: [0; 8], cast }, &|_| false, &mut |_, _| Ok(false), &mut out).unwrap();
         let ids = (0..IDS as u32).map(|j| msg::cast_id(&[i.to_be_bytes(), j.to_be_bytes()].concat())).collect();
         if i % 50 == 0 {
-            machine.handle(at(0), a, Msg::Have(ids), &|_| true, &mut |_, _| Ok(()), &mut out).unwrap();
+            machine.handle(at(0), a, Msg::Have(ids), &|_| true, &mut |_, _| Ok(false), &mut out).unwrap();
         }
     }
     let usage = machine.usage();

@@ -35,6 +35,8 @@ pub const NUDGE: Duration = Duration::from_millis(400);
 pub const EAGER: usize = 12;
 /// The least time between two records of one's own.
 pub const PACE: Duration = Duration::from_millis(100);
+/// An own record that is younger is sent on a new link without being asked for.
+pub const FRESH: Duration = Duration::from_secs(10);
 /// On a new link the node with the lower id compares at once, the other one after this time unless it was asked before.
 pub const TURN: Duration = Duration::from_secs(1);
 /// How long after its start a directory waits before it reports an essential capability that nobody supplies.
@@ -263,6 +265,10 @@ impl Directory {
     pub fn link_up(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         let first = self.me < node;
         self.links.insert(node, (!first).then(|| now.mono.after(TURN)));
+        if self.signed_at.is_some_and(|at| now.mono.since(at) < FRESH) {
+            // Most likely news to the other: a comparison takes four frames, any of which may be lost.
+            self.send_records(now, node, Vec::from([self.me]), out);
+        }
         if first {
             out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
         }
