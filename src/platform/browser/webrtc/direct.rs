@@ -11,7 +11,7 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, Transport, identity};
-use libp2p_webrtc_utils::{Fingerprint, noise, parse_webrtc_dial_addr, sdp};
+use libp2p_webrtc_utils::{Fingerprint, noise, parse_webrtc_dial_addr};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{RtcDataChannelInit, RtcSdpType};
 
@@ -81,11 +81,13 @@ async fn connect(socket: SocketAddr, remote: Fingerprint, key: identity::Keypair
     options.set_negotiated(true);
     options.set_id(0);
     let channel = DataChannel::new(peer.raw.create_data_channel_with_data_channel_dict("", &options));
-    let name = sdp::random_ufrag();
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let name = format!("libp2p+webrtc+v1/{}", bs58::encode(random).into_string());
     let offer = named(&described(peer.raw.create_offer()).await?, &name);
     let local = fingerprint(&offer).ok_or_else(|| io::Error::other("an offer without a fingerprint"))?;
     set_local(&peer.raw, RtcSdpType::Offer, &offer).await?;
-    set_remote(&peer.raw, RtcSdpType::Answer, &sdp::answer(socket, remote, &name)).await?;
+    set_remote(&peer.raw, RtcSdpType::Answer, &answer(socket, remote, &name)).await?;
     let stream = RtcStream::new(channel.clone(), DIRECT);
     let handshake = async { noise::outbound(key, stream, remote, local).await.map_err(io::Error::other) };
     let id = peer.while_alive(handshake).await?;
@@ -99,6 +101,19 @@ fn named(offer: &str, name: &str) -> String {
         _ => format!("{line}\r\n"),
     };
     offer.lines().filter(|l| !l.is_empty()).map(line).collect()
+}
+
+/// What the listener would have answered, by the specification of WebRTC-direct: its address is its only candidate.
+/// `libp2p-webrtc-utils` has the same as a template, for the engine of which every page would pay.
+fn answer(socket: SocketAddr, fingerprint: Fingerprint, name: &str) -> String {
+    let (ip, port, version) = (socket.ip(), socket.port(), if socket.is_ipv4() { "IP4" } else { "IP6" });
+    let fingerprint = fingerprint.to_sdp_format();
+    format!(
+        "v=0\r\no=- 0 0 IN {version} {ip}\r\ns=-\r\nt=0 0\r\na=ice-lite\r\nm=application {port} UDP/DTLS/SCTP webrtc-datachannel\r\n\
+         c=IN {version} {ip}\r\na=mid:0\r\na=ice-options:ice2\r\na=ice-ufrag:{name}\r\na=ice-pwd:{name}\r\n\
+         a=fingerprint:sha-256 {fingerprint}\r\na=setup:passive\r\na=sctp-port:5000\r\na=max-message-size:16384\r\n\
+         a=candidate:1467250027 1 UDP 1467250027 {ip} {port} typ host\r\na=end-of-candidates\r\n"
+    )
 }
 
 fn fingerprint(description: &str) -> Option<Fingerprint> {
