@@ -30,7 +30,10 @@ async function wasm() {
 
 async function facade() {
   heading('facade (TypeScript)');
-  if (fresh(['pkg/src', 'pkg/tsconfig.json', WASM], ['pkg/dist/index.js', 'pkg/dist/inline.js'])) return good('up to date');
+  if (fresh(['pkg/src', 'pkg/tsconfig.json', WASM], ['pkg/dist/index.js', 'pkg/dist/inline.js', 'pkg/gen/wordlist.js'])) return good('up to date');
+  const { wordlist } = await import('@scure/bip39/wordlists/english.js');
+  writeFileSync(at('pkg/gen/wordlist.js'), `// The English words of BIP 39.\nexport const wordlist = '${wordlist.join(' ')}'.split(' ');\n`);
+  writeFileSync(at('pkg/gen/wordlist.d.ts'), 'export declare const wordlist: string[];\n');
   rmSync(at('pkg/dist'), { recursive: true, force: true });
   await run(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', 'pkg/tsconfig.json']);
   good('pkg/dist');

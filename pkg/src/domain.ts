@@ -182,6 +182,37 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
     call(() => this.#core.decide(id, false));
   }
 
+  /**
+   * Everything that makes this node the domain's owner, as a file sealed under a passphrase of at least 8 characters, for
+   * {@link Node.restore} or `peerage domain restore`. Only where the root key is: the founder has it.
+   */
+  async backup(passphrase: string): Promise<Uint8Array> {
+    const { seal } = await import('./backup.js');
+    return seal(call(() => this.#core.bundle()) as Uint8Array<ArrayBuffer>, passphrase);
+  }
+
+  /** The root key as 24 words to write down. Whoever has them is the owner. Only where the root key is. */
+  async rootWords(): Promise<string> {
+    const { words } = await import('./backup.js');
+    return words(call(() => this.#core.root()) as Uint8Array<ArrayBuffer>);
+  }
+
+  /** Makes this node the owner's again, with the words of {@link Domain.rootWords}. */
+  async restoreRoot(words: string): Promise<void> {
+    const { fromWords } = await import('./backup.js');
+    const seed = await fromWords(words);
+    call(() => this.#core.restoreRoot(seed));
+    await wait(() => this.#node.flush());
+  }
+
+  /**
+   * Which `k` of the participants online are responsible for a key: the same wherever the directory is the same, and when one comes or
+   * goes only its own share moves (rendezvous hashing). The first is the one of highest rank.
+   */
+  responsible(key: string, k = 1): string[] {
+    return call(() => this.#core.responsible(key, k));
+  }
+
   /** Opens a channel. The same name needs the same mode everywhere. */
   channel<T = Uint8Array>(name: string, options: ChannelOptions<T> = {}): Channel<T> {
     return new Channel<T>(call(() => this.#core.channel(name, options.mode ?? 'reliable')), name, options, (error) => this.emit('error', { error }));

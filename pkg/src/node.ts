@@ -163,6 +163,17 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
     return this.#adopt(await wait(() => this.#core.reopen(id, { ...profile, capabilities: capabilities ?? [] })));
   }
 
+  /**
+   * Opens a domain from a backup of its owner's ({@link Domain.backup}, `peerage domain backup`) and keeps it: this node is the owner's
+   * from then on.
+   */
+  async restore(file: Uint8Array, passphrase: string, { profile, capabilities }: Omit<JoinOptions, 'signal'> = {}): Promise<Domain> {
+    const { open } = await import('./backup.js');
+    const bundle = await open(file, passphrase);
+    const restoring = wait(() => this.#core.restore(bundle, { ...profile, capabilities: capabilities ?? [] }));
+    return this.#adopt(await restoring.finally(() => bundle.fill(0)));
+  }
+
   /** The domains kept in this browser. */
   async domains(): Promise<StoredDomain[]> {
     return (await wait(() => this.#core.domains())) as StoredDomain[];

@@ -80,19 +80,51 @@ impl DomainFiles {
     /// # Errors
     /// [`Code::Storage`] if there is one already; [`Code::BadArgument`] for its name.
     pub fn create(&self, name: &str) -> Result<SavedDomain, Error> {
-        if self.load()?.is_some() {
-            return Err(Error::new(Code::Storage, format!("there is a domain in {} already", self.0.path().display()))
-                .hint("Name another directory with --data DIR"));
-        }
+        self.vacant()?;
         let saved = found_domain(&mut native::entropy()?, native::clock(), name, &[MANAGING.to_owned()])?;
+        self.write(&saved)?;
+        Ok(saved)
+    }
+
+    /// Puts a domain here that was backed up elsewhere. Nothing that exists is replaced.
+    ///
+    /// # Errors
+    /// [`Code::Storage`] if there is one already.
+    pub fn restore(&self, saved: &SavedDomain) -> Result<(), Error> {
+        self.vacant()?;
+        self.write(saved)?;
+        self.store_contacts(saved)
+    }
+
+    /// Puts the root key of the domain here, where it is not.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] if it is another domain's, [`Code::Storage`].
+    pub fn restore_root(&self, saved: &SavedDomain, seed: &[u8; 32]) -> Result<(), Error> {
+        let (_, membership) = self.describe(saved)?;
+        let root = SigningKey::from_seed(seed);
+        if root.public() != membership.genesis().root {
+            return Err(Error::new(Code::BadArgument, "this is the root key of another domain"));
+        }
+        if saved.root.is_some() { Ok(()) } else { self.0.create_key(ROOT, &root) }
+    }
+
+    fn vacant(&self) -> Result<(), Error> {
+        if self.load()?.is_none() {
+            return Ok(());
+        }
+        Err(Error::new(Code::Storage, format!("there is a domain in {} already", self.0.path().display()))
+            .hint("Name another directory with --data DIR"))
+    }
+
+    fn write(&self, saved: &SavedDomain) -> Result<(), Error> {
         if let Some(root) = &saved.root {
             self.0.create_key(ROOT, &SigningKey::from_seed(root))?;
         }
         self.0.create_secret(SECRET, &saved.secret[..])?;
         self.0.create_secret(MEMBERS, &saved.statements)?;
         // Last: a domain without its genesis is none.
-        self.0.create_secret(GENESIS, &saved.genesis)?;
-        Ok(saved)
+        self.0.create_secret(GENESIS, &saved.genesis)
     }
 
     /// Stores the membership statements.

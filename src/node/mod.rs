@@ -1,5 +1,6 @@
 //! Layer 6: what native processes are made of besides the protocol: settings, key files, roles, the page's web server.
 
+pub mod backup;
 pub mod children;
 pub mod data;
 pub mod domain;

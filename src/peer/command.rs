@@ -19,6 +19,7 @@ use super::{
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{Role, invite, sign::SigningKey, tag};
 use crate::proto::{
+    broadcast::responsible,
     channel::{ChannelId, Message, Mode, SendId},
     directory::{self, Capability, Participant, Query, Status},
     membership::{self, InvitationSpec, Membership, Rights},
@@ -233,6 +234,18 @@ impl Peer {
         let others =
             domain.directory.dialable(now).filter(|(node, status, _)| *status == Status::Online && domain.known.contains_key(*node));
         Ok(1 + others.count())
+    }
+
+    /// Which `k` of the participants online are responsible for a key, the one of highest rank first.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn responsible(&self, now: Now, id: DomainId, key: &[u8], k: usize) -> Result<Vec<NodeId>, Error> {
+        let domain = self.domain(id)?;
+        let takes_part = |node: &NodeId| domain.known.get(node) == Some(&Role::Participant);
+        let online = domain.directory.dialable(now).filter(|(node, status, _)| *status == Status::Online && takes_part(node));
+        let me = (domain.role == Role::Participant && !self.suspended).then_some(self.me);
+        Ok(responsible(key, k, online.map(|(node, ..)| *node).chain(me)))
     }
 
     /// Who is in the directory of a domain, from this node's own copy.

@@ -51,6 +51,9 @@ impl Part {
     }
 }
 
+/// What is in a backup, in this order.
+const BUNDLED: [Part; 3] = [Part::Keys, Part::Statements, Part::Contacts];
+
 /// What must be kept to open a domain again.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SavedDomain {
@@ -124,6 +127,40 @@ impl SavedDomain {
             saved.read_contacts(contacts)?;
         }
         Ok(Some(saved))
+    }
+
+    /// What an owner keeps elsewhere, as one text of bytes: everything but the shared state, which the others have.
+    #[must_use]
+    pub fn bundle(&self) -> Zeroizing<Vec<u8>> {
+        let records = BUNDLED.map(|part| self.encode(part));
+        let lengths = records.each_ref().map(|r| u32::try_from(r.len()).unwrap_or(u32::MAX).to_be_bytes());
+        // Of its full size at once, so that no copy of a secret is left behind where it grew.
+        let mut bundle = Zeroizing::new(Vec::with_capacity(records.iter().map(|r| 4 + r.len()).sum()));
+        for (length, record) in lengths.iter().zip(&records) {
+            bundle.extend_from_slice(length);
+            bundle.extend_from_slice(record);
+        }
+        bundle
+    }
+
+    /// A domain from its [`SavedDomain::bundle`].
+    ///
+    /// # Errors
+    /// [`Code::Storage`] if it is damaged or of a newer version.
+    pub fn from_bundle(bundle: &[u8]) -> Result<SavedDomain, Error> {
+        let damaged = || unreadable("what was backed up".into(), Reject::Malformed);
+        let (mut records, mut rest, mut id) = (BTreeMap::new(), bundle, None);
+        for part in BUNDLED {
+            let (length, after) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+            let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| damaged())?;
+            let (record, after) = after.split_at_checked(length).ok_or_else(damaged)?;
+            let scope = record.get(MAGIC.len() + 2..).and_then(|r| r.first_chunk::<32>()).ok_or_else(damaged)?;
+            id.get_or_insert(DomainId::from_bytes(*scope));
+            records.insert(part, Zeroizing::new(record.to_vec()));
+            rest = after;
+        }
+        let id = id.filter(|_| rest.is_empty()).ok_or_else(damaged)?;
+        SavedDomain::decode(id, &records)?.ok_or_else(damaged)
     }
 
     /// Takes over the contacts in a record of this domain.

@@ -373,6 +373,15 @@ impl Node {
         self.look(|peer, _| peer.kept_invitation(domain))
     }
 
+    /// Which `k` of the participants online are responsible for a key, the one of highest rank first: the same wherever the
+    /// directory is the same, and when one comes or goes only its own share moves.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn responsible(&self, domain: DomainId, key: &[u8], k: usize) -> Result<Vec<NodeId>, Error> {
+        self.look(|peer, now| peer.responsible(now, domain, key, k))
+    }
+
     /// Who is in the directory of a domain, from this node's own copy.
     ///
     /// # Errors

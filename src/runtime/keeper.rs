@@ -72,6 +72,21 @@ impl<S: Store> Keeper<S> {
         Ok(id)
     }
 
+    /// Opens a domain from a backup of its owner's, and stores it. With the root key in it this node is the owner's.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] if this node is no member and the root key is not in it; [`Code::Storage`].
+    pub async fn restore(&self, saved: &SavedDomain, profile: Profile) -> Result<DomainId, Error> {
+        self.flush().await?;
+        let id = self.node.open_domain(saved, Role::Participant, profile)?;
+        if let Some(root) = &saved.root {
+            // It may have been open without.
+            self.node.import_root(id, root)?;
+        }
+        self.flush().await?;
+        Ok(id)
+    }
+
     /// Joins the domain that a link names; if it is in the store already, opens it from there. What came of it is stored
     /// before this returns.
     ///

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use zeroize::Zeroizing;
 
 use super::{
     channel::{ChannelCore, mode},
@@ -228,6 +229,43 @@ impl DomainCore {
             Err(_) => named.parse(),
         };
         id.and_then(|id| self.node.revoke_invitation(self.id, id)).map_err(|e| error::to_js(&e))
+    }
+
+    /// What an owner backs up, not sealed yet.
+    ///
+    /// # Errors
+    /// `forbidden` where the root key is not, `closed` after leaving.
+    pub fn bundle(&self) -> Result<Vec<u8>, JsValue> {
+        self.root()?;
+        self.node.save_domain(self.id).map(|saved| saved.bundle().to_vec()).map_err(|e| error::to_js(&e))
+    }
+
+    /// The root key's seed, 32 bytes.
+    ///
+    /// # Errors
+    /// As [`Node::export_root`].
+    pub fn root(&self) -> Result<Vec<u8>, JsValue> {
+        self.node.export_root(self.id).map(|seed| seed.to_vec()).map_err(|e| error::to_js(&e))
+    }
+
+    /// Takes the root key, 32 bytes.
+    ///
+    /// # Errors
+    /// As [`Node::import_root`]; `bad-argument` for another length.
+    #[wasm_bindgen(js_name = restoreRoot)]
+    pub fn restore_root(&self, seed: Vec<u8>) -> Result<(), JsValue> {
+        let seed = <[u8; 32]>::try_from(Zeroizing::new(seed).as_slice()).map(Zeroizing::new);
+        let seed = seed.map_err(|_| Error::new(Code::BadArgument, "a root key has 32 bytes"));
+        seed.and_then(|seed| self.node.import_root(self.id, &seed)).map_err(|e| error::to_js(&e))
+    }
+
+    /// Who of the participants online is responsible for a key.
+    ///
+    /// # Errors
+    /// `closed` after leaving.
+    pub fn responsible(&self, key: &str, k: usize) -> Result<Vec<String>, JsValue> {
+        let nodes = self.node.responsible(self.id, key.as_bytes(), k).map_err(|e| error::to_js(&e))?;
+        Ok(nodes.iter().map(ToString::to_string).collect())
     }
 
     /// Evicts a member for good.

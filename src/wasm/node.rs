@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{domain::DomainCore, error, event::JsEvent, from_js, link::JsLink, participant::JsProfile, to_js};
 use crate::base::{Code, DomainId, Error};
 use crate::crypto::Role;
+use crate::peer::SavedDomain;
 use crate::platform::browser::{self, BrowserStore, JsStore};
 use crate::runtime::{handle::Node, keeper::Keeper};
 
@@ -94,6 +95,18 @@ impl NodeCore {
         let (node, keeper) = (self.node.clone(), self.keeper.clone());
         let id = parse(&id)?;
         keeper.reopen(id, Role::Participant, profile.into()).await.map_err(|e| error::to_js(&e))?;
+        Ok(DomainCore::new(node, id))
+    }
+
+    /// Opens a domain from a backup that was unsealed, and stores it.
+    ///
+    /// # Errors
+    /// As [`Keeper::restore`].
+    pub async fn restore(&self, bundle: Vec<u8>, profile: JsValue) -> Result<DomainCore, JsValue> {
+        let profile: JsProfile = from_js(profile)?;
+        let (node, keeper, bundle) = (self.node.clone(), self.keeper.clone(), Zeroizing::new(bundle));
+        let saved = SavedDomain::from_bundle(&bundle).map_err(|e| error::to_js(&e))?;
+        let id = keeper.restore(&saved, profile.into()).await.map_err(|e| error::to_js(&e))?;
         Ok(DomainCore::new(node, id))
     }
 

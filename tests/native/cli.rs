@@ -240,3 +240,51 @@ async fn flags_win_over_the_environment_and_that_over_the_file() {
     }
     assert_eq!(RelayLimits::default().circuit_bytes, 4 << 30);
 }
+
+/// With what it is to read on standard input.
+async fn told(mut command: Command, input: &str) -> (bool, String, String) {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn an_owner_backs_up_and_restores() {
+    let scratch = Scratch::new("backup");
+    let (owner, other) = (scratch.0.join("owner"), scratch.0.join("other"));
+    let file = scratch.0.join("yard.peerage");
+    let named = file.to_str().unwrap();
+    let (_, made, _) = told(peerage(&owner, &["domain", "create", "yard"]), "").await;
+    let (ok, words, _) = told(peerage(&owner, &["domain", "words"]), "").await;
+    assert!(ok && words.split_whitespace().count() == 24, "{words}");
+
+    let (ok, _, said) = told(peerage(&owner, &["domain", "backup", named]), "short\n").await;
+    assert!(!ok && said.ends_with("[bad-argument]\n"), "{said}");
+    let (ok, _, said) = told(peerage(&owner, &["domain", "backup", named]), "correct horse battery\n").await;
+    assert!(ok, "{said}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o077, 0);
+    let (ok, _, said) = told(peerage(&owner, &["domain", "backup", named]), "correct horse battery\n").await;
+    assert!(!ok && said.ends_with("[storage]\n"), "what exists is not replaced: {said}");
+
+    let (ok, _, said) = told(peerage(&other, &["domain", "restore", named]), "correct horse\n").await;
+    assert!(!ok && said.ends_with("[forbidden]\n"), "{said}");
+    let (ok, restored, said) = told(peerage(&other, &["domain", "restore", named]), "correct horse battery\n").await;
+    assert!(ok && restored.lines().eq(made.lines()), "{said} {restored} {made}");
+    let (ok, _, said) = told(peerage(&other, &["domain", "restore", named]), "correct horse battery\n").await;
+    assert!(!ok && said.ends_with("[storage]\n"), "a domain that is there is not replaced: {said}");
+
+    // Without its root key the directory is anybody's; the words make it the owner's again.
+    std::fs::remove_file(other.join("domain/root.key")).unwrap();
+    let nobody = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    let (ok, _, said) = told(peerage(&other, &["invite", "--relay", nobody]), "").await;
+    assert!(!ok && said.ends_with("[forbidden]\n"), "{said}");
+    let foreign = format!("{}art\n", "abandon ".repeat(23));
+    let (ok, _, said) = told(peerage(&other, &["domain", "restore", "--words"]), &foreign).await;
+    assert!(!ok && said.ends_with("[bad-argument]\n"), "another domain's: {said}");
+    let (ok, _, said) = told(peerage(&other, &["domain", "restore", "--words"]), &words).await;
+    assert!(ok, "{said}");
+    let (ok, link, said) = told(peerage(&other, &["invite", "--relay", nobody]), "").await;
+    assert!(ok && link.contains('#'), "{said}");
+}

@@ -1,16 +1,21 @@
 //! `peerage domain`, `peerage invite`, `peerage evict`, `peerage delegate`, `peerage approve` and `peerage deny`
 
-use std::io::IsTerminal as _;
+use std::fs::OpenOptions;
+use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use peerage::base::{Code, Error, InvitationId, NodeId};
 use peerage::node::domain::DomainFiles;
-use peerage::node::qr;
+use peerage::node::{backup, qr};
 use peerage::peer::{InviteOptions, SavedDomain, invitation_of};
 use peerage::platform::native;
 use peerage::proto::membership::{InvitationInfo, Rights};
 use peerage::wire::link::InviteLink;
+
+use zeroize::Zeroizing;
 
 use super::Common;
 
@@ -35,6 +40,31 @@ enum What {
     /// Print the domain's id, name, members and invitations
     #[command(after_help = "Examples:\n  peerage domain show")]
     Show,
+    /// Write a backup: whoever has the file and its passphrase is the domain's owner
+    ///
+    /// The passphrase is asked for, or taken from PEERAGE_PASSPHRASE.
+    #[command(
+        after_help = "Examples:\n  peerage domain backup workshop.peerage\n  PEERAGE_PASSPHRASE=… peerage domain backup /media/stick/workshop.peerage"
+    )]
+    Backup {
+        /// The file; one that exists is not replaced
+        file: PathBuf,
+    },
+    /// Bring a domain back from a backup, or its root key from the words that were written down
+    #[command(after_help = "Examples:
+  peerage --data /srv/new domain restore workshop.peerage
+  peerage domain restore --words          asks for them; the domain has to be here, its root key not")]
+    Restore {
+        /// The backup
+        #[arg(required_unless_present = "words")]
+        file: Option<PathBuf>,
+        /// Restore the root key from its 24 words, which are asked for or read from standard input
+        #[arg(long, conflicts_with = "file")]
+        words: bool,
+    },
+    /// Print the root key as 24 words to write down: whoever reads them is the domain's owner
+    #[command(after_help = "Examples:\n  peerage domain words")]
+    Words,
 }
 
 impl Domain {
@@ -44,6 +74,28 @@ impl Domain {
         let saved = match &self.command {
             What::Create { name } => files.create(name)?,
             What::Show => files.existing()?,
+            What::Backup { file } => {
+                let sealed = backup::seal(&files.existing()?, &secret("Passphrase, at least 8 characters: ", "PEERAGE_PASSPHRASE")?)?;
+                return write_new(file, &sealed);
+            }
+            What::Restore { file: Some(file), .. } => {
+                let sealed = std::fs::read(file).map_err(|e| unusable(file, "cannot be read").caused_by(e))?;
+                let saved = backup::open(&sealed, &secret("Passphrase: ", "PEERAGE_PASSPHRASE")?)?;
+                files.restore(&saved)?;
+                saved
+            }
+            What::Restore { file: None, .. } => {
+                let saved = files.existing()?;
+                files.restore_root(&saved, &*backup::from_words(&secret("The 24 words: ", "PEERAGE_ROOT_WORDS")?)?)?;
+                files.existing()?
+            }
+            What::Words => {
+                let saved = files.existing()?;
+                let root = saved.root.as_ref();
+                let root = root.ok_or_else(|| Error::new(Code::Forbidden, "the domain's root key is not here"))?;
+                println!("{}", *backup::words(root));
+                return Ok(());
+            }
         };
         let (id, membership) = files.describe(&saved)?;
         println!("domain   {id}");
@@ -60,6 +112,32 @@ impl Domain {
         }
         Ok(())
     }
+}
+
+/// Something that nobody looking on should see: from the environment, from the terminal, or the first line of standard input.
+fn secret(prompt: &str, variable: &str) -> Result<Zeroizing<String>, Error> {
+    if let Ok(given) = std::env::var(variable) {
+        return Ok(Zeroizing::new(given));
+    }
+    let read = if std::io::stdin().is_terminal() {
+        rpassword::prompt_password(prompt)
+    } else {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let read = read.map_err(|e| Error::new(Code::BadArgument, "nothing could be read").caused_by(e))?;
+    Ok(Zeroizing::new(read))
+}
+
+/// Writes a file for its owner alone that was not there before.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = created.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|e| unusable(path, "cannot be written").caused_by(e))
+}
+
+fn unusable(path: &Path, how: &str) -> Error {
+    Error::new(Code::Storage, format!("{} {how}", path.display()))
 }
 
 /// An invitation in one line: what names it, how it stands, how often it was used.
