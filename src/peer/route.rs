@@ -177,6 +177,15 @@ impl Peer {
         domain.directory.link_down(node);
         domain.state.link_down(&node);
         domain.detector.link_down(now, node, doubt);
+        let role = domain.known.get(&node).copied();
+        if domain
+            .directory
+            .get(now, &node, &|_| role)
+            .is_some_and(|p| matches!(p.presence, directory::Status::Down | directory::Status::Left))
+        {
+            domain.channels.peer_gone(now, node);
+            self.channel_effects(id);
+        }
     }
 
     // ---- directory --------------------------------------------------------------------------------------------------
@@ -254,7 +263,10 @@ impl Peer {
         if change == Change::Left || change == Change::Down {
             if let Some(d) = self.domains.get_mut(&domain) {
                 d.contacts.remove(&node);
-                d.channels.peer_gone(now, node);
+                // Whoever is linked may be taken for down wrongly: what was sent is not given up for that.
+                if change == Change::Left || !d.is_linked(&node) {
+                    d.channels.peer_gone(now, node);
+                }
             }
             self.channel_effects(domain);
         }
@@ -294,6 +306,11 @@ impl Peer {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         let (mut statements, mut records) = (Vec::new(), Vec::new());
         domain.membership.on_timeout(now, &mut statements);
+        for node in domain.directory.expiring(now) {
+            if domain.detector.hears(now, &node) {
+                domain.directory.spare(now, node);
+            }
+        }
         domain.directory.on_timeout(now, &mut records);
         let mut probes = Vec::new();
         domain.detector.on_timeout(now, &mut probes);

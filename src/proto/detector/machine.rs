@@ -293,6 +293,13 @@ impl Detector {
         }
     }
 
+    /// Whether something came from a member over its link lately: whatever else is said of it, it lives.
+    pub fn hears(&mut self, now: Now, node: &NodeId) -> bool {
+        let at = self.catch_up(now);
+        let heard = self.members.get(node).filter(|m| m.state != State::Down).and_then(|m| m.heard);
+        self.links.contains_key(node) && heard.is_some_and(|heard| at.since(heard) < SUSPECT_MAX)
+    }
+
     /// A message from a member, over a link on which both Hellos hold.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ pub(super) struct Entry {
     pub(super) age: Duration,
     /// Found to be silent, by whoever looks for life: this incarnation of its record and lower ones show as down.
     pub(super) silent: Option<u64>,
-    /// It does not show as down for its lease before this moment: while this process slept, it could hear of no newer record.
+    /// It does not show as down for its lease before this moment: this process slept and could hear of no newer record, or the node
+    /// is heard of over its link.
     pub(super) spared: Option<Mono>,
     pub(super) shown: Status,
     pub(super) due: Option<Mono>,

@@ -320,6 +320,19 @@ impl Directory {
         }
     }
 
+    /// Whose state changes now, by the clock.
+    pub fn expiring(&self, now: Now) -> Vec<NodeId> {
+        self.due.iter().take_while(|(at, _)| *at <= now.mono).map(|(_, node)| *node).collect()
+    }
+
+    /// A node lives, though no record of it came in time: its lease goes on for a while.
+    pub fn spare(&mut self, now: Now, node: NodeId) {
+        if let Some(entry) = self.entries.get_mut(&node).filter(|e| matches!(e.shown, Status::Online | Status::Suspended)) {
+            entry.spared = Some(now.mono.after(SPARED));
+            self.schedule(now, node);
+        }
+    }
+
     /// Drops a node and its record, because it is no member any more.
     pub fn forget(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         self.links.remove(&node);
@@ -545,8 +558,8 @@ impl Directory {
         if before.as_ref().map(|e| (e.signed.record().incarnation, e.signed.record().presence)) != Some((incarnation, presence)) {
             out.push(Effect::Learned { node, incarnation, presence });
         }
-        let silent = before.as_ref().and_then(|e| e.silent);
-        let entry = Entry { signed, received: now.mono, age, silent, spared: None, shown: Status::Down, due: None };
+        let (silent, spared) = before.as_ref().map_or((None, None), |e| (e.silent, e.spared));
+        let entry = Entry { signed, received: now.mono, age, silent, spared, shown: Status::Down, due: None };
         let status = entry.status(now.mono);
         let was = before.as_ref().map(|e| e.shown);
         let changed = before.is_none_or(|e| e.signed.record().profile != entry.signed.record().profile);

@@ -330,6 +330,32 @@ fn after_a_sleep_the_others_have_time_to_be_heard() {
 }
 
 #[test]
+fn who_is_heard_outlives_a_lease_that_was_not_renewed() {
+    let mut d = directory(0);
+    let lease = LEASE_ONLINE.as_millis() as u64;
+    give(&mut d, 0, signed(record(1, 1), 1)).0.unwrap();
+    give(&mut d, 0, signed(record(2, 1), 2)).0.unwrap();
+    let (one, two) = (key(1).node_id(), key(2).node_id());
+    assert!(d.expiring(at(lease - 1)).is_empty());
+    assert_eq!(d.expiring(at(lease)).len(), 2);
+    d.spare(at(lease), one);
+    let mut out = Vec::new();
+    let down = |out: &[Effect]| events(out).into_iter().filter(|e| matches!(e, Event::Down { .. })).collect::<Vec<_>>();
+    d.on_timeout(at(lease), &mut out);
+    assert_eq!(down(&out), [Event::Down { node: two }]);
+    assert_eq!(status(&d, lease, 1), Some(Status::Online));
+    d.spare(at(lease), two);
+    assert_eq!(status(&d, lease, 2), Some(Status::Down), "who was told to be down comes back by a record");
+    // A record that was long on its way takes nothing back.
+    let late = Item { age: lease + 1, ..signed(Record { created: Wall(START + 1), ..record(1, 2) }, 1) };
+    let (result, told) = give(&mut d, lease + 1, late);
+    assert_eq!((result, events(&told).len(), status(&d, lease + 1, 1)), (Ok(()), 0, Some(Status::Online)));
+    out.clear();
+    d.on_timeout(at(lease + SPARED.as_millis() as u64), &mut out);
+    assert_eq!(down(&out), [Event::Down { node: one }], "not for ever");
+}
+
+#[test]
 fn own_record_is_renewed_suspended_and_ended() {
     let mut d = directory(0);
     let mut out = Vec::new();
