@@ -212,26 +212,27 @@ www = "${at('www/dist')}"
 }
 
 /**
- * A domain as several machines would run it: `peerage relay` and `peerage manager`, each by itself, and the page from a server
- * of the test's. `hint` says which of the relay's addresses links name; `invite` makes one more link before the manager starts.
+ * A domain as several machines would run it: `peerage relay`, once or more often, and `peerage manager`, each by itself, and the page
+ * from a server of the test's. `hint` says which of a relay's addresses links name; `invites` are the options of each link.
  */
-export async function domain(t, { hint = (address) => address.includes('/ws/'), invites = [[]] } = {}) {
+export async function domain(t, { hint = (address) => address.includes('/ws/'), invites = [[]], relays: count = 1 } = {}) {
   const folder = await scratch(t);
   const data = join(folder, 'data');
   const records = { relay: join(folder, 'relay.bin'), manager: join(folder, 'manager.bin') };
-  const served = await relay(t, join(folder, 'relay'), '--record', records.relay);
+  const relays = await Promise.all(Array.from({ length: count }, (_, i) => relay(t, join(folder, `relay-${i}`), ...(i ? [] : ['--record', records.relay]))));
+  const [served] = relays;
   const page = await serve(t, at('www/dist'));
   await run('--data', data, 'domain', 'create', 'the workshop');
-  const hints = served.addresses.filter(hint).flatMap((address) => ['--relay', address]);
+  const hints = relays.flatMap(({ addresses }) => addresses.filter(hint)).flatMap((address) => ['--relay', address]);
   const links = [];
   for (const options of invites) links.push(await run('--data', data, 'invite', '--page', page, ...hints, ...options));
   const manager = new Child(t, [
-    '--data', data, 'manager', '--relay', served.addresses.find((a) => /\/tcp\/\d+\/p2p\//.test(a)), '--record', records.manager,
+    '--data', data, 'manager', ...relays.flatMap(({ addresses }) => ['--relay', addresses.find((a) => /\/tcp\/\d+\/p2p\//.test(a))]), '--record', records.manager,
     '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws',
   ]);
   const { id } = await manager.line((line) => line.role === 'manager', 'ready line');
   const received = async () => (await metrics(served.http)).peerage_stream_received_bytes_total;
-  return { data, page, links, link: links[0], records, relay: { ...served, received }, manager: { child: manager, id } };
+  return { folder, data, page, links, link: links[0], records, relays, relay: { ...served, received }, manager: { child: manager, id } };
 }
 
 /** Page scripts that run before the page's own, for {@link opened}. */

@@ -1,0 +1,197 @@
+// Ten tabs and three native participants, to which everything happens that can: tabs are frozen, crash and are reloaded, processes are
+// killed, relays die one after the other. After each, everyone sees everyone, and what each sends to each arrives whole.
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { join as path } from 'node:path';
+import { test } from 'node:test';
+import { at } from '../../scripts/lib.mjs';
+import { again, browser, Child, domain, serve, tab, until } from '../web/harness.mjs';
+
+const TABS = 10;
+const NATIVES = 3;
+/** What each sends to each, bytes. */
+const SIZE = Number(process.env.PEERAGE_TEST_MIB ?? 1) << 20;
+const CHANNEL = 'parcels';
+
+/** What a tab runs: joins, or comes back without the link if it was in the domain before; keeps the hash of what it receives. */
+const enter = async ([link, channel]) => {
+  const { Node } = await import('/dist/index.js');
+  const node = await Node.start();
+  const [stored] = await node.domains();
+  const domain = stored ? await node.reopen(stored.id) : await node.join(link);
+  const hash = async (bytes) => [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))].map((b) => b.toString(16).padStart(2, '0')).join('');
+  const parcels = domain.channel(channel);
+  const [got, log, start] = [{}, [], Date.now()];
+  const note = (kind) => ({ detail: { id, ...rest } }) => log.push({ ms: Date.now() - start, kind, id, ...rest });
+  domain.addEventListener('participant', note('participant'));
+  for (const kind of ['link', 'refused', 'directfailed']) node.addEventListener(kind, note(kind));
+  parcels.on(async (bytes, { from }) => { (got[from] ??= []).push(await hash(bytes.slice())); });
+  Object.assign(window, { node, domain, hash, parcels, got, log });
+  return [node.id, Boolean(stored)];
+};
+
+class Tab {
+  constructor(page, url, link) { Object.assign(this, { page, url, link }); }
+
+  static async open(started, url, link, context) {
+    const one = new Tab(await tab(started, { context }), url, link);
+    await one.page.goto(url);
+    await one.enter();
+    return one;
+  }
+
+  async enter() {
+    [this.id, this.returned] = await this.page.evaluate(enter, [this.link, CHANNEL]);
+  }
+
+  here() { return this.page.evaluate(() => window.domain.participants({ online: true }).filter((p) => p.role === 'participant').map((p) => p.id)); }
+
+  /** Sends random bytes to all of these; their hash. */
+  send(to, size) {
+    return this.page.evaluate(async ([to, size]) => {
+      const bytes = new Uint8Array(size);
+      for (let i = 0; i < size; i += 65536) crypto.getRandomValues(bytes.subarray(i, Math.min(size, i + 65536)));
+      await window.parcels.send(bytes, { to });
+      return window.hash(bytes);
+    }, [to, size]);
+  }
+
+  got(from, hash) {
+    return until(this.page, ([from, hash]) => window.got[from]?.includes(hash), [from, hash], `something from ${from} did not arrive`);
+  }
+
+  /** What it heard of another one, for a test that fails. */
+  story(id) { return this.page.evaluate((id) => JSON.stringify({ log: window.log.filter((one) => one.id === id), stats: window.domain.stats() }), id); }
+
+  debug() { return this.page.context().newCDPSession(this.page); }
+}
+
+class Native {
+  static async open(t, data, link) {
+    const one = new Native();
+    one.child = new Child(t, ['--data', data, 'join', ...(link ? [link] : [])]);
+    one.id = (await one.child.line((line) => line.event === 'joined', 'word that it joined')).node;
+    one.child.say({ cmd: 'open', channel: CHANNEL });
+    return one;
+  }
+
+  #asked = 0;
+
+  async ask(command, ms) {
+    const id = (this.#asked += 1);
+    this.child.say({ ...command, id });
+    const answer = await this.child.line((line) => line.id === id, 'an answer', ms);
+    assert.equal(answer.event, 'answer', JSON.stringify(answer));
+    return answer;
+  }
+
+  async here() {
+    const { participants } = await this.ask({ cmd: 'participants' });
+    return participants.filter((p) => p.role === 'participant' && p.presence === 'online').map((p) => p.node);
+  }
+
+  async send(to, size) {
+    const bytes = randomBytes(size);
+    await this.ask({ cmd: 'send', channel: CHANNEL, to, data: bytes.toString('base64') }, 300_000);
+    return createHash('sha256').update(bytes).digest('hex');
+  }
+
+  async story() { return JSON.stringify(await this.ask({ cmd: 'stats' })); }
+
+  got(from, hash) {
+    const holds = (line) => line.event === 'message' && line.from === from && line.data
+      && createHash('sha256').update(Buffer.from(line.data, 'base64')).digest('hex') === hash;
+    return this.child.line(holds, `something from ${from}`, 300_000);
+  }
+}
+
+test('ten tabs and three natives outlive what happens to them', { timeout: 900_000 }, async (t) => {
+  const home = await domain(t, { relays: 2 });
+  const started = await browser(t);
+  const url = `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`;
+  const folder = (i) => path(home.folder, `native-${i}`);
+  const all = await Promise.all([
+    ...Array.from({ length: TABS }, () => Tab.open(started, url, home.link)),
+    ...Array.from({ length: NATIVES }, (_, i) => Native.open(t, folder(i), home.link)),
+  ]);
+  const tabs = () => all.filter((one) => one instanceof Tab);
+
+  /** Everyone sees everyone, and what each sends to each arrives; how long both took. */
+  const whole = async (part, what, ms = 60_000) => {
+    const start = Date.now();
+    const ids = all.map((one) => one.id).sort();
+    for (let missing = all; ;) {
+      const lists = await Promise.all(missing.map((one) => one.here()));
+      missing = missing.filter((_, i) => lists[i].sort().join() !== ids.join());
+      if (!missing.length) break;
+      const detail = () => missing.map((one) => `${one.constructor.name} ${all.indexOf(one)} sees ${lists[0].length}`).join('; ');
+      assert.ok(Date.now() - start < ms, `${what}: not everyone sees everyone: ${detail()}`);
+      await new Promise((resolve) => { setTimeout(resolve, 100); });
+    }
+    const seen = Date.now();
+    await Promise.all(all.map(async (one) => {
+      const others = all.filter((other) => other !== one);
+      const hash = await one.send(others.map((other) => other.id), SIZE);
+      await Promise.all(others.map((other) => other.got(one.id, hash).catch(async ({ message }) => {
+        assert.fail(`${what}: ${message}\nthe sender: ${await one.story(other.id)}\nthe receiver: ${await other.story(one.id)}`);
+      })));
+    }));
+    part.diagnostic(`${what}: all see all after ${seen - start} ms, ${all.length * (all.length - 1)} parcels of ${SIZE >> 20} MiB after ${Date.now() - seen} ms more`);
+  };
+
+  await t.test('they join', (part) => whole(part, 'joined'));
+
+  await t.test('two tabs are frozen for two minutes', async (part) => {
+    const frozen = await Promise.all(tabs().slice(0, 2).map((one) => one.debug()));
+    for (const one of frozen) await one.send('Page.setWebLifecycleState', { state: 'frozen' });
+    await new Promise((resolve) => { setTimeout(resolve, 120_000); });
+    for (const one of frozen) await one.send('Page.setWebLifecycleState', { state: 'active' });
+    await whole(part, 'after two were frozen');
+  });
+
+  // What is started belongs to the whole test, not to a part of it.
+  await t.test('a tab crashes and a process is killed; both come back as who they were', async (part) => {
+    const [crashed, killed] = [tabs()[2], all.at(-1)];
+    const context = crashed.page.context();
+    await Promise.all([
+      new Promise((resolve) => { crashed.page.once('crash', resolve); crashed.debug().then((debug) => debug.send('Page.crash')).catch(() => {}); }),
+      killed.child.stop('SIGKILL'),
+    ]);
+    const [tabBack, nativeBack] = await Promise.all([Tab.open(started, url, home.link, context), Native.open(t, folder(NATIVES - 1))]);
+    assert.deepEqual([tabBack.id, tabBack.returned, nativeBack.id], [crashed.id, true, killed.id]);
+    all[all.indexOf(crashed)] = tabBack;
+    all[all.indexOf(killed)] = nativeBack;
+    await whole(part, 'after a crash and a kill');
+  });
+
+  await t.test('three tabs are reloaded at once', async (part) => {
+    await Promise.all(tabs().slice(4, 7).map(async (one) => {
+      const before = one.id;
+      await one.page.reload();
+      await one.enter();
+      assert.deepEqual([one.id, one.returned], [before, true]);
+    }));
+    await whole(part, 'after three were reloaded');
+  });
+
+  await t.test('a relay is killed, and somebody joins through the other', async (part) => {
+    await home.relays[0].child.stop('SIGKILL');
+    all.push(await Tab.open(started, url, home.link));
+    await whole(part, 'after a relay died and one more joined');
+  });
+
+  await t.test('the other relay is killed, and the manager', async (part) => {
+    await Promise.all([home.relays[1].child.stop('SIGKILL'), home.manager.child.stop('SIGKILL')]);
+    await whole(part, 'without a relay');
+  });
+
+  await t.test('a relay is back, and whoever is reloaded finds the others', async (part) => {
+    await again(t, home.relays[1]);
+    const one = tabs()[7];
+    await one.page.reload();
+    await one.enter();
+    await whole(part, 'after a relay was back');
+  });
+
+  for (const one of tabs()) assert.deepEqual(one.page.faults.filter((fault) => !fault.includes('WebSocket connection')), []);
+});
