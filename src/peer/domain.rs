@@ -60,6 +60,8 @@ pub(super) struct Domain {
     pub greetings: BTreeMap<NodeId, Greeting>,
     /// Whom to dial before the directory says so: of the join answer, of the last process, of a search.
     pub contacts: BTreeMap<NodeId, Vec<String>>,
+    /// Participants taken for down, and when what was sent to them is given up.
+    pub lost: BTreeMap<NodeId, Mono>,
     /// The members as of the last look, for telling what changed.
     pub known: BTreeMap<NodeId, Role>,
     /// While a join is under way: when it is given up.

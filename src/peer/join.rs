@@ -339,6 +339,7 @@ impl Peer {
             profile,
             greetings: BTreeMap::new(),
             contacts: BTreeMap::new(),
+            lost: BTreeMap::new(),
             known: BTreeMap::new(),
             joining: None,
             next_change: None,

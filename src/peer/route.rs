@@ -10,6 +10,7 @@
 //! | a relay comes up | the locator leaves its records there; seekers ask through it |
 
 use alloc::{collections::BTreeMap, vec::Vec};
+use core::time::Duration;
 
 use super::{
     Change, Event, Flag, Output, Part, Peer,
@@ -24,6 +25,10 @@ use crate::crypto::Role;
 use crate::proto::{channel, directory, membership, overlay};
 use crate::wire::cbor;
 use crate::wire::frame::Kind;
+
+/// What was sent to somebody who was taken for down is given up after this time: a tab that is reloaded, or a verdict that was
+/// wrong, takes less.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 impl Peer {
     // ---- membership -------------------------------------------------------------------------------------------------
@@ -112,6 +117,7 @@ impl Peer {
             domain.spread.forget(node);
             domain.greetings.remove(node);
             domain.contacts.remove(node);
+            domain.lost.remove(node);
         }
         match members.get(&self.me) {
             Some(role) => domain.role = *role,
@@ -177,15 +183,6 @@ impl Peer {
         domain.directory.link_down(node);
         domain.state.link_down(&node);
         domain.detector.link_down(now, node, doubt);
-        let role = domain.known.get(&node).copied();
-        if domain
-            .directory
-            .get(now, &node, &|_| role)
-            .is_some_and(|p| matches!(p.presence, directory::Status::Down | directory::Status::Left))
-        {
-            domain.channels.peer_gone(now, node);
-            self.channel_effects(id);
-        }
     }
 
     // ---- directory --------------------------------------------------------------------------------------------------
@@ -196,7 +193,7 @@ impl Peer {
         let known = &domain.known;
         let mut effects = Vec::new();
         let result = domain.directory.handle(now, from, message, &|n| known.get(n).copied(), &mut effects);
-        if domain.spread.is_large() && effects.iter().any(|e| matches!(e, directory::Effect::Event(_))) {
+        if domain.spread.is_large() && effects.iter().any(directory::Effect::is_more_than_a_renewal) {
             // What a comparison brought did not come along the tree: if it is more than a renewal, a newcomer's first record above
             // all, it goes on from here.
             for effect in &mut effects {
@@ -263,12 +260,16 @@ impl Peer {
         if change == Change::Left || change == Change::Down {
             if let Some(d) = self.domains.get_mut(&domain) {
                 d.contacts.remove(&node);
-                // Whoever is linked may be taken for down wrongly: what was sent is not given up for that.
-                if change == Change::Left || !d.is_linked(&node) {
+                if change == Change::Left {
+                    d.lost.remove(&node);
                     d.channels.peer_gone(now, node);
+                } else {
+                    d.lost.insert(node, now.mono.after(GIVE_UP));
                 }
             }
             self.channel_effects(domain);
+        } else if let Some(d) = self.domains.get_mut(&domain) {
+            d.lost.remove(&node);
         }
         if node != self.me {
             self.mark_unsaved(domain, Part::Contacts);
@@ -316,6 +317,16 @@ impl Peer {
         domain.detector.on_timeout(now, &mut probes);
         let mut shared = Vec::new();
         domain.state.on_timeout(now, &mut shared);
+        let lost: Vec<NodeId> = domain.lost.iter().filter(|(_, at)| **at <= now.mono).map(|(node, _)| *node).collect();
+        for node in lost {
+            // Whoever is linked was taken for down wrongly, or will be unlinked.
+            if domain.is_linked(&node) {
+                domain.lost.insert(node, now.mono.after(GIVE_UP));
+            } else {
+                domain.lost.remove(&node);
+                domain.channels.peer_gone(now, node);
+            }
+        }
         domain.channels.on_timeout(now);
         let renewed = domain.session.on_timeout(now);
         self.spread_timeouts(now, id);

@@ -254,7 +254,7 @@ impl Peer {
                 result => result?,
             }
             // Only what is news goes on; more than a renewal soon.
-            let more = records[told..].iter().any(|e| matches!(e, directory::Effect::Event(_)));
+            let more = records[told..].iter().any(directory::Effect::is_more_than_a_renewal);
             if directory.digest() == before { Err(Reject::Stale) } else { Ok(more) }
         };
         let result = spread.news.handle(now, from, message, &|_| true, &mut accept, &mut effects);

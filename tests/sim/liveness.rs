@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use peerage::base::NodeId;
 use peerage::crypto::Role;
-use peerage::peer::{Config, SavedDomain};
-use peerage::proto::directory::Status;
+use peerage::peer::{Config, SavedDomain, To};
+use peerage::proto::channel::Mode;
+use peerage::proto::directory::{Query, Status};
 use peerage::sim::Conditions;
 
 use crate::actor::Actor;
@@ -183,6 +184,36 @@ fn members_that_know_no_address_find_each_other_and_nobody_else_finds_them() {
     v.world.run(seconds(120));
     assert_eq!(v.online(evicted), 1, "nobody answered it");
     assert!(v.agree(1).is_some(), "nor let it in");
+}
+
+#[test]
+fn what_was_sent_to_somebody_who_is_back_soon_arrives() {
+    let mut v = Village::new(11, 6, Conditions { keep_alive: seconds(60), ..Conditions::default() });
+    let (domain, node, from) = (v.domain, v.nodes[4], v.nodes[1]);
+    let open = |v: &mut Village, n| v.world.act(n, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
+    let out = open(&mut v, from);
+    let (key, saved) = v.world.look(node, |p, now| (p.key.clone(), p.save_domain(now, domain).unwrap()));
+    v.world.vanish(node);
+    // To one who is gone, and to another one: that this one gets it ends the send.
+    let to = To::Some(vec![node, v.nodes[0]]);
+    v.world.act(from, |p, now| p.send(now, domain, out, to, "for later".into(), None)).unwrap();
+    let down = v.world.run_until(seconds(30), |w| {
+        w.look(from, |p, now| p.participants(now, domain, &Query::default()))
+            .unwrap()
+            .iter()
+            .any(|p| p.node == node && p.presence == Status::Down)
+    });
+    assert!(down, "it is taken for down");
+    v.world.run(seconds(4));
+    v.world.bring(key, false, 0, |_, key, seed| Actor::new(Config::browser(), key, seed));
+    let relay = v.relay.clone();
+    v.world.act(node, |p, now| {
+        p.use_relay(now, &relay).unwrap();
+        p.open_domain(now, &saved, Role::Participant, profile("back")).unwrap();
+    });
+    let into = open(&mut v, node);
+    let heard = v.world.run_until(seconds(20), |w| w.act(node, |p, now| p.receive(now, domain, into)).is_some());
+    assert!(heard, "and it gets what was sent while it was away");
 }
 
 #[test]

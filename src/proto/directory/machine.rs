@@ -87,6 +87,14 @@ pub enum Effect {
     Event(Event),
 }
 
+impl Effect {
+    /// Whether it shows that a record said something new: somebody came, changed, went, or began anew.
+    #[must_use]
+    pub fn is_more_than_a_renewal(&self) -> bool {
+        matches!(self, Effect::Event(_) | Effect::Learned { .. })
+    }
+}
+
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
