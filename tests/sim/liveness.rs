@@ -188,7 +188,7 @@ fn members_that_know_no_address_find_each_other_and_nobody_else_finds_them() {
 
 #[test]
 fn what_was_sent_to_somebody_who_is_back_soon_arrives() {
-    let mut v = Village::new(11, 6, Conditions { keep_alive: seconds(60), ..Conditions::default() });
+    let mut v = Village::new(11, 6, Conditions::default());
     let (domain, node, from) = (v.domain, v.nodes[4], v.nodes[1]);
     let open = |v: &mut Village, n| v.world.act(n, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
     let out = open(&mut v, from);
