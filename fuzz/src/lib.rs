@@ -136,7 +136,7 @@ pub fn broadcast(data: &[u8]) {
     let mut machine = broadcast::Broadcast::new(Duration::from_secs(1));
     machine.link_up(now(), id(2));
     let mut out = Vec::new();
-    let _ = machine.handle(now(), id(2), msg, &|_| true, &mut |bytes, _| broadcast::Cast::parse(bytes).map(|_| ()), &mut out);
+    let _ = machine.handle(now(), id(2), msg, &|_| true, &mut |bytes, _| broadcast::Cast::parse(bytes).map(|_| false), &mut out);
 }
 
 /// What nodes say outside any domain, at a relay.
