@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { at } from '../../scripts/lib.mjs';
-import { BINARY, browser, relay, scratch, serve, tab, until } from './harness.mjs';
+import { BINARY, browser, noded, relay, scratch, serve, until } from './harness.mjs';
 
 const PASSPHRASE = 'correct horse battery Å';
 
@@ -16,16 +16,7 @@ test('whoever has the backup, or the words, is the owner', { timeout: 240_000 },
   const address = addresses.find((a) => a.includes('/ws/'));
   const page = `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`;
   const started = await browser(t);
-  const open = async () => {
-    const one = await tab(started);
-    await one.goto(page);
-    const id = await one.evaluate(async (address) => {
-      const { Node } = await import('/dist/index.js');
-      window.node = await Node.start({ relays: [address] });
-      return window.node.id;
-    }, address);
-    return Object.assign(one, { id });
-  };
+  const open = () => noded(started, page, address);
   const [founder, second, guest] = await Promise.all([open(), open(), open()]);
   const peerage = (data, ...args) => promisify(execFile)(BINARY, ['--data', join(folder, data), ...args], { env: { ...process.env, PEERAGE_PASSPHRASE: PASSPHRASE } });
   const { id, url, file, words } = await founder.evaluate(async (passphrase) => {
@@ -48,9 +39,9 @@ test('whoever has the backup, or the words, is the owner', { timeout: 240_000 },
     assert.equal(await restore(second, file.map((byte, i) => (i === file.length - 1 ? byte ^ 1 : byte)), PASSPHRASE), 'forbidden');
     assert.equal(await restore(second, [1, 2, 3], PASSPHRASE), 'malformed');
     assert.equal(await restore(second, file, PASSPHRASE.normalize('NFD')), id);
-    assert.notEqual(second.id, founder.id);
+    assert.notEqual(second.node, founder.node);
     for (const [one, other] of [[founder, second], [second, founder]]) {
-      await until(one, (other) => window.domain.participants({ online: true }).some((p) => p.id === other), other.id, 'they do not see each other');
+      await until(one, (other) => window.domain.participants({ online: true }).some((p) => p.id === other), other.node, 'they do not see each other');
     }
     assert.equal(await second.evaluate(() => window.domain.rootWords()), words);
     await second.evaluate(() => window.domain.invite());
@@ -96,7 +87,7 @@ test('whoever has the backup, or the words, is the owner', { timeout: 240_000 },
     const lists = await Promise.all(all.map((one) => one.evaluate((keys) => keys.map((key) => window.domain.responsible(key, 2)), keys)));
     assert.deepEqual(lists[1], lists[0]);
     assert.deepEqual(lists[2], lists[0]);
-    assert.ok(lists[0].every((two) => new Set(two).size === 2 && two.every((id) => all.some((one) => one.id === id))));
+    assert.ok(lists[0].every((two) => new Set(two).size === 2 && two.every((id) => all.some((one) => one.node === id))));
     assert.equal(new Set(lists[0].map(([first]) => first)).size, 3, 'everybody has a share');
   });
 });

@@ -42,6 +42,18 @@ export async function tab(started, { context, ...options } = {}) {
   return Object.assign(page, { faults });
 }
 
+/** A tab of the bare package with a node that uses this relay, as `window.node`. `url` is an empty page beside the package. */
+export async function noded(started, url, relay) {
+  const page = await tab(started);
+  await page.goto(url);
+  const node = await page.evaluate(async (relay) => {
+    const { Node } = await import('/dist/index.js');
+    window.node = await Node.start({ relays: [relay] });
+    return window.node.id;
+  }, relay);
+  return Object.assign(page, { node });
+}
+
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm' };
 
 /** Serves a folder; `extra` maps further paths to texts of HTML. Gives the base address, with a slash at the end. */

@@ -2,24 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
-import { browser, relay, scratch, serve, tab, until } from './harness.mjs';
+import { browser, noded, relay, scratch, serve, until } from './harness.mjs';
 
 test('a founder approves, delegates, evicts and closes', { timeout: 240_000 }, async (t) => {
   const { addresses } = await relay(t, await scratch(t));
   const address = addresses.find((a) => a.includes('/ws/'));
   const page = `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`;
   const started = await browser(t);
-  /** A tab with a node, and what to join. */
-  const open = async () => {
-    const one = await tab(started);
-    await one.goto(page);
-    const node = await one.evaluate(async (address) => {
-      const { Node } = await import('/dist/index.js');
-      window.node = await Node.start({ relays: [address] });
-      return window.node.id;
-    }, address);
-    return Object.assign(one, { node });
-  };
+  const open = () => noded(started, page, address);
   const join = (one, url, name) => one.evaluate(async ([url, name]) => {
     window.domain = await window.node.join(url, { profile: { name } });
     window.got = [];
