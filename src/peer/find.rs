@@ -92,13 +92,12 @@ impl Peer {
 
     /// A response through a relay; false if no search waits for it.
     pub(super) fn find_response(&mut self, now: Now, from: NodeId, response: &DomainResponse) -> Result<bool, Reject> {
-        let seldom = SELDOM;
         for domain in self.domains.values_mut() {
             let Some((seeker, _)) = domain.finder.search.as_mut().filter(|(s, _)| s.expects(&response.id)) else { continue };
             if let Some(Answer { member, body }) = seeker.handle(now, from, response)? {
                 let found: Found = cbor::decode(&body)?;
                 found.check()?;
-                domain.finder.rest(now, seldom);
+                domain.finder.rest(now, SELDOM);
                 let id = domain.id;
                 self.meet(now, id, member, (&found.chain, &found.addresses), Duration::ZERO)?;
             }

@@ -45,9 +45,7 @@ impl Hello {
 
     /// Checks bounds and the proof: `from` is who the link says, `me` this node.
     pub fn verify(&self, domain: &DomainId, from: &NodeId, me: &NodeId) -> Result<(), Reject> {
-        if self.chain.len() > CHAIN || self.chain.iter().any(|s| s.len() > limit::STATEMENT) {
-            return Err(Reject::TooLarge);
-        }
+        bounded(&self.chain, &[])?;
         sign::verify(from.as_bytes(), LABEL, domain, &proof_input(from, me, &self.nonce, self.epoch, &self.prekey), &self.proof)
     }
 }
