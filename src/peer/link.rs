@@ -42,7 +42,7 @@ pub enum LinkCommand {
         /// The relay's address.
         address: String,
     },
-    /// Stop keeping the relay at this address.
+    /// Stop keeping the relay at this address: it is not dialled again. A reservation there ends with the connection.
     DropRelay {
         /// As it was given to [`LinkCommand::UseRelay`].
         address: String,

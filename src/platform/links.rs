@@ -410,12 +410,11 @@ where
         }
     }
 
+    /// A reservation that stands or is asked for lasts as long as its connection: `libp2p-relay` 0.22 panics if the answer to a
+    /// reservation (the relay chooses when it comes) arrives after its listener was removed.
     fn drop_relay(&mut self, text: &str) {
-        if let Some((peer, relay)) = self.relays.drop_address(text) {
+        if let Some(peer) = self.relays.drop_address(text) {
             self.swarm.behaviour_mut().lanes.release(peer);
-            if let Standing::Reserving(id) | Standing::Up(Some(id)) = relay.standing {
-                self.swarm.remove_listener(id);
-            }
         }
     }
 

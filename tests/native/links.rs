@@ -1,5 +1,7 @@
 //! Frames over each transport and over a circuit.
 
+use std::time::Duration;
+
 use peerage::base::{Code, LinkId, limit};
 use peerage::peer::{Lane, LinkCommand, LinkEvent, Path};
 use peerage::platform::native::{NativeConfig, RelayLimits, make_certificate};
@@ -172,6 +174,24 @@ async fn several_dials_through_a_relay_not_yet_connected_all_succeed() {
         missing.is_empty().then_some(())
     })
     .await;
+}
+
+/// The wait before it is dropped grows over the rounds, so that the answer to the reservation comes before, meanwhile and after.
+#[tokio::test]
+async fn a_relay_may_be_dropped_while_its_answer_is_on_its_way() {
+    let mut relay = Node::relay(RelayLimits::default());
+    let address = relay.addresses(1, |_| true).await.remove(0);
+    let mut other = Node::listening(&["/ip4/127.0.0.1/tcp/0"]);
+    let at = other.addresses(1, |_| true).await;
+    for round in 0..40 {
+        let mut node = Node::behind_relay();
+        node.command(LinkCommand::UseRelay { address: address.clone() });
+        tokio::time::sleep(Duration::from_micros(250 * round)).await;
+        node.command(LinkCommand::DropRelay { address: address.clone() });
+        node.dial(other.id, &at);
+        node.up(other.id).await;
+        node.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -61,11 +61,11 @@ impl Relays {
     }
 
     /// Forgets one address of a relay; the relay itself with the last one, which is then returned.
-    pub fn drop_address(&mut self, text: &str) -> Option<(PeerId, Relay)> {
+    pub fn drop_address(&mut self, text: &str) -> Option<PeerId> {
         let peer = *self.by_peer.iter().find(|(_, r)| r.addresses.iter().any(|(t, _)| t == text))?.0;
         let relay = self.by_peer.get_mut(&peer)?;
         relay.addresses.retain(|(t, _)| t != text);
-        if relay.addresses.is_empty() { self.by_peer.remove(&peer).map(|r| (peer, r)) } else { None }
+        if relay.addresses.is_empty() { self.by_peer.remove(&peer).map(|_| peer) } else { None }
     }
 
     /// The relay that holds this reservation listener.
@@ -114,7 +114,7 @@ mod tests {
         relays.up(peer, None);
         assert!(relays.failed(peer).unwrap() <= FIRST_WAIT * 3 / 2);
         assert!(relays.drop_address("a").is_none());
-        assert_eq!(relays.drop_address("b").unwrap().0, peer);
+        assert_eq!(relays.drop_address("b").unwrap(), peer);
         assert!(relays.failed(peer).is_none());
     }
 }
