@@ -11,9 +11,15 @@ mod node;
 mod participant;
 
 use serde::{Serialize, de::DeserializeOwned};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use crate::base::{Code, Error};
+
+/// Runs when the module is loaded. A panic is a bug that ends the node; without this the page hears only `unreachable` of it.
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
 
 /// A Rust value as plain JavaScript: maps as objects, absent values as `undefined`.
 fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {

@@ -37,7 +37,7 @@ export async function tab(started, { context, ...options } = {}) {
   context ??= await started.newContext(options);
   const page = await context.newPage();
   const faults = [];
-  page.on('pageerror', (error) => faults.push(String(error)));
+  page.on('pageerror', (error) => faults.push(error.stack ?? String(error)));
   page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
   return Object.assign(page, { faults });
 }
