@@ -77,6 +77,9 @@ pub struct LinksConfig {
 /// A dial the driver asked for.
 struct Pending {
     node: NodeId,
+    peer: PeerId,
+    /// What to dial if this fails.
+    later: Vec<Multiaddr>,
     /// How the connection goes and its address, once there is one.
     reached: Option<(Path, String)>,
     /// The remote has no lanes: a ping will show that it lives.
@@ -291,21 +294,32 @@ where
         if usable.is_empty() {
             return self.dial_failed(node, Code::Unreachable, "no address that this platform can dial".into());
         }
-        // Circuits of relays that are not connected yet wait for them: the relay client drops a second request meanwhile.
-        let absent = usable.iter().filter_map(address::relay_of).find(|(relay, _)| !self.is_direct(relay));
-        match absent {
-            Some((relay, _)) if usable.iter().all(address::is_circuit) => self.dial_behind(relay, node, usable),
-            _ => self.dial_now(node, peer, usable),
+        self.dial_usable(node, peer, usable);
+    }
+
+    /// Circuits of relays that are connected come first. Those of others wait until these have failed, and then for their relay: it
+    /// may be gone, and the relay client drops a second request while it connects.
+    fn dial_usable(&mut self, node: NodeId, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let absent = |a: &Multiaddr| address::relay_of(a).map(|(relay, _)| relay).filter(|relay| !self.is_direct(relay));
+        let (later, now): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| absent(a).is_some());
+        match later.first().and_then(absent) {
+            Some(relay) if now.is_empty() => self.dial_behind(relay, node, later),
+            // Nothing tells how soon an address without a relay fails.
+            Some(_) if !now.iter().any(address::is_circuit) => {
+                self.dial_now(node, peer, now.into_iter().chain(later).collect(), Vec::new())
+            }
+            _ => self.dial_now(node, peer, now, later),
         }
     }
 
-    fn dial_now(&mut self, node: NodeId, peer: PeerId, addresses: Vec<Multiaddr>) {
+    fn dial_now(&mut self, node: NodeId, peer: PeerId, addresses: Vec<Multiaddr>, later: Vec<Multiaddr>) {
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
         let id = opts.connection_id();
-        self.dials.insert(id, Pending { node, reached: None, refused: false });
-        if let Err(error) = self.swarm.dial(opts) {
-            self.dials.remove(&id);
-            self.dial_error(node, &error);
+        self.dials.insert(id, Pending { node, peer, later, reached: None, refused: false });
+        if let Err(error) = self.swarm.dial(opts)
+            && let Some(dial) = self.dials.remove(&id)
+        {
+            self.dial_error(dial, &error);
         }
     }
 
@@ -337,9 +351,7 @@ where
         self.waiting = rest;
         for (_, node, addresses) in ready {
             if let Some(peer) = address::peer_id(node) {
-                // Only what leads through connected relays; at least this one does.
-                let now = addresses.into_iter().filter(|a| address::relay_of(a).is_none_or(|(r, _)| self.is_direct(&r))).collect();
-                self.dial_now(node, peer, now);
+                self.dial_usable(node, peer, addresses);
             }
         }
     }
@@ -350,11 +362,9 @@ where
         self.waiting = rest;
         for (_, node, addresses) in failed {
             let others: Vec<Multiaddr> = addresses.into_iter().filter(|a| address::relay_of(a).is_some_and(|(r, _)| r != relay)).collect();
-            if others.is_empty() {
-                self.dial_failed(node, Code::Unreachable, format!("its relay: {reason}"));
-            } else {
-                let texts: Vec<String> = others.iter().map(Multiaddr::to_string).collect();
-                self.dial(node, &texts);
+            match address::peer_id(node) {
+                Some(peer) if !others.is_empty() => self.dial_usable(node, peer, others),
+                _ => self.dial_failed(node, Code::Unreachable, format!("its relay: {reason}")),
             }
         }
     }
@@ -380,8 +390,7 @@ where
         self.events.push_back(LinkEvent::DialFailed { node, code, reason });
     }
 
-    fn dial_error(&mut self, node: NodeId, error: &DialError) {
-        let mut reason = error.to_string();
+    fn dial_error(&mut self, dial: Pending, error: &DialError) {
         // The browser's `/webrtc` transport puts the code's text into its error, as a transport can hand up nothing else.
         let ice = match error {
             DialError::Transport(each) => each.iter().any(|(_, e)| {
@@ -390,8 +399,12 @@ where
             }),
             _ => false,
         };
+        if !dial.later.is_empty() && !ice {
+            return self.dial_usable(dial.node, dial.peer, dial.later);
+        }
+        let mut reason = error.to_string();
         reason.truncate(reason.floor_char_boundary(512));
-        self.dial_failed(node, if ice { Code::IceFailed } else { Code::Unreachable }, reason);
+        self.dial_failed(dial.node, if ice { Code::IceFailed } else { Code::Unreachable }, reason);
     }
 
     // Relays.
@@ -512,7 +525,7 @@ where
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 tracing::debug!(peer = ?peer_id, %error, "dial failed");
                 if let Some(dial) = self.dials.remove(&connection_id) {
-                    self.dial_error(dial.node, &error);
+                    self.dial_error(dial, &error);
                 }
                 if let Some(relay) = self.bridges.remove(&connection_id) {
                     self.relay_failed(relay, &error.to_string());

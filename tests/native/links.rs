@@ -176,6 +176,29 @@ async fn several_dials_through_a_relay_not_yet_connected_all_succeed() {
     .await;
 }
 
+/// Until its timeout, a relay that does not answer would hold up what another one could have carried.
+#[tokio::test]
+async fn circuits_of_connected_relays_are_dialled_first_and_others_if_they_fail() {
+    let (mut near, mut far) = (Node::relay(RelayLimits::default()), Node::relay(RelayLimits::default()));
+    let near_address = near.addresses(1, |_| true).await.remove(0);
+    let far_address = far.addresses(1, |_| true).await.remove(0);
+    let (mut a, mut b, mut c) = (Node::behind_relay(), Node::behind_relay(), Node::behind_relay());
+    a.reserve(&near_address).await;
+    let circuits = b.reserve(&near_address).await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let absent = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}/p2p-circuit/p2p/{}", c.id, b.id);
+    a.dial(b.id, &[vec![absent], circuits].concat());
+    a.up(b.id).await;
+    silent.set_nonblocking(true).unwrap();
+    assert_eq!(silent.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+
+    let circuits = c.reserve(&far_address).await;
+    let none_held = format!("{near_address}/p2p-circuit/p2p/{}", c.id);
+    a.dial(c.id, &[circuits, vec![none_held]].concat());
+    a.up(c.id).await;
+}
+
 /// The wait before it is dropped grows over the rounds, so that the answer to the reservation comes before, meanwhile and after.
 #[tokio::test]
 async fn a_relay_may_be_dropped_while_its_answer_is_on_its_way() {
