@@ -1,7 +1,9 @@
 //! The browser platform: WebSocket, WebRTC-direct, circuits, and WebRTC from browser to browser.
 
+mod inbox;
 mod store;
 mod webrtc;
+mod websocket;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -124,7 +126,7 @@ fn transports(
     circuit: Boxed<Upgraded>,
     rtc: Option<Arc<str>>,
 ) -> Result<(Boxed<Upgraded>, Option<signaling::Behaviour>), Error> {
-    let web = links::secure(libp2p_websocket_websys::Transport::default(), key)?;
+    let web = links::secure(websocket::WebSockets, key)?;
     let Some(rtc) = rtc else { return Ok((any(circuit, web), None)) };
     let (private, signals) = private::new(rtc);
     let private = private.map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
@@ -145,18 +147,5 @@ fn usable(address: &Multiaddr) -> bool {
 }
 
 fn usable_without_rtc(address: &Multiaddr) -> bool {
-    let rest: Vec<Protocol<'_>> = address.iter().filter(|p| !matches!(p, Protocol::P2p(_))).collect();
-    matches!(
-        rest.as_slice(),
-        [
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
-            Protocol::Tcp(_),
-            Protocol::Ws(_) | Protocol::Wss(_)
-        ] | [
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
-            Protocol::Tcp(_),
-            Protocol::Tls,
-            Protocol::Ws(_)
-        ]
-    )
+    websocket::url(address).is_some()
 }

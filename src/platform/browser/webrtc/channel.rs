@@ -1,58 +1,26 @@
-//! A data channel. A browser has no way to stop a remote that sends, so what arrives is queued up to a
-//! bound; what is sent waits while the browser's own buffer is full.
+//! A data channel. What is sent waits while the browser's own buffer is full.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use js_sys::{ArrayBuffer, Uint8Array};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{Event, MessageEvent, RtcDataChannel, RtcDataChannelState, RtcDataChannelType};
 
-use super::{Wakers, thrown};
+use super::super::inbox::Inbox;
+use super::thrown;
 
-/// Received bytes that may wait to be read; beyond, the stream fails.
-const INBOUND: usize = 16 * 1024 * 1024;
 /// Bytes in the browser's send buffer at which writing waits.
 const HIGH_WATER: u32 = 256 * 1024;
 /// Bytes in it at which writing goes on.
 const LOW_WATER: u32 = 128 * 1024;
 
-/// What the event handlers and the stream share.
-#[derive(Default)]
-struct Shared {
-    queue: RefCell<VecDeque<Vec<u8>>>,
-    queued: Cell<usize>,
-    failed: Cell<Option<&'static str>>,
-    wakers: Wakers,
-}
-
-impl Shared {
-    fn take(&self, event: &MessageEvent) {
-        let Ok(buffer) = event.data().dyn_into::<ArrayBuffer>() else {
-            return self.failed.set(Some("a message that is not binary"));
-        };
-        let bytes = Uint8Array::new(&buffer).to_vec();
-        let queued = self.queued.get() + bytes.len();
-        if queued > INBOUND {
-            self.queue.borrow_mut().clear();
-            return self.failed.set(Some("more arrived than was read"));
-        }
-        if !bytes.is_empty() && self.failed.get().is_none() {
-            self.queued.set(queued);
-            self.queue.borrow_mut().push_back(bytes);
-        }
-    }
-}
-
 struct Inner {
     channel: RtcDataChannel,
-    shared: Rc<Shared>,
+    inbox: Rc<Inbox>,
     _message: Closure<dyn FnMut(MessageEvent)>,
     _change: Closure<dyn FnMut(Event)>,
 }
@@ -77,15 +45,12 @@ pub(super) struct DataChannel(SendWrapper<Rc<Inner>>);
 impl DataChannel {
     /// Attaches to a channel. At once when it comes, or messages are lost.
     pub(super) fn new(channel: RtcDataChannel) -> DataChannel {
-        let shared = Rc::new(Shared::default());
+        let inbox = Rc::new(Inbox::default());
         channel.set_binary_type(RtcDataChannelType::Arraybuffer);
         channel.set_buffered_amount_low_threshold(LOW_WATER);
-        let own = shared.clone();
-        let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
-            own.take(&event);
-            own.wakers.wake();
-        });
-        let own = shared.clone();
+        let own = inbox.clone();
+        let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| own.put(&event));
+        let own = inbox.clone();
         let change = Closure::<dyn FnMut(Event)>::new(move |_: Event| own.wakers.wake());
         channel.set_onmessage(Some(message.as_ref().unchecked_ref()));
         let on_change = Some(change.as_ref().unchecked_ref());
@@ -93,7 +58,7 @@ impl DataChannel {
         channel.set_onclose(on_change);
         channel.set_onerror(on_change);
         channel.set_onbufferedamountlow(on_change);
-        DataChannel(SendWrapper::new(Rc::new(Inner { channel, shared, _message: message, _change: change })))
+        DataChannel(SendWrapper::new(Rc::new(Inner { channel, inbox, _message: message, _change: change })))
     }
 
     /// Waits until the channel is open, or will never be.
@@ -112,31 +77,23 @@ impl DataChannel {
             if self.0.channel.ready_state() != state {
                 return Poll::Ready(());
             }
-            self.0.shared.wakers.add(cx);
+            self.0.inbox.wakers.add(cx);
             Poll::Pending
         })
         .await;
     }
 
-    fn check(&self) -> io::Result<()> {
-        match self.0.shared.failed.get() {
-            Some(reason) => Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)),
-            None => Ok(()),
-        }
-    }
-
     /// The next message, in the order sent; `None` once the channel is closed and all were taken.
     pub(super) fn poll_take(&self, cx: &Context<'_>) -> Poll<io::Result<Option<Vec<u8>>>> {
-        self.check()?;
-        let shared = &self.0.shared;
-        if let Some(bytes) = shared.queue.borrow_mut().pop_front() {
-            shared.queued.set(shared.queued.get() - bytes.len());
+        let inbox = &self.0.inbox;
+        inbox.check()?;
+        if let Some(bytes) = inbox.take() {
             return Poll::Ready(Ok(Some(bytes)));
         }
         match self.0.channel.ready_state() {
             RtcDataChannelState::Closing | RtcDataChannelState::Closed => Poll::Ready(Ok(None)),
             _ => {
-                shared.wakers.add(cx);
+                inbox.wakers.add(cx);
                 Poll::Pending
             }
         }
@@ -144,13 +101,13 @@ impl DataChannel {
 
     /// Ready when the channel takes a message.
     pub(super) fn poll_ready(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.0.inbox.check()?;
         let channel = &self.0.channel;
         match channel.ready_state() {
             RtcDataChannelState::Closing | RtcDataChannelState::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             RtcDataChannelState::Open if channel.buffered_amount() < HIGH_WATER => Poll::Ready(Ok(())),
             _ => {
-                self.0.shared.wakers.add(cx);
+                self.0.inbox.wakers.add(cx);
                 Poll::Pending
             }
         }

@@ -18,9 +18,10 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Event, RtcDataChannelEvent, RtcPeerConnection, RtcPeerConnectionState};
 
+use super::super::inbox::Wakers;
 use super::channel::DataChannel;
 use super::stream::{Kind, RtcStream};
-use super::{Wakers, thrown};
+use super::thrown;
 use crate::base::Code;
 
 /// Streams the remote opened that may wait to be taken; beyond, they are closed.

@@ -9,11 +9,9 @@ pub(super) mod private;
 pub(super) mod signaling;
 mod stream;
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -40,27 +38,8 @@ pub(super) fn is_available() -> bool {
     Reflect::has(&js_sys::global(), &JsValue::from_str("RTCPeerConnection")).unwrap_or(false)
 }
 
-/// Everybody who waits for something to change.
-#[derive(Default)]
-struct Wakers(RefCell<Vec<Waker>>);
-
-impl Wakers {
-    fn add(&self, cx: &Context<'_>) {
-        let mut all = self.0.borrow_mut();
-        if !all.iter().any(|w| w.will_wake(cx.waker())) {
-            all.push(cx.waker().clone());
-        }
-    }
-
-    fn wake(&self) {
-        for waker in self.0.take() {
-            waker.wake();
-        }
-    }
-}
-
 /// What JavaScript threw, as an error.
-fn thrown(what: &str, value: &JsValue) -> io::Error {
+pub(super) fn thrown(what: &str, value: &JsValue) -> io::Error {
     let text = value.dyn_ref::<js_sys::Error>().map_or_else(|| format!("{value:?}"), |e| String::from(e.message()));
     io::Error::other(format!("{what}: {text}"))
 }

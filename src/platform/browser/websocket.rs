@@ -1,0 +1,200 @@
+//! Dials over WebSocket (<https://websockets.spec.whatwg.org>). `libp2p-websocket-websys` 0.6 wakes nobody when a socket fails to open
+//! or is closed: a relay that is not there held up a dial until its timeout, and one that died was noticed when next written to.
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{AsyncRead, AsyncWrite, FutureExt};
+use futures_timer::Delay;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, Transport};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::JsCast;
+use wasm_bindgen::closure::Closure;
+use web_sys::{BinaryType, Event, MessageEvent, WebSocket};
+
+use super::inbox::Inbox;
+use super::webrtc::thrown;
+
+/// Bytes in the browser's send buffer at which writing waits.
+const HIGH_WATER: u32 = 512 * 1024;
+/// How soon a full send buffer is looked at again: a socket has no event for it.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The transport: dials, never listens.
+pub(super) struct WebSockets;
+
+impl Transport for WebSockets {
+    type Output = SocketStream;
+    type Error = io::Error;
+    type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
+    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn listen_on(&mut self, _: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        Err(TransportError::MultiaddrNotSupported(address))
+    }
+
+    fn remove_listener(&mut self, _: ListenerId) -> bool {
+        false
+    }
+
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        let url = url(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
+        let dial = async move {
+            let stream = SocketStream::new(&url)?;
+            stream.opened().await.map_err(|_| io::Error::new(io::ErrorKind::ConnectionRefused, format!("no WebSocket at {url}")))?;
+            Ok(stream)
+        };
+        // There is one thread.
+        Ok(SendWrapper::new(dial).boxed())
+    }
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Poll::Pending
+    }
+}
+
+/// The URL of a WebSocket address; `None` if it is another one.
+pub(super) fn url(address: &Multiaddr) -> Option<String> {
+    let mut parts = address.iter().filter(|p| !matches!(p, Protocol::P2p(_)));
+    let host = match parts.next()? {
+        Protocol::Ip4(ip) => ip.to_string(),
+        Protocol::Ip6(ip) => format!("[{ip}]"),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.into_owned(),
+        _ => return None,
+    };
+    let Protocol::Tcp(port) = parts.next()? else { return None };
+    let (scheme, path) = match (parts.next()?, parts.next(), parts.next()) {
+        (Protocol::Ws(path), None, None) => ("ws", path),
+        (Protocol::Wss(path), None, None) | (Protocol::Tls, Some(Protocol::Ws(path)), None) => ("wss", path),
+        _ => return None,
+    };
+    Some(format!("{scheme}://{host}:{port}{path}"))
+}
+
+/// An open socket as a stream of bytes.
+pub(super) struct SocketStream(SendWrapper<Inner>);
+
+struct Inner {
+    socket: WebSocket,
+    inbox: Rc<Inbox>,
+    /// What is left of the message that is being read.
+    rest: Vec<u8>,
+    read: usize,
+    look: Option<Delay>,
+    _message: Closure<dyn FnMut(MessageEvent)>,
+    _change: Closure<dyn FnMut(Event)>,
+}
+
+impl SocketStream {
+    fn new(url: &str) -> io::Result<SocketStream> {
+        let socket = WebSocket::new(url).map_err(|e| thrown("no WebSocket", &e))?;
+        socket.set_binary_type(BinaryType::Arraybuffer);
+        let inbox = Rc::new(Inbox::default());
+        let own = inbox.clone();
+        let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| own.put(&event));
+        let own = inbox.clone();
+        let change = Closure::<dyn FnMut(Event)>::new(move |_: Event| own.wakers.wake());
+        socket.set_onmessage(Some(message.as_ref().unchecked_ref()));
+        let on_change = Some(change.as_ref().unchecked_ref());
+        socket.set_onopen(on_change);
+        socket.set_onclose(on_change);
+        socket.set_onerror(on_change);
+        let inner = Inner { socket, inbox, rest: Vec::new(), read: 0, look: None, _message: message, _change: change };
+        Ok(SocketStream(SendWrapper::new(inner)))
+    }
+
+    async fn opened(&self) -> io::Result<()> {
+        poll_fn(|cx| self.0.poll_open(cx)).await
+    }
+}
+
+impl Inner {
+    fn poll_open(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        match self.socket.ready_state() {
+            WebSocket::OPEN => Poll::Ready(Ok(())),
+            WebSocket::CONNECTING => {
+                self.inbox.wakers.add(cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+impl AsyncRead for SocketStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.0;
+        inner.inbox.check()?;
+        if inner.read == inner.rest.len() {
+            match inner.inbox.take() {
+                Some(bytes) => (inner.rest, inner.read) = (bytes, 0),
+                // Closed: the end of the stream.
+                None if matches!(inner.socket.ready_state(), WebSocket::CLOSING | WebSocket::CLOSED) => return Poll::Ready(Ok(0)),
+                None => {
+                    inner.inbox.wakers.add(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+        let left = &inner.rest[inner.read..];
+        let taken = left.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&left[..taken]);
+        inner.read += taken;
+        Poll::Ready(Ok(taken))
+    }
+}
+
+impl AsyncWrite for SocketStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.0;
+        inner.inbox.check()?;
+        ready!(inner.poll_open(cx))?;
+        loop {
+            let room = HIGH_WATER.saturating_sub(inner.socket.buffered_amount()) as usize;
+            if room > 0 {
+                inner.look = None;
+                let taken = bytes.len().min(room);
+                inner.socket.send_with_u8_array(&bytes[..taken]).map_err(|e| thrown("the browser did not send", &e))?;
+                return Poll::Ready(Ok(taken));
+            }
+            // A socket that closes does not empty its buffer.
+            inner.inbox.wakers.add(cx);
+            ready!(Pin::new(inner.look.get_or_insert_with(|| Delay::new(LOOK))).poll(cx));
+            inner.look = None;
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The browser sends what it was given.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = &self.0;
+        if inner.socket.ready_state() == WebSocket::CLOSED {
+            return Poll::Ready(Ok(()));
+        }
+        inner.socket.close().map_err(|e| thrown("the socket did not close", &e))?;
+        inner.inbox.wakers.add(cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Before the closures go: the browser may still have events for them.
+        self.socket.set_onmessage(None);
+        self.socket.set_onopen(None);
+        self.socket.set_onclose(None);
+        self.socket.set_onerror(None);
+        // Sends what is buffered first. There is no status code that it could refuse.
+        let _ = self.socket.close();
+    }
+}
