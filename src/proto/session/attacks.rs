@@ -13,7 +13,7 @@ use crate::crypto::{
     chain::{ChainKey, Owner},
     frame,
     seal::KemKey,
-    sign::SigningKey,
+    sign::{self, SigningKey},
 };
 
 const DOMAIN: DomainId = DomainId::from_bytes([7; 32]);
@@ -243,6 +243,53 @@ fn attack_13_weak_keys_and_malleable_signatures() {
     assert_ne!(other, sealed);
     assert_eq!(b.open(at(1), TOPIC, &other).unwrap_err(), Reject::Forged);
     assert!(b.open(at(1), TOPIC, &sealed).is_ok());
+}
+
+/// Key compromise impersonation (RFC 9180, section 9.1.1): whoever has B's keys reads what is sealed to B, but is nobody else to B.
+#[test]
+fn attack_14_leaked_keys_of_the_receiver_impersonate_nobody_to_it() {
+    let (mut a, mut b) = (process(A, 1), process(B, 2));
+    learn(&mut a, &b);
+    let message = keys_for(&mut a, B, at(0));
+    let genuine = KeyMessage::verify(&message).unwrap();
+    let keys = genuine.open(b.leaked_prekeys()[0]).unwrap();
+    let spk = *b.leaked_prekeys()[0].public();
+    let mut rng = Rng::from_seed([44; 32]);
+    let mine: Vec<ChainKey> = (0..keys.len()).map(|i| ChainKey::from_bytes([i as u8 + 50; 32])).collect();
+    let signature = &message[message.len() - sign::SIGNATURE..];
+    for chains in [&keys, &mine] {
+        for signer in [key(B), key(C)] {
+            let forged = genuine.header.seal(&signer, &spk, chains, &mut rng).unwrap();
+            assert_eq!(b.accept_key_message(at(1), id(A), &forged).unwrap_err(), Reject::Forged, "sealed again, without A's signature");
+            let grafted = [&forged[..forged.len() - sign::SIGNATURE], signature].concat();
+            assert_eq!(b.accept_key_message(at(1), id(A), &grafted).unwrap_err(), Reject::Forged, "and with that of another message");
+        }
+    }
+    b.accept_key_message(at(1), id(A), &message).unwrap();
+    // The control: what A signs is taken.
+    assert_eq!(b.open(at(1), TOPIC, &data(&mut a, b"true")).unwrap().plaintext, b"true");
+}
+
+/// There are no one-time prekeys to use up, and whoever asks for keys again and again is given them at a bounded pace.
+#[test]
+fn attack_17_no_prekey_is_exhausted() {
+    let (mut a, mut b) = (process(A, 1), process(B, 2));
+    learn(&mut a, &b);
+    let first = b.prekey_record().to_vec();
+    let message = keys_for(&mut a, B, at(0));
+    b.accept_key_message(at(0), id(A), &message).unwrap();
+    let mut made = 0;
+    for fetch in 0..100_000_u64 {
+        assert_eq!(b.prekey_record(), first, "fetch {fetch}");
+        // Ten thousand a second.
+        let now = Now { mono: Mono(1_000 + fetch / 10), wall: at(1).wall };
+        let _ = a.resend_keys(now, id(B));
+        made += a.take_key_messages(now).len() as u64;
+    }
+    let pace = 10_000 / u64::try_from(machine::RESEND.as_millis()).unwrap();
+    assert!((1..=pace).contains(&made), "{made} key messages in ten seconds");
+    assert_eq!((b.leaked_prekeys().len(), a.epochs()), (1, 1), "and nobody began anything new for it");
+    assert_eq!(b.open(at(11), TOPIC, &data(&mut a, b"still")).unwrap().plaintext, b"still");
 }
 
 /// Adds L = 2^252 + 27742317777372353535851937790883648493 (RFC 8032 section 5.1) to a little-endian number.

@@ -41,7 +41,7 @@ const RETIRED: usize = 512;
 /// A new epoch waits this long, and up to as long again, after a member left.
 const LEAVE: Duration = Duration::from_secs(30);
 /// The least time between two answers to one member that asks for keys.
-const RESEND: Duration = Duration::from_millis(200);
+pub(super) const RESEND: Duration = Duration::from_millis(200);
 
 /// A message opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +261,12 @@ impl Session {
         member.prekeys.truncate(PREKEYS);
         self.owing = true;
         Ok(node)
+    }
+
+    /// What somebody who broke into this process has.
+    #[cfg(test)]
+    pub(super) fn leaked_prekeys(&self) -> Vec<&KemKey> {
+        self.prekeys.iter().map(|p| &p.key).collect()
     }
 
     // ---- giving keys ------------------------------------------------------------------------------------------------
