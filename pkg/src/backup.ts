@@ -1,7 +1,7 @@
 import { wordlist } from '../gen/wordlist.js';
 import { PeerageError } from './error.js';
 
-// The layout is that of `peerage domain backup`: docs/protocol.md section 13.
+// The layout is that of `peerage domain backup`: docs/protocol.md section 14.
 const HEAD = new TextEncoder().encode('peerageB');
 const FORMAT = 1;
 const ROUNDS = 600_000;

@@ -1,4 +1,4 @@
-//! An owner's backup: a file sealed under a passphrase, and the root key as words to write down. `docs/protocol.md` section 13.
+//! An owner's backup: a file sealed under a passphrase, and the root key as words to write down. `docs/protocol.md` section 14.
 
 use std::num::NonZeroU32;
 

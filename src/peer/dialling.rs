@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::{
     Peer,
     link::{LinkCommand, Path},
+    signal::is_signalled,
 };
 use crate::base::{Mono, NodeId, Now};
 use crate::proto::directory::Status;
@@ -68,10 +69,15 @@ impl Peer {
             return;
         }
         let relayed = path == Some(Path::Relayed);
-        let usable: Vec<String> = addresses
+        let (signalled, addresses): (Vec<String>, Vec<String>) = addresses.into_iter().partition(|a| is_signalled(a));
+        let mut usable: Vec<String> = addresses
             .into_iter()
             .filter(|a| if is_webrtc(a) { self.config.webrtc && relayed } else { !is_circuit(a) || !relayed })
             .collect();
+        // Where there is no other way, or none that leads there.
+        if path.is_none() && (usable.is_empty() || self.dials.get(&node).is_some_and(|d| d.failures > 0)) && self.may_signal(&node) {
+            usable.extend(signalled);
+        }
         if usable.is_empty() {
             return;
         }

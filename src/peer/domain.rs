@@ -7,7 +7,7 @@ use alloc::{
 };
 use zeroize::Zeroizing;
 
-use super::{find::Finder, members::Affairs, output::Profile, spread::Spread, views::Views};
+use super::{find::Finder, members::Affairs, output::Profile, signal::Signals, spread::Spread, views::Views};
 use crate::base::{DomainId, Gather, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{
@@ -55,6 +55,7 @@ pub(super) struct Domain {
     pub affairs: Affairs,
     pub finder: Finder,
     pub views: Views,
+    pub signals: Signals,
     pub role: Role,
     pub profile: Profile,
     pub greetings: BTreeMap<NodeId, Greeting>,

@@ -75,6 +75,7 @@ impl Peer {
                     self.relays_changed(now);
                 }
             }
+            LinkEvent::Signal { node, message } => self.signal(now, node, message),
             LinkEvent::Rtt { link, rtt } => {
                 if let Some(link) = self.table.get_mut(link) {
                     link.rtt = Some(rtt);
@@ -241,6 +242,7 @@ impl Peer {
                     Topic::Notices => self.notice(now, id, sender, &plaintext),
                     Topic::Casts => self.casts_message(now, id, sender, &plaintext),
                     Topic::News => self.news_message(now, id, sender, &plaintext),
+                    Topic::Signals => self.signal_message(now, id, sender, &plaintext),
                     Topic::Probes => self.probe_message(now, id, node, sender, &plaintext),
                 }
             }

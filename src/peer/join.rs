@@ -13,6 +13,7 @@ use super::{
     find::Finder,
     hello::{Contact, JoinAnswer, JoinBody, Welcome},
     members::Affairs,
+    signal::{Signals, is_signalled},
     spread::Spread,
     views::Views,
 };
@@ -305,7 +306,10 @@ impl Peer {
         // What is left of an answer after genesis and chains.
         let mut room = CONTACT_BYTES;
         let fits = |a: &&String| room.checked_sub(a.len()).map(|left| room = left).is_some();
-        let mine = Contact { node: *self.me.as_bytes(), addresses: self.addresses.iter().filter(fits).take(6).cloned().collect() };
+        let mine = Contact {
+            node: *self.me.as_bytes(),
+            addresses: self.addresses.iter().filter(|a| !is_signalled(a)).filter(fits).take(6).cloned().collect(),
+        };
         answer.contacts = Vec::from([mine]);
         answer
     }
@@ -335,6 +339,7 @@ impl Peer {
             affairs: Affairs::default(),
             finder: Finder::default(),
             views: Views::default(),
+            signals: Signals::default(),
             role,
             profile,
             greetings: BTreeMap::new(),

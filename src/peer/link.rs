@@ -29,7 +29,8 @@ pub enum Side {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkCommand {
     /// Connect to a node, trying the addresses given (all without or with a final `/p2p/<node>`). Ends in
-    /// [`LinkEvent::Up`], [`LinkEvent::Foreign`] or [`LinkEvent::DialFailed`] for the same node. `…/p2p-circuit/webrtc` addresses give a direct link.
+    /// [`LinkEvent::Up`], [`LinkEvent::Foreign`] or [`LinkEvent::DialFailed`] for the same node. `…/p2p-circuit/webrtc` addresses give a direct link;
+    /// so does a bare `/webrtc/p2p/<node>`, whose signalling goes through [`LinkEvent::Signal`].
     Dial {
         /// Whom.
         node: NodeId,
@@ -49,6 +50,13 @@ pub enum LinkCommand {
     },
     /// The network may have changed: try the relays that are waited for now.
     RetryRelays,
+    /// Another node's platform has this to say, as it gave it in [`LinkEvent::Signal`].
+    Signal {
+        /// Who says it, authenticated.
+        node: NodeId,
+        /// What.
+        message: Vec<u8>,
+    },
     /// Queue one frame on a lane. Silently dropped if the link is down: [`LinkEvent::Down`] says so anyway.
     Send {
         /// On which link.
@@ -134,6 +142,13 @@ pub enum LinkEvent {
         address: String,
         /// Usable now?
         up: bool,
+    },
+    /// To be carried to another node's platform, which the dial of its `/webrtc` address waits for. Nothing tells if it is not.
+    Signal {
+        /// To whom.
+        node: NodeId,
+        /// What.
+        message: Vec<u8>,
     },
     /// A measured round trip (libp2p ping).
     Rtt {

@@ -29,6 +29,7 @@ mod route;
 pub mod saved;
 mod seal;
 mod shared;
+mod signal;
 mod spread;
 mod table;
 mod views;

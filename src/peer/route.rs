@@ -118,6 +118,7 @@ impl Peer {
             domain.greetings.remove(node);
             domain.contacts.remove(node);
             domain.lost.remove(node);
+            domain.signals.forget(node);
         }
         match members.get(&self.me) {
             Some(role) => domain.role = *role,

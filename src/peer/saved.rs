@@ -1,4 +1,4 @@
-//! What is kept of a domain from one process to the next, and the bytes it is kept in. `docs/protocol.md` section 13.
+//! What is kept of a domain from one process to the next, and the bytes it is kept in. `docs/protocol.md` section 14.
 //!
 //! Never kept: sender chains, prekeys, anything derived from them. A process that opens a domain again makes all of them anew,
 //! so no stored state, however old, leads to a key or nonce that was used before.

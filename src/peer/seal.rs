@@ -23,6 +23,8 @@ pub(super) enum Topic {
     News = 5,
     /// Who is alive.
     Probes = 6,
+    /// What members have to tell each other before they connect, carried by a common neighbour.
+    Signals = 7,
     /// Views of the membership, and who waits to be let in.
     Notices = 8,
 }
@@ -36,6 +38,7 @@ impl Topic {
             4 => Ok(Topic::Casts),
             5 => Ok(Topic::News),
             6 => Ok(Topic::Probes),
+            7 => Ok(Topic::Signals),
             8 => Ok(Topic::Notices),
             _ => Err(Reject::UnknownKind),
         }
@@ -44,7 +47,7 @@ impl Topic {
     /// The class whose keys this topic uses.
     pub fn class(self) -> Class {
         match self {
-            Topic::Directory | Topic::News | Topic::Probes | Topic::Notices => Class::Control,
+            Topic::Directory | Topic::News | Topic::Probes | Topic::Signals | Topic::Notices => Class::Control,
             Topic::Channels | Topic::Casts | Topic::State => Class::Data,
         }
     }

@@ -96,7 +96,7 @@ pub struct Links<X: NetworkBehaviour> {
     me: PeerId,
     config: LinksConfig,
     swarm: Swarm<Behaviour<X>>,
-    observe: Box<dyn FnMut(X::ToSwarm) + Send>,
+    observe: Box<dyn FnMut(X::ToSwarm) -> Option<LinkEvent> + Send>,
     events: VecDeque<LinkEvent>,
     dials: BTreeMap<ConnectionId, Pending>,
     /// Dials of circuits whose relay is being connected first.
@@ -147,7 +147,8 @@ impl<X: NetworkBehaviour> Links<X>
 where
     X::ToSwarm: std::fmt::Debug,
 {
-    /// Links on a transport that includes the [`circuit`] one; `observe` hears the platform behaviour's events.
+    /// Links on a transport that includes the [`circuit`] one; `observe` hears the platform behaviour's events, some of which
+    /// are for the driver.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "each is one thing the platform brings; a struct would only rename them")]
     pub fn new(
@@ -158,7 +159,7 @@ where
         config: LinksConfig,
         mut rng: Rng,
         extra: X,
-        observe: impl FnMut(X::ToSwarm) + Send + 'static,
+        observe: impl FnMut(X::ToSwarm) -> Option<LinkEvent> + Send + 'static,
     ) -> Links<X> {
         let me = key.public().to_peer_id();
         let most = u32::try_from(limit::LINKS).unwrap_or(u32::MAX);
@@ -259,6 +260,8 @@ where
             LinkCommand::UseRelay { address } => self.use_relay(address),
             LinkCommand::DropRelay { address } => self.drop_relay(&address),
             LinkCommand::RetryRelays => self.retry_relays(),
+            // For the platform whose own behaviour asks for signals.
+            LinkCommand::Signal { .. } => {}
             LinkCommand::Send { link, lane, frame } => self.swarm.behaviour().lanes.send(link, lane, frame),
             LinkCommand::Close { link } => self.swarm.behaviour().lanes.close(link),
         }
@@ -382,7 +385,9 @@ where
         }
         match address::relay_of(&full) {
             Some((relay, head)) => (relay != self.me && relay != peer && (self.config.usable)(&head)).then_some(full),
-            None => (!address::is_circuit(&full) && (self.config.usable)(&full)).then_some(full),
+            None if address::is_circuit(&full) => None,
+            // Of WebRTC only what somebody signals.
+            None => ((self.config.usable)(&full) || (self.config.webrtc && address::is_signalled(&full))).then_some(full),
         }
     }
 
@@ -585,7 +590,7 @@ where
                 }
             }
             BehaviourEvent::Ping(ping::Event { connection, result, .. }) => self.on_ping(connection, result),
-            BehaviourEvent::Extra(event) => (self.observe)(event),
+            BehaviourEvent::Extra(event) => self.events.extend((self.observe)(event)),
             BehaviourEvent::Limits(never) => match never {},
             BehaviourEvent::Identify(_) | BehaviourEvent::Circuit(_) => {}
         }
@@ -637,6 +642,9 @@ where
                     told.push(text);
                 }
             }
+        }
+        if self.config.webrtc && told.len() < ADDRESSES {
+            told.push(Multiaddr::empty().with(Protocol::WebRTC).with(Protocol::P2p(self.me)).to_string());
         }
         if told != self.told {
             self.told.clone_from(&told);

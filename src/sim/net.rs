@@ -1,7 +1,8 @@
 //! Links between simulated nodes: what a libp2p platform does, with latency, loss, reordering, partitions and crashes.
 //!
 //! Addresses are `/memory/<n>/p2p/<relay>` for a relay, and through it `…/p2p-circuit/p2p/<node>` (relayed) and
-//! `…/p2p-circuit/webrtc/p2p/<node>` (direct, signalled through the relay).
+//! `…/p2p-circuit/webrtc/p2p/<node>` (direct, signalled through the relay). `/webrtc/p2p/<node>` is direct and signalled by whoever is
+//! linked to both: the nodes carry [`OFFER`] and [`ANSWER`].
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +19,10 @@ use crate::peer::{Lane, LinkCommand, LinkEvent, Path, Side};
 const DIAL_TIMEOUT: u64 = 3_000;
 /// The time between two attempts to reach a relay that is kept, in milliseconds.
 const RELAY_RETRY: u64 = 1_000;
+
+/// What a node that dials tells the other one first, and what that one says to it.
+const OFFER: &[u8] = b"offer";
+const ANSWER: &[u8] = b"answer";
 
 /// What the network is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +83,7 @@ struct Link {
 enum Step {
     Deliver(NodeId, LinkEvent),
     Open { from: NodeId, to: NodeId, path: Path, through: Option<NodeId>, relay_address: Option<String> },
+    Unanswered { from: NodeId, to: NodeId },
     RetryRelay(NodeId, String),
     CutOff(u64),
     Close(u64),
@@ -95,6 +101,8 @@ pub struct Net {
     joined: BTreeMap<(NodeId, NodeId), usize>,
     next: u64,
     queue: BTreeMap<(u64, u64), Step>,
+    /// Who waits for whose answer to an offer.
+    offers: BTreeSet<(NodeId, NodeId)>,
     /// Nodes of different groups hear nothing of each other.
     groups: BTreeMap<NodeId, u32>,
     trace: blake3::Hasher,
@@ -116,6 +124,7 @@ impl Net {
             joined: BTreeMap::new(),
             next: 0,
             queue: BTreeMap::new(),
+            offers: BTreeSet::new(),
             groups: BTreeMap::new(),
             trace: blake3::Hasher::new(),
             frames: BTreeMap::new(),
@@ -243,6 +252,10 @@ impl Net {
                 }
                 self.tell_addresses(node);
             }
+            LinkCommand::Signal { node: other, message } if message == OFFER => {
+                self.at(self.now, Step::Deliver(node, LinkEvent::Signal { node: other, message: ANSWER.to_vec() }));
+            }
+            LinkCommand::Signal { node: other, .. } => self.answered(node, other),
             // It tries them every second as it is.
             LinkCommand::RetryRelays => {}
             LinkCommand::Dial { node: to, addresses } => self.dial(node, to, &addresses),
@@ -296,6 +309,12 @@ impl Net {
 
     fn dial(&mut self, from: NodeId, to: NodeId, addresses: &[String]) {
         for address in addresses {
+            if address.starts_with("/webrtc/") && self.conditions.direct {
+                self.offers.insert((from, to));
+                self.at(self.now, Step::Deliver(from, LinkEvent::Signal { node: to, message: OFFER.to_vec() }));
+                self.at(self.now + DIAL_TIMEOUT, Step::Unanswered { from, to });
+                return;
+            }
             let parsed = parse(address);
             let Some(Target { relay, circuit, webrtc }) = parsed else { continue };
             if !circuit {
@@ -315,7 +334,18 @@ impl Net {
             self.at(self.now + takes, Step::Open { from, to, path, through, relay_address: None });
             return;
         }
-        let ice = addresses.iter().any(|a| a.contains("/webrtc"));
+        self.fail(from, to, addresses.iter().any(|a| a.contains("/webrtc")));
+    }
+
+    /// The other side answered an offer, in time or not.
+    fn answered(&mut self, from: NodeId, to: NodeId) {
+        if self.offers.remove(&(from, to)) && self.reaches(&from, &to) {
+            let open = Step::Open { from, to, path: Path::Direct, through: None, relay_address: None };
+            self.at(self.now + 2 * self.latency(&from, &to), open);
+        }
+    }
+
+    fn fail(&mut self, from: NodeId, to: NodeId, ice: bool) {
         let code = if ice { Code::IceFailed } else { Code::Unreachable };
         let failed = LinkEvent::DialFailed { node: to, code, reason: "no address led there".to_string() };
         self.at(self.now + DIAL_TIMEOUT, Step::Deliver(from, failed));
@@ -353,6 +383,12 @@ impl Net {
 
     fn take(&mut self, step: Step) -> Option<(NodeId, LinkEvent)> {
         match step {
+            Step::Unanswered { from, to } => {
+                if self.offers.remove(&(from, to)) {
+                    self.fail(from, to, true);
+                }
+                None
+            }
             Step::Deliver(node, event) => {
                 // A link that is down says nothing more.
                 let of = match &event {
@@ -474,7 +510,9 @@ impl Net {
         let Some(host) = self.hosts.get_mut(&node) else { return };
         let relays: BTreeSet<&String> = host.kept.iter().filter(|(_, up)| **up).map(|(a, _)| a).collect();
         let webrtc = relays.iter().filter(|_| direct).map(|r| format!("{r}/p2p-circuit/webrtc/p2p/{node}"));
-        let addresses: Vec<String> = webrtc.chain(relays.iter().map(|r| format!("{r}/p2p-circuit/p2p/{node}"))).collect();
+        let circuits = relays.iter().map(|r| format!("{r}/p2p-circuit/p2p/{node}"));
+        let signalled = direct.then(|| format!("/webrtc/p2p/{node}"));
+        let addresses: Vec<String> = webrtc.chain(circuits).chain(signalled).collect();
         if host.addresses != addresses {
             host.addresses.clone_from(&addresses);
             self.at(self.now, Step::Deliver(node, LinkEvent::Addresses(addresses)));

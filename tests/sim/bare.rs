@@ -256,6 +256,7 @@ impl Machine for Bare {
             | LinkEvent::DialFailed { .. }
             | LinkEvent::Foreign { .. }
             | LinkEvent::Relay { .. }
+            | LinkEvent::Signal { .. }
             | LinkEvent::Rtt { .. } => {}
         }
         self.overlay(out);

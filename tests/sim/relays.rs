@@ -37,3 +37,24 @@ fn while_one_of_three_relays_lives_everybody_is_reached_and_newcomers_join() {
     let alone = v.world.run_until(seconds(60), |w| all.iter().all(|n| w.look(*n, |p, now| p.online(now, v.domain)).ok() == Some(1)));
     assert!(alone);
 }
+
+/// Of twenty not everybody is linked with everybody. Whoever is linked to two carries what they need for a link of their own.
+#[test]
+fn without_a_relay_links_still_grow() {
+    let mut v = Village::new(22, 20, Conditions::default());
+    v.world.run(seconds(90));
+    for (relay, _) in v.relays.drain(..) {
+        v.world.crash(relay);
+    }
+    v.world.run(seconds(10));
+    let linked = |v: &Village, a, b| v.world.look(a, |p, now| p.links(now, Some(v.domain))).iter().any(|l| l.node == b && l.path.is_some());
+    let from = v.nodes[0];
+    for to in v.nodes.iter().copied().filter(|to| *to != from && !linked(&v, from, *to)).take(4).collect::<Vec<_>>() {
+        let took = v.tell(from, to);
+        println!("linked and heard {took:?} ms after it was said");
+        assert!(took.is_some_and(|ms| ms <= 10_000), "{took:?}");
+        assert!(linked(&v, from, to));
+    }
+    assert_eq!(v.downs(), Default::default());
+    assert!(v.agree(1).is_some());
+}

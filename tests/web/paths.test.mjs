@@ -56,6 +56,31 @@ test('when ICE fails the node says so, and the relayed path stays and carries me
   assert.deepEqual([...a.faults, ...b.faults], []);
 });
 
+test('without a relay a link that broke is made anew, signalled by the one who is linked to both', { timeout: 240_000 }, async (t) => {
+  const home = await domain(t);
+  const started = await browser(t);
+  const all = await Promise.all([1, 2, 3].map(() => joined(started, home.link, light)));
+  const [a, b] = all;
+  for (const one of all) await direct(one, all.filter((other) => other !== one).map((other) => other.node));
+  await Promise.all([home.relay.child.stop('SIGKILL'), home.manager.child.stop('SIGKILL')]);
+  for (const one of all) await until(one, (id) => !window.peerage.node.links().some((link) => link.peer === id && link.path), home.relay.id, 'the relay is still there');
+
+  // Which of a's connections leads to b, its credentials tell.
+  const names = await b.evaluate(() => window.connections.map((c) => c.localDescription?.sdp.match(/a=ice-ufrag:(\S+)/)[1]));
+  const cut = await a.evaluate((names) => {
+    const toB = window.connections.filter((c) => names.includes(c.remoteDescription?.sdp.match(/a=ice-ufrag:(\S+)/)[1]));
+    for (const one of toB) one.close();
+    return toB.length;
+  }, names);
+  assert.ok(cut > 0);
+  await until(b, (before) => window.connections.slice(before).some((c) => c.connectionState === 'connected'), names.length, 'no new connection');
+  await direct(b, [a.node]);
+  await carry(a, b, 256 * 1024, 'there');
+  await carry(b, a, 256 * 1024, 'back');
+  // The newcomer's way in is another matter: it knows nobody who could carry anything.
+  for (const one of all) assert.deepEqual(one.faults.filter((fault) => !fault.includes('WebSocket connection')), []);
+});
+
 test('the configuration for WebRTC reaches the connections, and a bad one is refused at once', { timeout: 120_000 }, async (t) => {
   const { addresses } = await relay(t, await scratch(t));
   const address = addresses.find((a) => a.includes('/ws/'));

@@ -17,7 +17,7 @@ use libp2p::{Multiaddr, Transport, identity};
 use wasm_bindgen::{JsCast, JsValue};
 use zeroize::Zeroizing;
 
-use super::links::{self, Links, LinksConfig, Upgraded};
+use super::links::{self, Links, LinksConfig, Upgraded, address};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, LinkCommand, LinkEvent, Peer, saved};
@@ -98,7 +98,7 @@ impl BrowserPlatform {
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION"), " (browser)").into();
         let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable: if rtc { usable } else { usable_without_rtc }, agent };
         let executor = libp2p::swarm::Config::with_executor(wasm_bindgen_futures::spawn_local);
-        let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(signals), |never| match never {});
+        let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(signals), carried);
         if rtc {
             links.listen(private::listen_address())?;
         }
@@ -112,12 +112,24 @@ impl Platform for BrowserPlatform {
     }
 
     fn command(&mut self, command: LinkCommand) {
-        self.links.command(command);
+        match command {
+            LinkCommand::Signal { node, message } => {
+                if let (Some(signals), Some(peer)) = (self.links.extra_mut().as_mut(), address::peer_id(node)) {
+                    signals.heard(peer, &message);
+                }
+            }
+            other => self.links.command(other),
+        }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
         self.links.poll_event(cx)
     }
+}
+
+/// A signal, for the driver to have carried.
+fn carried(signal: signaling::Signal) -> Option<LinkEvent> {
+    address::node_id(&signal.peer).map(|node| LinkEvent::Signal { node, message: signal.message })
 }
 
 /// Every transport of this platform behind one face, and the signalling that one of them needs.

@@ -35,6 +35,11 @@ pub fn is_webrtc(address: &Multiaddr) -> bool {
     address.iter().any(|p| p == Protocol::WebRTC)
 }
 
+/// Is it `/webrtc/p2p/<node>`, signalled by whoever is linked to both?
+pub fn is_signalled(address: &Multiaddr) -> bool {
+    address.iter().next() == Some(Protocol::WebRTC)
+}
+
 /// The relay before `/p2p-circuit`: its id and its own address, `/p2p/<relay>` included.
 pub fn relay_of(address: &Multiaddr) -> Option<(PeerId, Multiaddr)> {
     let head: Multiaddr = address.iter().take_while(|p| *p != Protocol::P2pCircuit).collect();

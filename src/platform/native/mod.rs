@@ -129,6 +129,7 @@ impl NativePlatform {
         let executor = libp2p::swarm::Config::with_tokio_executor();
         let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(server), move |event| {
             hears.on_event(&event);
+            None
         });
         for text in &config.listen {
             links.listen(parse(text)?)?;

@@ -4,17 +4,18 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use asynchronous_codec::{Bytes, Framed};
-use futures::channel::mpsc;
+use asynchronous_codec::{Bytes, BytesMut, Framed};
+use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, SinkExt, StreamExt};
-use serde::{Deserialize, Serialize};
+use futures_timer::Delay;
+use js_sys::JSON;
 use unsigned_varint::codec::UviBytes;
-use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
-use web_sys::{RtcIceCandidateInit, RtcPeerConnection, RtcPeerConnectionIceEvent, RtcSdpType};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{RtcIceCandidateInit, RtcIceGatheringState, RtcPeerConnection, RtcPeerConnectionIceEvent, RtcSdpType};
 
 use super::channel::DataChannel;
 use super::connection::{Connection, INIT, Peer, ice_failed};
@@ -28,23 +29,82 @@ const CANDIDATES: usize = 128;
 /// How long the other side may take to close a channel or stream that has served.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long candidates are waited for that have to go along with a description, and how often they are looked for.
+const GATHER: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
+
 const OFFER: u64 = 0;
 const ANSWER: u64 = 1;
 const CANDIDATE: u64 = 2;
 
-type Wire = Framed<libp2p::Stream, UviBytes<Bytes>>;
+/// Where messages go and come from.
+pub(super) enum Wire {
+    /// A stream to the other side: candidates go as they are found.
+    Stream(Framed<libp2p::Stream, UviBytes<Bytes>>),
+    /// Somebody carries one description there, with its candidates, and one back.
+    Carried {
+        /// Has a description carried.
+        say: Box<dyn Fn(&str)>,
+        /// The other side's.
+        heard: oneshot::Receiver<String>,
+    },
+}
+
+impl Wire {
+    pub(super) fn stream(stream: libp2p::Stream) -> Wire {
+        let mut codec = UviBytes::default();
+        codec.set_max_len(MESSAGE);
+        Wire::Stream(Framed::new(stream, codec))
+    }
+
+    /// Sets and sends the local description.
+    async fn describe(&mut self, raw: &RtcPeerConnection, kind: RtcSdpType, sdp: &str) -> io::Result<()> {
+        set_local(raw, kind, sdp).await?;
+        match self {
+            Wire::Stream(stream) => stream.send(message(if kind == RtcSdpType::Offer { OFFER } else { ANSWER }, sdp)).await,
+            Wire::Carried { say, .. } => {
+                say(&gathered(raw).await?);
+                Ok(())
+            }
+        }
+    }
+
+    async fn expect(&mut self, wanted: u64) -> io::Result<String> {
+        match self {
+            Wire::Stream(stream) => {
+                let bytes = stream.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
+                let (kind, data) = parse(&bytes)?;
+                if kind == wanted { Ok(data.to_owned()) } else { Err(invalid("a message out of turn")) }
+            }
+            Wire::Carried { heard, .. } => heard.await.map_err(io::Error::other),
+        }
+    }
+
+    /// The next message with a candidate; `None` when there are no more.
+    fn poll_candidate(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match self {
+            Wire::Stream(stream) => stream.poll_next_unpin(cx).map(|next| next.and_then(Result::ok).map(BytesMut::freeze)),
+            Wire::Carried { .. } => Poll::Ready(None),
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Stream(stream) => stream.close().await,
+            Wire::Carried { .. } => Ok(()),
+        }
+    }
+}
 
 /// Offers a connection.
-pub(super) async fn offer(stream: libp2p::Stream, rtc: Arc<str>) -> io::Result<Connection> {
-    let mut wire = framed(stream);
+pub(super) async fn offer(mut wire: Wire, rtc: Arc<str>) -> io::Result<Connection> {
     let peer = Peer::new(&rtc)?;
     let init = DataChannel::new(peer.raw.create_data_channel(INIT));
     let mut own = Candidates::of(&peer.raw);
     let talk = async {
         let sdp = described(peer.raw.create_offer()).await?;
-        wire.send(message(OFFER, &sdp)).await?;
-        set_local(&peer.raw, RtcSdpType::Offer, &sdp).await?;
-        let answer = expect(&mut wire, ANSWER).await?;
+        wire.describe(&peer.raw, RtcSdpType::Offer, &sdp).await?;
+        let answer = wire.expect(ANSWER).await?;
         set_remote(&peer.raw, RtcSdpType::Answer, &answer).await
     };
     within(TIMEOUT, "no answer to the offer", talk).await?;
@@ -58,22 +118,32 @@ pub(super) async fn offer(stream: libp2p::Stream, rtc: Arc<str>) -> io::Result<C
 }
 
 /// Answers an offer.
-pub(super) async fn answer(stream: libp2p::Stream, rtc: Arc<str>) -> io::Result<Connection> {
-    let mut wire = framed(stream);
-    let offer = within(TIMEOUT, "no offer came", expect(&mut wire, OFFER)).await?;
+pub(super) async fn answer(mut wire: Wire, rtc: Arc<str>) -> io::Result<Connection> {
+    let offer = within(TIMEOUT, "no offer came", wire.expect(OFFER)).await?;
     let peer = Peer::new(&rtc)?;
     let mut own = Candidates::of(&peer.raw);
     set_remote(&peer.raw, RtcSdpType::Offer, &offer).await?;
     let sdp = described(peer.raw.create_answer()).await?;
     let talk = async {
-        wire.send(message(ANSWER, &sdp)).await?;
-        set_local(&peer.raw, RtcSdpType::Answer, &sdp).await?;
+        wire.describe(&peer.raw, RtcSdpType::Answer, &sdp).await?;
         connect(&peer, &mut own, &mut wire).await
     };
     within_ice(talk).await?;
     drop(own);
     drop(within(FAREWELL, "", wire.close()).await);
     Ok(Connection::new(peer, PRIVATE, None))
+}
+
+/// The local description once the browser found its candidates, or those it found in time.
+async fn gathered(raw: &RtcPeerConnection) -> io::Result<String> {
+    let complete = async {
+        while raw.ice_gathering_state() != RtcIceGatheringState::Complete {
+            Delay::new(LOOK).await;
+        }
+        Ok(())
+    };
+    drop(within(GATHER, "", complete).await);
+    raw.local_description().map(|d| d.sdp()).ok_or_else(|| io::Error::other("no local description"))
 }
 
 async fn within_ice(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
@@ -104,12 +174,16 @@ async fn connect(peer: &Peer, own: &mut Candidates, wire: &mut Wire) -> io::Resu
             if !listening {
                 return Poll::Pending;
             }
-            wire.poll_next_unpin(cx).map(|next| next.and_then(Result::ok).map_or(Step::Silent, |bytes| Step::Theirs(bytes.freeze())))
+            wire.poll_candidate(cx).map(|next| next.map_or(Step::Silent, Step::Theirs))
         })
         .await;
         match step {
             Step::Done(result) => return result,
-            Step::Own(text) => listening &= wire.send(message(CANDIDATE, &text)).await.is_ok(),
+            Step::Own(text) => {
+                if let Wire::Stream(stream) = wire {
+                    listening &= stream.send(message(CANDIDATE, &text)).await.is_ok();
+                }
+            }
             Step::Theirs(bytes) => {
                 let (kind, data) = parse(&bytes)?;
                 if kind != CANDIDATE {
@@ -125,29 +199,7 @@ async fn connect(peer: &Peer, own: &mut Candidates, wire: &mut Wire) -> io::Resu
     }
 }
 
-fn framed(stream: libp2p::Stream) -> Wire {
-    let mut codec = UviBytes::default();
-    codec.set_max_len(MESSAGE);
-    Framed::new(stream, codec)
-}
-
-async fn expect(wire: &mut Wire, wanted: u64) -> io::Result<String> {
-    let bytes = wire.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
-    let (kind, data) = parse(&bytes)?;
-    if kind == wanted { Ok(data.to_owned()) } else { Err(invalid("a message out of turn")) }
-}
-
 // Candidates.
-
-/// A candidate as `RTCIceCandidate.toJSON()` writes it.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Candidate {
-    #[serde(default)]
-    candidate: String,
-    sdp_mid: Option<String>,
-    sdp_m_line_index: Option<u16>,
-}
 
 /// The browser's own candidates as it finds them; detached when dropped.
 struct Candidates {
@@ -166,11 +218,9 @@ impl Candidates {
                 && count < CANDIDATES
             {
                 count += 1;
-                let found =
-                    Candidate { candidate: found.candidate(), sdp_mid: found.sdp_mid(), sdp_m_line_index: found.sdp_m_line_index() };
-                if let Ok(text) = serde_json::to_string(&found) {
+                if let Ok(text) = JSON::stringify(&found.to_json()) {
                     // Nobody listens once connected.
-                    drop(tell.unbounded_send(text));
+                    drop(tell.unbounded_send(text.into()));
                 }
             }
         });
@@ -187,12 +237,10 @@ impl Drop for Candidates {
 
 /// Gives a remote candidate to the browser. One that it cannot use does no harm.
 async fn add(raw: &RtcPeerConnection, text: &str) {
-    // What does not parse is an empty text, `null` or `""`: the end of the candidates.
-    let Ok(theirs) = serde_json::from_str::<Candidate>(text) else { return };
-    let init = RtcIceCandidateInit::new(&theirs.candidate);
-    init.set_sdp_mid(theirs.sdp_mid.as_deref());
-    init.set_sdp_m_line_index(theirs.sdp_m_line_index);
-    if let Err(error) = settled("candidate", raw.add_ice_candidate_with_opt_rtc_ice_candidate_init(Some(&init))).await {
+    // What is no object is an empty text, `null` or `""`: the end of the candidates.
+    let Some(theirs) = JSON::parse(text).ok().filter(JsValue::is_object) else { return };
+    let init: &RtcIceCandidateInit = theirs.unchecked_ref();
+    if let Err(error) = settled("candidate", raw.add_ice_candidate_with_opt_rtc_ice_candidate_init(Some(init))).await {
         tracing::debug!(%error, "not taken");
     }
 }

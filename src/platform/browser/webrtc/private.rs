@@ -1,5 +1,5 @@
-//! Browser to browser: `<relay>/p2p-circuit/webrtc/p2p/<peer>`. The transport's half of it; the signalling happens in the
-//! [behaviour](super::signaling), as only that can open streams.
+//! Browser to browser: `<relay>/p2p-circuit/webrtc/p2p/<peer>`, or `/webrtc/p2p/<peer>` where somebody else carries the signals. The
+//! transport's half of it; the signalling happens in the [behaviour](super::signaling), as only that can open streams.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -43,14 +43,14 @@ pub fn listen_address() -> Multiaddr {
     Multiaddr::empty().with(Protocol::WebRTC)
 }
 
-/// The circuit that carries the signalling, and whom it leads to.
-fn parse(address: &Multiaddr) -> Option<(PeerId, Multiaddr)> {
-    if !address::is_circuit(address) || !address::is_webrtc(address) {
-        return None;
-    }
+/// Whom an address leads to, and the circuit that carries the signalling, if it names one.
+fn parse(address: &Multiaddr) -> Option<(PeerId, Option<Multiaddr>)> {
     let circuit: Multiaddr = address.iter().filter(|p| *p != Protocol::WebRTC).collect();
     let peer = address::split_peer(&circuit).1?;
-    Some((peer, circuit))
+    if address::is_signalled(address) {
+        return Some((peer, None));
+    }
+    (address::is_circuit(address) && address::is_webrtc(address)).then_some((peer, Some(circuit)))
 }
 
 impl Transport for Private {
@@ -80,7 +80,7 @@ impl Transport for Private {
         let mut asks = self.asks.clone();
         Ok(async move {
             let (reply, told) = oneshot::channel();
-            let gone = || io::Error::other("the relayed connection closed before the signalling was done");
+            let gone = || io::Error::other("the signalling ended before it was done");
             asks.send(Ask { peer, circuit, reply }).await.map_err(|_| gone())?;
             told.await.map_err(|_| gone())?.map(|connection| (peer, connection))
         }

@@ -1,5 +1,7 @@
 //! Who talks with whom over `/webrtc-signaling/0.0.1`, and on which connection: only relayed ones, whose handshake proves
 //! the remote's identity. The direct connection has no other proof than the certificate named in the description.
+//!
+//! Where there is no relay, offer and answer are one [`Signal`] each: the driver has them carried, and proves who said them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -26,7 +28,7 @@ use libp2p::{Multiaddr, PeerId};
 use wasm_bindgen_futures::spawn_local;
 
 use super::connection::Connection;
-use super::exchange;
+use super::exchange::{self, Wire};
 use crate::peer::Path;
 use crate::platform::links::address;
 
@@ -42,10 +44,10 @@ const WAITING: usize = 256;
 /// Where the result of an offer goes.
 pub(super) type Reply = oneshot::Sender<io::Result<Connection>>;
 
-/// A dial: whom, over which circuit if there is none yet.
+/// A dial: whom, over which circuit if there is none yet; without one, by signals.
 pub(super) struct Ask {
     pub(super) peer: PeerId,
-    pub(super) circuit: Multiaddr,
+    pub(super) circuit: Option<Multiaddr>,
     pub(super) reply: Reply,
 }
 
@@ -58,6 +60,20 @@ impl fmt::Debug for Offer {
     }
 }
 
+/// An offer or answer with all its candidates, for the driver to have carried.
+#[derive(Debug)]
+pub struct Signal {
+    /// To whom.
+    pub peer: PeerId,
+    /// The first byte says what it is, the next eight which talk it belongs to; then the session description.
+    pub message: Vec<u8>,
+}
+
+const OFFER: u8 = 0;
+const ANSWER: u8 = 1;
+/// Random, from who offers.
+type Talk = [u8; 8];
+
 /// The behaviour.
 pub struct Behaviour {
     asks: mpsc::Receiver<Ask>,
@@ -67,7 +83,12 @@ pub struct Behaviour {
     relayed: BTreeMap<PeerId, Vec<ConnectionId>>,
     /// Dials that wait for a circuit, with its number.
     waiting: Vec<(ConnectionId, PeerId, Reply)>,
-    actions: VecDeque<ToSwarm<Infallible, Offer>>,
+    /// Offers carried by others that wait for their answer.
+    talks: Vec<(PeerId, Talk, oneshot::Sender<String>)>,
+    /// What the talks have to say.
+    say: mpsc::UnboundedSender<Signal>,
+    said: mpsc::UnboundedReceiver<Signal>,
+    actions: VecDeque<ToSwarm<Signal, Offer>>,
     /// As many owners as offers are being answered, and one for each handler and this.
     answering: Arc<()>,
     handlers: Arc<()>,
@@ -75,7 +96,11 @@ pub struct Behaviour {
 
 impl Behaviour {
     pub(super) fn new(asks: mpsc::Receiver<Ask>, arrived: mpsc::Sender<(PeerId, Connection)>, rtc: Arc<str>) -> Behaviour {
+        let (say, said) = mpsc::unbounded();
         Behaviour {
+            talks: Vec::new(),
+            say,
+            said,
             asks,
             arrived,
             rtc,
@@ -88,6 +113,7 @@ impl Behaviour {
     }
 
     fn ask(&mut self, Ask { peer, circuit, reply }: Ask) {
+        let Some(circuit) = circuit else { return self.offer_by_signal(peer, reply) };
         if let Some(connection) = self.relayed.get(&peer).and_then(|all| all.last()) {
             return self.offer(peer, *connection, reply);
         }
@@ -98,6 +124,51 @@ impl Behaviour {
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![circuit]).build();
         self.waiting.push((opts.connection_id(), peer, reply));
         self.actions.push_back(ToSwarm::Dial { opts });
+    }
+
+    fn offer_by_signal(&mut self, peer: PeerId, reply: Reply) {
+        self.talks.retain(|(_, _, answer)| !answer.is_canceled());
+        let mut talk = Talk::default();
+        if self.talks.len() >= WAITING || getrandom::fill(&mut talk).is_err() {
+            return refuse(reply, "too many dials wait for answers");
+        }
+        let (answer, heard) = oneshot::channel();
+        self.talks.push((peer, talk, answer));
+        spawn_local(offer(self.carried(peer, OFFER, talk, heard), self.rtc.clone(), reply));
+    }
+
+    fn carried(&self, peer: PeerId, kind: u8, talk: Talk, heard: oneshot::Receiver<String>) -> Wire {
+        let out = self.say.clone();
+        let say = Box::new(move |description: &str| {
+            // Nobody listens once the node is gone.
+            drop(out.unbounded_send(Signal { peer, message: [&[kind][..], &talk, description.as_bytes()].concat() }));
+        });
+        Wire::Carried { say, heard }
+    }
+
+    /// Another node's signal was carried here; the driver knows that it is that node's.
+    pub fn heard(&mut self, peer: PeerId, message: &[u8]) {
+        let Some((&[kind, ref talk @ ..], description)) = message.split_first_chunk::<9>() else { return };
+        let Ok(description) = String::from_utf8(description.to_vec()) else { return };
+        match kind {
+            OFFER if self.answers() < ANSWERS => {
+                let (tell, heard) = oneshot::channel();
+                drop(tell.send(description));
+                let slots = (self.answering.clone(), Arc::default());
+                spawn_local(answer(self.carried(peer, ANSWER, *talk, heard), self.rtc.clone(), peer, self.arrived.clone(), slots));
+            }
+            ANSWER => {
+                if let Some(at) = self.talks.iter().position(|(p, t, _)| *p == peer && t == talk) {
+                    drop(self.talks.swap_remove(at).2.send(description));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Offers being answered. Every handler and this own one of each; the rest are answers.
+    fn answers(&self) -> usize {
+        Arc::strong_count(&self.answering).saturating_sub(Arc::strong_count(&self.handlers))
     }
 
     fn offer(&mut self, peer_id: PeerId, connection: ConnectionId, reply: Reply) {
@@ -129,7 +200,7 @@ fn is_relayed(address: &Multiaddr) -> bool {
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
-    type ToSwarm = Infallible;
+    type ToSwarm = Signal;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -186,10 +257,13 @@ impl NetworkBehaviour for Behaviour {
         match report {}
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Signal, THandlerInEvent<Self>>> {
         loop {
             if let Some(action) = self.actions.pop_front() {
                 return Poll::Ready(action);
+            }
+            if let Poll::Ready(Some(signal)) = self.said.poll_next_unpin(cx) {
+                return Poll::Ready(ToSwarm::GenerateEvent(signal));
             }
             match self.asks.poll_next_unpin(cx) {
                 Poll::Ready(Some(ask)) => self.ask(ask),
@@ -240,17 +314,29 @@ impl Handler {
             tracing::debug!(peer = %self.peer, "too many offers");
             return;
         }
-        let (peer, mut arrived, rtc) = (self.peer, self.arrived.clone(), self.rtc.clone());
         let slots = (self.all.clone(), self.here.clone());
-        spawn_local(async move {
-            match exchange::answer(stream, rtc).await {
-                // Full only if the swarm does not take what comes; then it goes as it came.
-                Ok(connection) => drop(arrived.try_send((peer, connection))),
-                Err(error) => tracing::debug!(%peer, %error, "no direct connection from an offer"),
-            }
-            drop(slots);
-        });
+        spawn_local(answer(Wire::stream(stream), self.rtc.clone(), self.peer, self.arrived.clone(), slots));
     }
+}
+
+/// Makes an offer, unless the dial is given up.
+async fn offer(wire: Wire, rtc: Arc<str>, mut reply: Reply) {
+    let result = match select(pin!(exchange::offer(wire, rtc)), reply.cancellation()).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => return,
+    };
+    // Given up this moment: the connection closes with it.
+    drop(reply.send(result));
+}
+
+/// Answers an offer, which takes `slots`.
+async fn answer(wire: Wire, rtc: Arc<str>, peer: PeerId, mut arrived: mpsc::Sender<(PeerId, Connection)>, slots: (Arc<()>, Arc<()>)) {
+    match exchange::answer(wire, rtc).await {
+        // Full only if the swarm does not take what comes; then it goes as it came.
+        Ok(connection) => drop(arrived.try_send((peer, connection))),
+        Err(error) => tracing::debug!(%peer, %error, "no direct connection from an offer"),
+    }
+    drop(slots);
 }
 
 impl ConnectionHandler for Handler {
@@ -286,16 +372,8 @@ impl ConnectionHandler for Handler {
     fn on_connection_event(&mut self, event: ConnectionEvent<Signals, Self::OutboundProtocol, (), Reply>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => self.answer(stream),
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info: mut reply }) => {
-                let rtc = self.rtc.clone();
-                spawn_local(async move {
-                    let result = match select(pin!(exchange::offer(stream, rtc)), reply.cancellation()).await {
-                        Either::Left((result, _)) => result,
-                        Either::Right(_) => return,
-                    };
-                    // Given up this moment: the connection closes with it.
-                    drop(reply.send(result));
-                });
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info: reply }) => {
+                spawn_local(offer(Wire::stream(stream), self.rtc.clone(), reply));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 refuse(info, &format!("the other side does not signal: {error}"));
