@@ -37,6 +37,11 @@ fn is_circuit(address: &str) -> bool {
     address.contains("/p2p-circuit") && !is_webrtc(address)
 }
 
+/// An address of the machine itself, not of a relay and not of nobody's.
+pub(super) fn is_own(address: &str) -> bool {
+    !address.contains("/p2p-circuit") && !is_signalled(address)
+}
+
 impl Peer {
     /// Starts the dials that are due.
     pub(super) fn dial_members(&mut self, now: Now) {

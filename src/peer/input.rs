@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::{
     Event, LinkInfo, Path, Peer,
+    dialling::is_own,
     domain::Greeting,
     hello::{Hello, Keys, Refuse, Welcome},
     link::{Lane, LinkCommand, LinkEvent},
@@ -61,9 +62,13 @@ impl Peer {
                 self.dial_failed(now, node);
             }
             LinkEvent::Addresses(addresses) => {
-                self.addresses = addresses;
+                let before = core::mem::replace(&mut self.addresses, addresses);
                 self.emit(Event::Addresses);
                 self.publish_all(now);
+                // An address of this machine is gone, and with it what went over it.
+                if before.iter().any(|a| is_own(a) && !self.addresses.contains(a)) {
+                    self.wake(now);
+                }
             }
             LinkEvent::Relay { address, up } => {
                 if self.relay_stands(now, &address, up) {

@@ -48,8 +48,8 @@ pub enum LinkCommand {
         /// As it was given to [`LinkCommand::UseRelay`].
         address: String,
     },
-    /// The network may have changed: try the relays that are waited for now.
-    RetryRelays,
+    /// The network may have changed: try the relays that are waited for now, and cut what does not answer.
+    NetworkChanged,
     /// Another node's platform has this to say, as it gave it in [`LinkEvent::Signal`].
     Signal {
         /// Who says it, authenticated.

@@ -51,7 +51,7 @@ impl Peer {
     /// this node is here, and have time to say that they are.
     pub fn wake(&mut self, now: Now) {
         self.dial_again(now);
-        self.command_link(LinkCommand::RetryRelays);
+        self.command_link(LinkCommand::NetworkChanged);
         let ids: Vec<DomainId> = self.domains.keys().copied().collect();
         for id in ids {
             let Some(domain) = self.domains.get_mut(&id) else { continue };

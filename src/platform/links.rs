@@ -35,6 +35,8 @@ const PINGS_LOST: u32 = 2;
 const PER_PEER: u32 = 8;
 /// Incoming connections in handshake at a time.
 const PENDING: u32 = 256;
+/// How long a connection has to answer a ping once there is reason to think that it leads nowhere any more.
+const PROOF: Duration = Duration::from_secs(7);
 /// Addresses told to others.
 const ADDRESSES: usize = 32;
 /// Dials that wait for a relay to be connected.
@@ -89,6 +91,8 @@ struct Pending {
 /// A timer or retry inside the links.
 enum Tick {
     Relay(PeerId),
+    /// Connections doubted at this occasion have to have answered.
+    Proof(u64),
 }
 
 /// The links of one node: commands in, events out, a swarm between.
@@ -110,6 +114,9 @@ pub struct Links<X: NetworkBehaviour> {
     external: Vec<Multiaddr>,
     told: Vec<String>,
     rtt: BTreeMap<ConnectionId, (Option<Duration>, u32)>,
+    /// Connections that have not answered since an occasion to doubt them, and how many there were.
+    doubted: BTreeMap<ConnectionId, u64>,
+    doubts: u64,
     ticks: FuturesUnordered<BoxFuture<'static, Tick>>,
 }
 
@@ -198,6 +205,8 @@ where
             external: Vec::new(),
             told: Vec::new(),
             rtt: BTreeMap::new(),
+            doubted: BTreeMap::new(),
+            doubts: 0,
             ticks: FuturesUnordered::new(),
         }
     }
@@ -244,6 +253,23 @@ where
         self.swarm.network_info().connection_counters().num_established() as usize
     }
 
+    /// These connections have to show that they still lead somewhere.
+    fn doubt(&mut self, connections: Vec<ConnectionId>) {
+        self.doubts += 1;
+        let doubt = self.doubts;
+        for connection in connections {
+            self.doubted.entry(connection).or_insert(doubt);
+        }
+        self.ticks.push(Delay::new(PROOF).map(move |()| Tick::Proof(doubt)).boxed());
+    }
+
+    /// Cuts those that have not.
+    fn cut_doubted(&mut self, doubt: u64) {
+        for (connection, _) in self.doubted.extract_if(.., |_, d| *d == doubt) {
+            self.swarm.behaviour_mut().lanes.cut(connection);
+        }
+    }
+
     /// Tries every relay that waits for its next turn now.
     fn retry_relays(&mut self) {
         let waiting: Vec<PeerId> =
@@ -259,7 +285,10 @@ where
             LinkCommand::Dial { node, addresses } => self.dial(node, &addresses),
             LinkCommand::UseRelay { address } => self.use_relay(address),
             LinkCommand::DropRelay { address } => self.drop_relay(&address),
-            LinkCommand::RetryRelays => self.retry_relays(),
+            LinkCommand::NetworkChanged => {
+                self.doubt(self.rtt.keys().copied().collect());
+                self.retry_relays();
+            }
             // For the platform whose own behaviour asks for signals.
             LinkCommand::Signal { .. } => {}
             LinkCommand::Send { link, lane, frame } => self.swarm.behaviour().lanes.send(link, lane, frame),
@@ -273,8 +302,11 @@ where
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(Some(event));
             }
-            if let Poll::Ready(Some(Tick::Relay(peer))) = self.ticks.poll_next_unpin(cx) {
-                self.connect_relay(peer);
+            if let Poll::Ready(Some(tick)) = self.ticks.poll_next_unpin(cx) {
+                match tick {
+                    Tick::Relay(peer) => self.connect_relay(peer),
+                    Tick::Proof(doubt) => self.cut_doubted(doubt),
+                }
                 continue;
             }
             match self.swarm.poll_next_unpin(cx) {
@@ -501,7 +533,13 @@ where
                     dial.reached = Some((address::path(&endpoint), endpoint.get_remote_address().to_string()));
                 }
                 if !endpoint.is_relayed() {
-                    self.direct.entry(peer_id).or_default().push(connection_id);
+                    let all = self.direct.entry(peer_id).or_default();
+                    // Whoever connects once more may have lost the other connection without a word getting through.
+                    let others = all.clone();
+                    all.push(connection_id);
+                    if !others.is_empty() {
+                        self.doubt(others);
+                    }
                     self.bridges.remove(&connection_id);
                     self.relay_connected(peer_id);
                     self.relay_reached(peer_id);
@@ -510,6 +548,7 @@ where
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "disconnected");
                 self.rtt.remove(&connection_id);
+                self.doubted.remove(&connection_id);
                 if let Some(list) = self.direct.get_mut(&peer_id) {
                     list.retain(|c| *c != connection_id);
                     if list.is_empty() {
@@ -601,6 +640,7 @@ where
         match result {
             Ok(rtt) => {
                 (*last, *lost) = (Some(rtt), 0);
+                self.doubted.remove(&connection);
                 if let Some(link) = self.swarm.behaviour().lanes.link(connection) {
                     self.events.push_back(LinkEvent::Rtt { link, rtt });
                 }

@@ -257,7 +257,7 @@ impl Net {
             }
             LinkCommand::Signal { node: other, .. } => self.answered(node, other),
             // It tries them every second as it is.
-            LinkCommand::RetryRelays => {}
+            LinkCommand::NetworkChanged => {}
             LinkCommand::Dial { node: to, addresses } => self.dial(node, to, &addresses),
             LinkCommand::Send { link, lane, frame } => self.send(node, link, lane, frame),
             LinkCommand::Close { link } => {

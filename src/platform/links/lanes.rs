@@ -90,8 +90,10 @@ impl Behaviour {
         self.keep.retain(|p| *p != peer);
     }
 
-    /// Ends a connection at once (it was found dead, or nobody wants it).
+    /// Ends a connection (it was found dead, or nobody wants it), and its link at once: a close that has to write what is queued to
+    /// nobody takes long.
     pub fn cut(&mut self, connection: ConnectionId) {
+        self.down(connection);
         if let Some(peer) = self.connections.get(&connection).map(|c| c.peer) {
             self.push(ToSwarm::CloseConnection { peer_id: peer, connection: CloseConnection::One(connection) });
         }
