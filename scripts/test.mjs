@@ -30,6 +30,7 @@ const stages = [
   })],
   ['build', 'build', async () => (await build(), 0)],
   ['package', 'npm package in Vite and in a plain page', node('web', /^package\.test\.mjs$/)],
+  ['net', 'machines in network namespaces', node('net')],
   ['web', 'browser tabs and the release binary', node('web', /^(?!package).*\.test\.mjs$/)],
   ['interop', 'interoperation with js-libp2p', node('interop')],
 ];

@@ -1,17 +1,16 @@
 // Ten tabs and three native participants, to which everything happens that can: tabs are frozen, crash and are reloaded, processes are
 // killed, relays die one after the other. After each, everyone sees everyone, and what each sends to each arrives whole.
 import assert from 'node:assert/strict';
-import { createHash, randomBytes } from 'node:crypto';
 import { join as path } from 'node:path';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
-import { again, browser, Child, domain, serve, tab, until } from '../web/harness.mjs';
+import { again, browser, domain, serve, tab, until } from '../web/harness.mjs';
+import { CHANNEL, Native } from '../web/native.mjs';
 
 const TABS = 10;
 const NATIVES = 3;
 /** What each sends to each, bytes. */
 const SIZE = Number(process.env.PEERAGE_TEST_MIB ?? 1) << 20;
-const CHANNEL = 'parcels';
 
 /** What a tab runs: joins, or comes back without the link if it was in the domain before; keeps the hash of what it receives. */
 const enter = async ([link, channel]) => {
@@ -64,45 +63,6 @@ class Tab {
   story(id) { return this.page.evaluate((id) => JSON.stringify({ log: window.log.filter((one) => one.id === id), stats: window.domain.stats() }), id); }
 
   debug() { return this.page.context().newCDPSession(this.page); }
-}
-
-class Native {
-  static async open(t, data, link) {
-    const one = new Native();
-    one.child = new Child(t, ['--data', data, 'join', ...(link ? [link] : [])]);
-    one.id = (await one.child.line((line) => line.event === 'joined', 'word that it joined')).node;
-    one.child.say({ cmd: 'open', channel: CHANNEL });
-    return one;
-  }
-
-  #asked = 0;
-
-  async ask(command, ms) {
-    const id = (this.#asked += 1);
-    this.child.say({ ...command, id });
-    const answer = await this.child.line((line) => line.id === id, 'an answer', ms);
-    assert.equal(answer.event, 'answer', JSON.stringify(answer));
-    return answer;
-  }
-
-  async here() {
-    const { participants } = await this.ask({ cmd: 'participants' });
-    return participants.filter((p) => p.role === 'participant' && p.presence === 'online').map((p) => p.node);
-  }
-
-  async send(to, size) {
-    const bytes = randomBytes(size);
-    await this.ask({ cmd: 'send', channel: CHANNEL, to, data: bytes.toString('base64') }, 300_000);
-    return createHash('sha256').update(bytes).digest('hex');
-  }
-
-  async story() { return JSON.stringify(await this.ask({ cmd: 'stats' })); }
-
-  got(from, hash) {
-    const holds = (line) => line.event === 'message' && line.from === from && line.data
-      && createHash('sha256').update(Buffer.from(line.data, 'base64')).digest('hex') === hash;
-    return this.child.line(holds, `something from ${from}`, 300_000);
-  }
 }
 
 test('ten tabs and three natives outlive what happens to them', { timeout: 900_000 }, async (t) => {

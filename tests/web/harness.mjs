@@ -88,9 +88,11 @@ export class Child {
   #errors = '';
   #printed = '';
 
-  constructor(t, args, options = {}) {
+  /** `inside`: the network namespace it runs in. */
+  constructor(t, args, { inside, ...options } = {}) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there; npm run build makes it`);
-    this.process = spawn(BINARY, args, { stdio: ['pipe', 'pipe', 'pipe'], ...options });
+    const [command, ...rest] = [...(inside ? ['ip', 'netns', 'exec', inside] : []), BINARY, ...args];
+    this.process = spawn(command, rest, { stdio: ['pipe', 'pipe', 'pipe'], ...options });
     this.ended = new Promise((resolve) => this.process.once('exit', (code, signal) => resolve({ code, signal })));
     this.process.stderr.on('data', (data) => { this.#errors = (this.#errors + data).slice(-8000); });
     this.process.stdout.on('data', (data) => { this.#printed = (this.#printed + data).slice(-32_000); });
