@@ -29,7 +29,7 @@ export async function open(file: Uint8Array, passphrase: string): Promise<Uint8A
   if (header.length < HEADER || !HEAD.every((byte, i) => header[i] === byte)) throw new PeerageError('malformed', 'this is no backup of a domain');
   if (header[HEAD.length] !== FORMAT) throw new PeerageError('malformed', 'this backup comes from a newer version of this program', { hint: 'Update the page.' });
   const rounds = new DataView(header.buffer).getUint32(HEAD.length + 1);
-  if (rounds > MOST_ROUNDS) throw new PeerageError('malformed', 'this is no backup of a domain');
+  if (rounds < 1 || rounds > MOST_ROUNDS) throw new PeerageError('malformed', 'this is no backup of a domain');
   const key = await derive(header, passphrase, rounds);
   try {
     return new Uint8Array(await crypto.subtle.decrypt(cipher(header), key, new Uint8Array(file.slice(HEADER))));
