@@ -72,8 +72,19 @@ pub struct LinksConfig {
     pub vouch: bool,
     /// Which addresses the platform's transports can dial; for circuits it is asked about the relay's address.
     pub usable: fn(&Multiaddr) -> bool,
+    /// Which addresses are dialled only where there is no other.
+    pub last_resort: fn(&Multiaddr) -> bool,
     /// Named in identify, for people.
     pub agent: String,
+}
+
+impl LinksConfig {
+    /// Leaves out what is a last resort, unless nothing else is there.
+    fn prefer(&self, addresses: &mut Vec<Multiaddr>) {
+        if !addresses.iter().all(self.last_resort) {
+            addresses.retain(|a| !(self.last_resort)(a));
+        }
+    }
 }
 
 /// A timer or retry inside the links.
@@ -343,7 +354,8 @@ where
         if connected {
             return self.relay_connected(peer);
         }
-        let addresses = relay.addresses.iter().map(|(_, a)| a.clone()).collect();
+        let mut addresses = relay.addresses.iter().map(|(_, a)| a.clone()).collect();
+        self.config.prefer(&mut addresses);
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
         relay.standing = Standing::Dialling(opts.connection_id());
         if self.swarm.dial(opts).is_err() {

@@ -96,7 +96,8 @@ impl BrowserPlatform {
         let (circuit, client) = links::circuit(&key)?;
         let (transport, signals) = transports(&key, circuit, rtc.then(|| configuration.into()))?;
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION"), " (browser)").into();
-        let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable: if rtc { usable } else { usable_without_rtc }, agent };
+        let usable = if rtc { usable } else { usable_without_rtc };
+        let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable, last_resort: |_| false, agent };
         let executor = libp2p::swarm::Config::with_executor(wasm_bindgen_futures::spawn_local);
         let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(signals), carried);
         if rtc {

@@ -31,10 +31,11 @@ where
 {
     pub(super) fn dial(&mut self, node: NodeId, addresses: &[String]) {
         let Some(peer) = address::peer_id(node) else { return self.dial_failed(node, Code::BadId, "no such node".into()) };
-        let usable: Vec<Multiaddr> = addresses.iter().filter_map(|text| self.usable(text, peer)).collect();
+        let mut usable: Vec<Multiaddr> = addresses.iter().filter_map(|text| self.usable(text, peer)).collect();
         if usable.is_empty() {
             return self.dial_failed(node, Code::Unreachable, "no address that this platform can dial".into());
         }
+        self.config.prefer(&mut usable);
         self.dial_usable(node, peer, usable);
     }
 

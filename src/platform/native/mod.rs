@@ -2,6 +2,7 @@
 
 mod count;
 mod record;
+mod rtc;
 pub mod server;
 pub mod store;
 
@@ -124,7 +125,14 @@ impl NativePlatform {
         let served = Arc::new(Served::default());
         let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION")).into();
-        let setup = LinksConfig { reserve: config.reserve, webrtc: false, vouch: config.serve.is_some(), usable, agent };
+        let setup = LinksConfig {
+            reserve: config.reserve,
+            webrtc: false,
+            vouch: config.serve.is_some(),
+            usable,
+            last_resort: rtc::is_last_resort,
+            agent,
+        };
         let hears = served.clone();
         let executor = libp2p::swarm::Config::with_tokio_executor();
         let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(server), move |event| {
@@ -203,7 +211,8 @@ fn transports(
     web.set_max_data_size(WS_MESSAGE);
     let web = links::secure(web, key)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
-    let rtc = webrtc::Transport::new(key.clone(), certificate).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let rtc =
+        webrtc::Transport::new(key.clone(), certificate).map(|(peer, c), _| (peer, StreamMuxerBox::new(rtc::Closing::new(c)))).boxed();
     let watched = |transport: Boxed<Upgraded>, watch: Watch| transport.map(move |(peer, muxer), _| (peer, watch.wrap(muxer))).boxed();
     let all = any(watched(any(any(web, plain), quic), watch.clone()), watched(rtc, Watch { most: Some(RTC_WRITE), ..watch.clone() }));
     let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
