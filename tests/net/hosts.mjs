@@ -9,7 +9,12 @@ export async function missing() {
   const name = `pg${process.pid}-try`;
   try {
     await ip('netns', 'add', name);
-    await ip('netns', 'del', name);
+    try {
+      await ip('-n', name, 'link', 'add', 'bridge', 'type', 'bridge');
+      await ip('-n', name, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'other');
+    } finally {
+      await ip('netns', 'del', name);
+    }
     return undefined;
   } catch (error) {
     return `network namespaces need root and iproute2 (sudo npm test -- net): ${(error.stderr || error.message).trim()}`;
