@@ -37,7 +37,7 @@ fn is_circuit(address: &str) -> bool {
     address.contains("/p2p-circuit") && !is_webrtc(address)
 }
 
-/// An address of the machine itself, not of a relay and not of nobody's.
+/// An address of the machine itself: no circuit, and not the one that somebody has to signal.
 pub(super) fn is_own(address: &str) -> bool {
     !address.contains("/p2p-circuit") && !is_signalled(address)
 }

@@ -13,7 +13,7 @@ use super::{
     link::{Lane, LinkCommand},
     seal::Topic,
 };
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Wall, limit};
+use crate::base::{DomainId, Mono, NodeId, Now, Reject, Wall, limit, only};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::wire::cbor;
 
@@ -114,19 +114,21 @@ impl Domain {
     fn carriers(&self, node: &NodeId) -> impl Iterator<Item = NodeId> {
         self.greetings.iter().filter(move |(n, g)| *n != node && g.done()).map(|(n, _)| *n).filter(|n| self.known.contains_key(n))
     }
+
+    fn may_signal(&self, node: &NodeId) -> bool {
+        self.known.contains_key(node) && self.carriers(node).next().is_some()
+    }
 }
 
 impl Peer {
     /// Whether somebody might carry signals to this node.
     pub(super) fn may_signal(&self, node: &NodeId) -> bool {
-        self.config.webrtc && self.domains.values().any(|d| d.known.contains_key(node) && d.carriers(node).next().is_some())
+        self.config.webrtc && self.domains.values().any(|d| d.may_signal(node))
     }
 
     /// The platform has something to tell a node that it is about to connect to.
     pub(super) fn signal(&mut self, now: Now, node: NodeId, message: Vec<u8>) {
-        let Some(domain) = self.domains.values_mut().find(|d| d.known.contains_key(&node) && d.carriers(&node).next().is_some()) else {
-            return;
-        };
+        let Some(domain) = self.domains.values_mut().find(|d| d.may_signal(&node)) else { return };
         let at = Wall(now.wall.0.max(domain.signals.said.0 + 1));
         domain.signals.said = at;
         let signal = Signal::new(&self.identity, &domain.id, &node, at, message);
@@ -152,7 +154,7 @@ impl Peer {
                 return Err(Reject::Forbidden);
             }
             domain.signals.by.entry(sender).or_default().carried.count(now, CARRIED)?;
-            self.send_sealed(now, id, Topic::Signals, &BTreeSet::from([to]), Lane::Control, bytes);
+            self.send_sealed(now, id, Topic::Signals, &only(to), Lane::Control, bytes);
             return Ok(());
         }
         if !self.config.webrtc || !domain.known.contains_key(&from) {
