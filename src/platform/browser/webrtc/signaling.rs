@@ -151,7 +151,7 @@ impl Behaviour {
         let Some((&[kind, ref talk @ ..], description)) = message.split_first_chunk::<9>() else { return };
         let Ok(description) = String::from_utf8(description.to_vec()) else { return };
         match kind {
-            OFFER if self.answers() < ANSWERS => {
+            OFFER if running(&self.answering, &self.handlers) < ANSWERS => {
                 let (tell, heard) = oneshot::channel();
                 drop(tell.send(description));
                 let slots = (self.answering.clone(), Arc::default());
@@ -164,11 +164,6 @@ impl Behaviour {
             }
             _ => {}
         }
-    }
-
-    /// Offers being answered. Every handler and this own one of each; the rest are answers.
-    fn answers(&self) -> usize {
-        Arc::strong_count(&self.answering).saturating_sub(Arc::strong_count(&self.handlers))
     }
 
     fn offer(&mut self, peer_id: PeerId, connection: ConnectionId, reply: Reply) {
@@ -308,15 +303,18 @@ pub struct Handler {
 
 impl Handler {
     fn answer(&self, stream: libp2p::Stream) {
-        // Every handler and the behaviour own one of each; the rest are answers.
-        let running = Arc::strong_count(&self.all).saturating_sub(Arc::strong_count(&self.handlers));
-        if running >= ANSWERS || Arc::strong_count(&self.here) > ANSWERS_EACH {
+        if running(&self.all, &self.handlers) >= ANSWERS || Arc::strong_count(&self.here) > ANSWERS_EACH {
             tracing::debug!(peer = %self.peer, "too many offers");
             return;
         }
         let slots = (self.all.clone(), self.here.clone());
         spawn_local(answer(Wire::stream(stream), self.rtc.clone(), self.peer, self.arrived.clone(), slots));
     }
+}
+
+/// Offers being answered. Every handler and the behaviour own one of each; the rest are answers.
+fn running(all: &Arc<()>, handlers: &Arc<()>) -> usize {
+    Arc::strong_count(all).saturating_sub(Arc::strong_count(handlers))
 }
 
 /// Makes an offer, unless the dial is given up.
