@@ -31,28 +31,35 @@ test('who stays while others come and go holds no more for it', { timeout: (MINU
     await ways[visits % ways.length]();
   };
 
+  /** Waits until the process knows that it is alone. */
+  const alone = async () => { while ((await stays.here()).length > 1) await new Promise((resolve) => { setTimeout(resolve, 200); }); };
+
   /** They come and go, each as soon as it can, for so long. */
   const churn = async (ms) => {
     const end = Date.now() + ms;
     await Promise.all(Array.from({ length: GUESTS }, async (_, i) => { while (Date.now() < end) await visit(i); }));
   };
 
-  /** What the process holds once it knows that it is alone. */
+  /** What the process holds. */
   const held = async () => {
-    while ((await stays.here()).length > 1) await new Promise((resolve) => { setTimeout(resolve, 200); });
     const count = async (what) => (await readdir(`/proc/${pid}/${what}`)).length;
     const kb = Number((await readFile(`/proc/${pid}/status`, 'utf8')).match(/VmRSS:\s+(\d+) kB/)[1]);
     return { files: await count('fd'), threads: await count('task'), mib: kb / 1024 };
   };
 
   await churn(20_000);
+  await alone();
   const before = await held();
   const first = visits;
   await churn(MINUTES * 60_000);
-  const after = await held();
+  await alone();
+  // Threads for blocking work (files, name look-up) come with the load and end by themselves once they had nothing to do for ten
+  // seconds: what still is there half a minute later stays for good.
+  const most = { files: before.files + 4, threads: before.threads + 1, mib: before.mib * 1.25 + 4 };
+  const within = (what) => Object.keys(most).every((key) => what[key] <= most[key]);
+  let after = await held();
+  for (const end = Date.now() + 30_000; !within(after) && Date.now() < end; after = await held()) await new Promise((resolve) => { setTimeout(resolve, 500); });
   t.diagnostic(`after ${first} visits ${JSON.stringify(before)}, after ${visits - first} more ${JSON.stringify(after)}`);
   assert.ok(visits - first >= 3 * GUESTS, 'too few came');
-  assert.ok(after.files <= before.files + 4, 'files');
-  assert.ok(after.threads <= before.threads + 1, 'threads');
-  assert.ok(after.mib <= before.mib * 1.25 + 4, 'memory');
+  for (const [key, bound] of Object.entries(most)) assert.ok(after[key] <= bound, `${key}: ${before[key]} before, ${after[key]} after`);
 });
