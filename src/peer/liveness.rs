@@ -120,12 +120,6 @@ impl Peer {
         }
     }
 
-    /// For a simulated member that lies: sends a message of the detector's that its own detector did not make.
-    #[cfg(feature = "sim")]
-    pub fn send_probe(&mut self, now: Now, id: DomainId, to: NodeId, msg: &detector::Msg) {
-        self.send_sealed(now, id, Topic::Probes, &only(to), Lane::Control, &msg.encode());
-    }
-
     /// A member cannot be dialled: if that goes on, others are asked.
     pub(super) fn sought(&mut self, now: Now, node: NodeId, failures: u32) {
         if failures >= FAILURES {

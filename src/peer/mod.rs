@@ -51,6 +51,8 @@ pub use link::{Lane, LinkCommand, LinkEvent, Path, Side};
 pub use members::invitation_of;
 pub use output::{Change, Event, Flag, LinkInfo, Output, Profile, Stats, To};
 pub use saved::{Part, SavedDomain};
+#[cfg(feature = "sim")]
+pub(crate) use {notice::Notice, seal::Topic};
 
 use dialling::Dial;
 use domain::Domain;

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 
 /// What one member tells others.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Notice {
+pub(crate) enum Notice {
     /// The hash of the revocations the sender knows.
     #[n(0)]
     View(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]),

@@ -3,6 +3,8 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{Peer, hello::Keys, link::Lane};
+#[cfg(feature = "sim")]
+use crate::base::only;
 use crate::base::{DomainId, NodeId, Now, Reject};
 use crate::crypto::{Class, Role, tag};
 use crate::wire::bytes::Reader;
@@ -12,7 +14,7 @@ use crate::wire::frame::Kind;
 /// Which machine a sealed message is for. In clear on the frame and bound into its seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Topic {
+pub(crate) enum Topic {
     Directory = 1,
     Channels = 2,
     /// Shared state.
@@ -75,6 +77,12 @@ impl Peer {
         for node in to {
             self.send_scoped(&id, &node, lane, Kind::Sealed, &body);
         }
+    }
+
+    /// For a simulated member that does harm: seals what it likes for somebody who is linked.
+    #[cfg(feature = "sim")]
+    pub(crate) fn send_raw(&mut self, now: Now, id: DomainId, topic: Topic, to: NodeId, plaintext: &[u8]) {
+        self.send_sealed(now, id, topic, &only(to), Lane::Control, plaintext);
     }
 
     /// Sends the key messages that are due. Always before a frame they are for.

@@ -2,13 +2,17 @@
 //!
 //! Everything follows from the seed: the same seed gives the same run, and [`trace`](World::trace) is its hash.
 
+mod byzantine;
 pub mod figures;
+mod member;
 pub mod net;
 mod peer;
 pub mod town;
 pub mod world;
 
+pub use byzantine::Byzantine;
 pub use figures::{Figures, Plan};
+pub use member::Member;
 pub use net::{Conditions, Net};
 pub use town::Town;
 pub use world::{Effect, Machine, World};

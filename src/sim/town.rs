@@ -9,10 +9,10 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{Conditions, World};
+use super::{Conditions, Member, World};
 use crate::base::{Code, DomainId, NodeId, Rng};
 use crate::crypto::Role;
-use crate::peer::{Config, InviteOptions, Output, Peer, Profile, To, found_domain};
+use crate::peer::{Config, InviteOptions, Output, Profile, To, found_domain};
 use crate::proto::channel::{ChannelId, Mode};
 use crate::proto::directory::Capability;
 use crate::wire::link::InviteLink;
@@ -22,7 +22,7 @@ const MANAGING: &str = "domain/manager";
 /// The domain and its nodes.
 pub struct Town {
     /// Where they live.
-    pub world: World<Peer>,
+    pub world: World<Member>,
     /// The domain.
     pub domain: DomainId,
     /// An invitation without limits.
@@ -46,8 +46,8 @@ impl Town {
     #[must_use]
     pub fn new(seed: u64, conditions: Conditions) -> Town {
         let mut world = World::new(seed, conditions);
-        let (_, relay) = world.add(true, 0, |_, key, seed| Peer::new(Config::relay(), key, seed));
-        let (manager, _) = world.add(false, 0, |_, key, seed| Peer::new(Config::browser(), key, seed));
+        let (_, relay) = world.add(true, 0, |_, key, seed| Member::new(Config::relay(), key, seed));
+        let (manager, _) = world.add(false, 0, |_, key, seed| Member::new(Config::browser(), key, seed));
         world.act(manager, |p, now| p.use_relay(now, &relay)).unwrap();
         let offers = Profile { name: "manager".into(), capabilities: vec![Capability::new(MANAGING, 1)] };
         let domain = world.act(manager, |p, now| {
@@ -70,7 +70,7 @@ impl Town {
 
     /// A node outside the domain, its wall clock off by `skew` milliseconds.
     pub fn stranger(&mut self, skew: i64) -> NodeId {
-        self.world.add(false, skew, |_, key, seed| Peer::new(Config::browser(), key, seed)).0
+        self.world.add(false, skew, |_, key, seed| Member::new(Config::browser(), key, seed)).0
     }
 
     /// Lets a new node join.

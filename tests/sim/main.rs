@@ -1,6 +1,5 @@
 //! The machines that ship, in the simulator: finding a member, agreeing on the directory, loss, partition, crash, replay.
 
-mod actor;
 mod bare;
 mod figures;
 mod large;

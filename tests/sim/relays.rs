@@ -1,9 +1,8 @@
 //! Relays die, one after the other, with the real peer.
 
 use peerage::peer::{Config, Output};
-use peerage::sim::Conditions;
+use peerage::sim::{Conditions, Member};
 
-use crate::actor::Actor;
 use crate::village::{Village, profile, seconds};
 
 #[test]
@@ -24,7 +23,7 @@ fn while_one_of_three_relays_lives_everybody_is_reached_and_newcomers_join() {
         assert!(took.is_some_and(|ms| ms <= 15_000), "{took:?}");
 
         // The link names the dead ones first.
-        let node = v.world.add(false, 0, |_, key, seed| Actor::new(Config::browser(), key, seed)).0;
+        let node = v.world.add(false, 0, |_, key, seed| Member::new(Config::browser(), key, seed)).0;
         v.world.act(node, |p, now| p.join(now, v.link.clone(), profile("late"))).unwrap();
         v.nodes.push(node);
         let took = v.agree(60);

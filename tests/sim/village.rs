@@ -7,14 +7,12 @@ use peerage::base::{DomainId, NodeId};
 use peerage::peer::{Change, Config, Event, InviteOptions, Output, Profile, To};
 use peerage::proto::channel::Mode;
 use peerage::proto::directory::{Query, Status};
-use peerage::sim::{Conditions, World};
+use peerage::sim::{Conditions, Member, World};
 use peerage::wire::link::InviteLink;
-
-use crate::actor::Actor;
 
 /// Participants of one domain, the founder first, and their relays.
 pub struct Village {
-    pub world: World<Actor>,
+    pub world: World<Member>,
     pub relay: String,
     pub relays: Vec<(NodeId, String)>,
     pub link: InviteLink,
@@ -40,7 +38,7 @@ impl Village {
     pub fn with_relays(seed: u64, n: usize, conditions: Conditions, relays: usize) -> Village {
         let good = Conditions { loss: (0, 0), reorder: 0, ..conditions };
         let mut world = World::new(seed, good);
-        let relays: Vec<_> = (0..relays).map(|_| world.add(true, 0, |_, key, seed| Actor::new(Config::relay(), key, seed))).collect();
+        let relays: Vec<_> = (0..relays).map(|_| world.add(true, 0, |_, key, seed| Member::new(Config::relay(), key, seed))).collect();
         let founder = participant(&mut world);
         for (_, relay) in &relays {
             world.act(founder, |p, now| p.use_relay(now, relay)).unwrap();
@@ -118,7 +116,7 @@ impl Village {
     /// Sends a message from one to the other; the milliseconds until it was received.
     pub fn tell(&mut self, from: NodeId, to: NodeId) -> Option<u64> {
         let (domain, start) = (self.domain, self.world.now());
-        let open = |world: &mut World<Actor>, n| world.act(n, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
+        let open = |world: &mut World<Member>, n| world.act(n, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
         let (out, into) = (open(&mut self.world, from), open(&mut self.world, to));
         self.world.act(from, |p, now| p.send(now, domain, out, To::Some(vec![to]), "there?".into(), None)).unwrap();
         let heard = self.world.run_until(seconds(60), |w| w.act(to, |p, now| p.receive(now, domain, into)).is_some());
@@ -131,6 +129,6 @@ impl Village {
     }
 }
 
-fn participant(world: &mut World<Actor>) -> NodeId {
-    world.add(false, 0, |_, key, seed| Actor::new(Config::browser(), key, seed)).0
+fn participant(world: &mut World<Member>) -> NodeId {
+    world.add(false, 0, |_, key, seed| Member::new(Config::browser(), key, seed)).0
 }

@@ -371,6 +371,12 @@ impl Directory {
         states.filter(|(_, status, _)| *status != Status::Left)
     }
 
+    /// The records held, signed as they came.
+    #[cfg(feature = "sim")]
+    pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.values().map(|e| e.signed.bytes())
+    }
+
     /// How many records are held, the own one included.
     #[must_use]
     pub fn len(&self) -> usize {
