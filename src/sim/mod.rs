@@ -8,6 +8,7 @@ mod member;
 pub mod net;
 mod peer;
 pub mod town;
+pub mod trial;
 pub mod world;
 
 pub use byzantine::Byzantine;

@@ -10,10 +10,10 @@ use alloc::{
 use core::time::Duration;
 
 use super::{Conditions, Member, World};
-use crate::base::{Code, DomainId, NodeId, Rng};
+use crate::base::{Code, DomainId, Error, NodeId, Rng};
 use crate::crypto::Role;
 use crate::peer::{Config, InviteOptions, Output, Profile, To, found_domain};
-use crate::proto::channel::{ChannelId, Mode};
+use crate::proto::channel::{ChannelId, Mode, SendId};
 use crate::proto::directory::Capability;
 use crate::wire::link::InviteLink;
 
@@ -61,7 +61,7 @@ impl Town {
         town
     }
 
-    fn settle_in(&mut self, node: NodeId) {
+    pub(super) fn settle_in(&mut self, node: NodeId) {
         let domain = self.domain;
         let chat = self.world.act(node, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
         self.channels.insert(node, chat);
@@ -153,8 +153,13 @@ impl Town {
     /// # Panics
     /// If it is not accepted.
     pub fn say(&mut self, from: NodeId, to: To, text: &str) {
+        self.try_say(from, to, text).unwrap_or_else(|e| panic!("{from} says {text:?}: {e}"));
+    }
+
+    /// The same, if it can be sent.
+    pub(super) fn try_say(&mut self, from: NodeId, to: To, text: &str) -> Result<SendId, Error> {
         let (domain, chat) = (self.domain, self.channels[&from]);
-        self.world.act(from, |p, now| p.send(now, domain, chat, to, text.into(), None)).unwrap();
+        self.world.act(from, |p, now| p.send(now, domain, chat, to, text.into(), None))
     }
 
     /// What a participant received since the last call.

@@ -8,6 +8,7 @@ mod members;
 mod peers;
 mod relays;
 mod tapped;
+mod trial;
 mod village;
 
 use std::collections::BTreeMap;

@@ -153,6 +153,8 @@ pub struct Directory {
     round: Mono,
     /// Essential capabilities; `true` while reported as missing.
     essential: BTreeMap<String, bool>,
+    /// Whether the end of the grace may show that one of them is missing.
+    waiting: bool,
     born: Mono,
 }
 
@@ -176,6 +178,7 @@ impl Directory {
             digests: [0; BUCKETS],
             links: BTreeMap::new(),
             round: now.mono.after(ROUND),
+            waiting: !config.essential.is_empty(),
             essential: config.essential.into_iter().map(|name| (name, false)).collect(),
             born: now.mono,
         }
@@ -424,17 +427,18 @@ impl Directory {
                 out.push(Effect::Send { to: *node, msg: Msg::Digest(self.digest()) });
             }
         }
-        self.check_essential(now, out);
+        if self.waiting {
+            self.check_essential(now, out);
+        }
     }
 
     /// When [`Directory::on_timeout`] has something to do.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
         let grace = self.born.after(GRACE);
-        let waiting = self.essential.iter().any(|(name, missing)| !missing && !self.supplied(name));
         let owed = self.links.values().flatten().min().copied();
         let round = (!self.links.is_empty()).then_some(self.round);
-        [self.renewal(), self.due.first().map(|(at, _)| *at), owed, round, waiting.then_some(grace)].into_iter().flatten().min()
+        [self.renewal(), self.due.first().map(|(at, _)| *at), owed, round, self.waiting.then_some(grace)].into_iter().flatten().min()
     }
 
     fn renewal(&self) -> Option<Mono> {
@@ -654,16 +658,18 @@ impl Directory {
 
     fn check_essential(&mut self, now: Now, out: &mut Vec<Effect>) {
         let names: Vec<(String, bool)> = self.essential.iter().map(|(n, m)| (n.clone(), *m)).collect();
-        for (name, missing) in names {
+        let grace_over = now.mono >= self.born.after(GRACE);
+        self.waiting = false;
+        for (name, was_missing) in names {
             let supplied = self.supplied(&name);
-            if supplied && missing {
-                out.push(Effect::Event(Event::Restored { capability: name.clone() }));
-            } else if !supplied && !missing && now.mono >= self.born.after(GRACE) {
-                out.push(Effect::Event(Event::Degraded { capability: name.clone() }));
-            } else {
-                continue;
+            let missing = !supplied && (was_missing || grace_over);
+            self.waiting |= !supplied && !missing;
+            match (was_missing, missing) {
+                (true, false) => out.push(Effect::Event(Event::Restored { capability: name.clone() })),
+                (false, true) => out.push(Effect::Event(Event::Degraded { capability: name.clone() })),
+                _ => {}
             }
-            self.essential.insert(name, !missing);
+            self.essential.insert(name, missing);
         }
     }
 

@@ -1,0 +1,357 @@
+//! A domain in which participants come and go while everybody talks, some do harm and some are slow: what ought to hold all the time
+//! is looked at every second, and what does not is counted. `peerage sim --churn` prints it, the tests hold it to nothing.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::ToString as _,
+    vec::Vec,
+};
+use core::time::Duration;
+
+use super::{Conditions, Town};
+use crate::base::{Code, NodeId, Rng, limit};
+use crate::peer::{Change, Event, Output, To};
+use crate::proto::channel::SendId;
+use crate::proto::directory::Query;
+
+/// Milliseconds between two looks.
+const TICK: u64 = 1_000;
+/// A participant who does not stay to the end stays so many milliseconds, at least and at most.
+const SESSION: (u64, u64) = (60_000, 600_000);
+/// Messages to one that are sent each tick.
+const TO_ONE: usize = 3;
+/// Ticks between two messages to all.
+const TO_ALL: u64 = 5;
+/// After so many milliseconds a message that was taken has arrived: those whose timers run once a minute send again that late.
+const PATIENCE: u64 = 180_000;
+/// Who is in for so many milliseconds is known to all, and gets what is for all.
+const SETTLED: u64 = 30_000;
+/// How far wall clocks are off, in milliseconds.
+const SKEW: u64 = 120_000;
+
+/// A trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Participants at any time.
+    pub nodes: usize,
+    /// Frames lost, in percent, on both lanes.
+    pub loss: u8,
+    /// Participants of a hundred whose timers run once a minute, as a hidden tab's do.
+    pub throttled: usize,
+    /// Participants of a hundred that do [harm](super::Byzantine).
+    pub byzantine: usize,
+    /// Whether half of the others come and go, in sessions of one to ten minutes; every second one ends in a crash.
+    pub churn: bool,
+    /// How long it lasts.
+    pub time: Duration,
+    /// Everything follows from it.
+    pub seed: u64,
+}
+
+/// What came out. Only what honest participants did and saw counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many joined.
+    pub joined: usize,
+    /// How many could not.
+    pub refused: usize,
+    /// How many said goodbye.
+    pub left: usize,
+    /// How many crashed.
+    pub crashed: usize,
+    /// Messages that were due to somebody who was there, and arrived.
+    pub arrived: usize,
+    /// Messages that were taken and did not arrive, though both ends stayed.
+    pub lost: usize,
+    /// Messages that arrived twice, or, to one, before an earlier one.
+    pub repeated: usize,
+    /// Messages that somebody opened for whom they were not, or that nobody sent.
+    pub misdirected: usize,
+    /// How often somebody who was there was taken for down.
+    pub false_downs: usize,
+    /// The longest that somebody saw one as there who was not, or not one who was, in milliseconds; by those whose timers run.
+    pub astray: u64,
+    /// The same by those whose timers run once a minute.
+    pub astray_throttled: u64,
+    /// How often a participant held more than it may, of links, records or statements.
+    pub unbounded: usize,
+}
+
+struct Resident {
+    since: u64,
+    until: Option<u64>,
+    throttled: bool,
+}
+
+struct Spoken {
+    from: NodeId,
+    to: Option<NodeId>,
+    at: u64,
+    heard: BTreeSet<NodeId>,
+}
+
+struct Trial {
+    plan: Plan,
+    rng: Rng,
+    town: Town,
+    residents: BTreeMap<NodeId, Resident>,
+    byzantine: BTreeSet<NodeId>,
+    joining: Vec<NodeId>,
+    spoken: BTreeMap<u64, Spoken>,
+    /// Sends that were not settled yet.
+    sends: BTreeMap<(NodeId, SendId), u64>,
+    /// Of whom who heard last.
+    last: BTreeMap<(NodeId, NodeId), u64>,
+    /// From when on somebody sees somebody wrongly.
+    wrong: BTreeMap<(NodeId, NodeId), u64>,
+    count: u64,
+    outcome: Outcome,
+}
+
+/// Carries out a trial. `told` hears what is being done.
+///
+/// # Errors
+/// The code if one of the first participants could not join.
+///
+/// # Panics
+/// As [`Town`] does.
+pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Outcome, Code> {
+    let good = Conditions { keep_alive: Duration::from_secs(60), ..Conditions::default() };
+    told("they join");
+    let mut town = Town::new(plan.seed, good);
+    while town.participants.len() < plan.nodes {
+        town.crowd((plan.nodes - town.participants.len()).min(50))?;
+    }
+    town.agree(Duration::from_secs(120));
+    town.world.run(Duration::from_secs(60));
+    town.world.net().set_conditions(Conditions { loss: (plan.loss, plan.loss), ..good });
+
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&plan.seed.to_be_bytes());
+    let mut trial = Trial {
+        plan,
+        rng: Rng::from_seed(bytes),
+        residents: BTreeMap::new(),
+        byzantine: BTreeSet::new(),
+        joining: Vec::new(),
+        spoken: BTreeMap::new(),
+        sends: BTreeMap::new(),
+        last: BTreeMap::new(),
+        wrong: BTreeMap::new(),
+        count: 0,
+        outcome: Outcome::default(),
+        town,
+    };
+    trial.cast_parts();
+    let (start, length) = (trial.town.world.now(), u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX));
+    for tick in 0..length / TICK {
+        if tick % 60 == 0 {
+            told(&alloc::format!("minute {} of {}", tick / 60, length / 60_000));
+        }
+        trial.come_and_go();
+        trial.talk(tick);
+        trial.town.world.run(Duration::from_millis(start + (tick + 1) * TICK - trial.town.world.now()));
+        trial.look();
+    }
+    told("what is under way arrives");
+    for _ in 0..PATIENCE / TICK {
+        trial.town.world.run(Duration::from_millis(TICK));
+        trial.look();
+    }
+    Ok(trial.outcome)
+}
+
+impl Trial {
+    /// Decides who does harm, who is slow and who stays.
+    fn cast_parts(&mut self) {
+        let (now, domain) = (self.town.world.now(), self.town.domain);
+        let share = |percent: usize| self.plan.nodes * percent / 100;
+        let (byzantine, throttled) = (share(self.plan.byzantine), share(self.plan.throttled));
+        // The first one is none of them: it holds nothing the others do not, but somebody has to be honest.
+        for (i, node) in self.town.participants.clone().into_iter().enumerate() {
+            if (1..=byzantine).contains(&i) {
+                let rng = self.rng.fork("byzantine");
+                self.town.world.act(node, |m, now| m.corrupt(now, domain, rng));
+                self.byzantine.insert(node);
+                continue;
+            }
+            let throttled = (1..=throttled).contains(&i.saturating_sub(byzantine));
+            if throttled {
+                self.town.world.throttle(node, Duration::from_secs(60));
+            }
+            let until = (self.plan.churn && i % 2 == 1).then(|| self.session(now));
+            self.residents.insert(node, Resident { since: now, until, throttled });
+            self.town.world.outputs(node);
+        }
+    }
+
+    fn session(&mut self, now: u64) -> u64 {
+        now + SESSION.0 + self.rng.below(SESSION.1 - SESSION.0)
+    }
+
+    fn come_and_go(&mut self) {
+        let (now, domain) = (self.town.world.now(), self.town.domain);
+        let over: Vec<NodeId> = self.residents.iter().filter(|(_, r)| r.until.is_some_and(|at| at <= now)).map(|(n, _)| *n).collect();
+        for node in over {
+            self.residents.remove(&node);
+            self.town.participants.retain(|n| *n != node);
+            if self.rng.below(2) == 0 {
+                self.outcome.crashed += 1;
+                self.town.world.vanish(node);
+            } else {
+                self.outcome.left += 1;
+                // Whoever is in may leave.
+                let _ = self.town.world.act(node, |m, now| m.leave(now, domain));
+            }
+            let skew = self.rng.below(2 * SKEW) as i64 - SKEW as i64;
+            let link = self.town.link.clone();
+            match self.town.set_out(&link, skew) {
+                Ok(node) => self.joining.push(node),
+                Err(_) => self.outcome.refused += 1,
+            }
+        }
+    }
+
+    fn talk(&mut self, tick: u64) {
+        let now = self.town.world.now();
+        let here: Vec<NodeId> = self.residents.iter().filter(|(_, r)| r.since + SETTLED <= now).map(|(n, _)| *n).collect();
+        let pick = |rng: &mut Rng| here.get(rng.below(here.len().max(1) as u64) as usize).copied();
+        for _ in 0..TO_ONE {
+            if let (Some(from), Some(to)) = (pick(&mut self.rng), pick(&mut self.rng))
+                && from != to
+            {
+                self.say(from, Some(to));
+            }
+        }
+        if tick.is_multiple_of(TO_ALL)
+            && let Some(from) = pick(&mut self.rng)
+        {
+            self.say(from, None);
+        }
+    }
+
+    fn say(&mut self, from: NodeId, to: Option<NodeId>) {
+        self.count += 1;
+        let whom = to.map_or(To::All, |to| To::Some(Vec::from([to])));
+        // Not sent: to somebody who is taken for gone.
+        if let Ok(id) = self.town.try_say(from, whom, &self.count.to_string()) {
+            let at = self.town.world.now();
+            self.spoken.insert(self.count, Spoken { from, to, at, heard: BTreeSet::new() });
+            self.sends.insert((from, id), self.count);
+        }
+    }
+
+    fn look(&mut self) {
+        let now = self.town.world.now();
+        for node in core::mem::take(&mut self.joining) {
+            let end = self
+                .town
+                .world
+                .outputs(node)
+                .into_iter()
+                .find_map(|o| if let Output::Joined { result, .. } = o { Some(result) } else { None });
+            match end {
+                None => self.joining.push(node),
+                Some(Err(_)) => self.outcome.refused += 1,
+                Some(Ok(())) => {
+                    self.outcome.joined += 1;
+                    self.town.settle_in(node);
+                    let until = Some(self.session(now));
+                    self.residents.insert(node, Resident { since: now, until, throttled: false });
+                }
+            }
+        }
+        let here: Vec<NodeId> = self.residents.keys().copied().collect();
+        for node in &here {
+            self.hear_events(*node);
+            self.hear_messages(*node);
+            self.look_around(now, *node);
+            self.weigh(*node);
+        }
+        self.settle(now);
+    }
+
+    fn hear_events(&mut self, node: NodeId) {
+        for output in self.town.world.outputs(node) {
+            match output {
+                Output::Event(Event::Participant { node: of, change: Change::Down, .. }) => {
+                    self.outcome.false_downs += usize::from(self.residents.contains_key(&of));
+                }
+                Output::Sent { id, result, .. } => {
+                    // What was not taken need not arrive.
+                    if let (Some(number), Err(_)) = (self.sends.remove(&(node, id)), result) {
+                        self.spoken.remove(&number);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn hear_messages(&mut self, node: NodeId) {
+        for (from, text) in self.town.heard(node) {
+            if self.byzantine.contains(&from) {
+                continue;
+            }
+            let Ok(number) = text.parse::<u64>() else {
+                self.outcome.misdirected += 1;
+                continue;
+            };
+            // Forgotten: both ends did not stay, or it was not taken by all it was for.
+            let Some(spoken) = self.spoken.get_mut(&number) else { continue };
+            self.outcome.misdirected += usize::from(spoken.from != from || spoken.to.is_some_and(|to| to != node));
+            let again = !spoken.heard.insert(node);
+            let early = spoken.to.is_some() && self.last.insert((from, node), number).is_some_and(|last| last > number);
+            self.outcome.repeated += usize::from(again || early);
+        }
+    }
+
+    /// Whether a participant sees those who are there, and nobody else.
+    fn look_around(&mut self, now: u64, by: NodeId) {
+        let (domain, query) = (self.town.domain, Query { online: Some(true), ..Query::default() });
+        let seen = self.town.world.look(by, |m, now| m.participants(now, domain, &query)).unwrap_or_default();
+        let seen: BTreeSet<NodeId> = seen.into_iter().map(|p| p.node).collect();
+        let unseen = self.residents.keys().filter(|n| !seen.contains(n));
+        let harmful = |n: &NodeId| self.byzantine.contains(n) || *n == self.town.manager || self.joining.contains(n);
+        let ghosts = seen.iter().filter(|n| !self.residents.contains_key(n) && !harmful(n));
+        let wrong: BTreeSet<NodeId> = unseen.chain(ghosts).copied().collect();
+        let known: Vec<NodeId> = self.wrong.range((by, NodeId::MIN)..).take_while(|((b, _), _)| *b == by).map(|((_, of), _)| *of).collect();
+        for of in known.iter().filter(|of| !wrong.contains(of)) {
+            self.wrong.remove(&(by, *of));
+        }
+        let throttled = self.residents.get(&by).is_some_and(|r| r.throttled);
+        for of in wrong {
+            let since = *self.wrong.entry((by, of)).or_insert(now);
+            let worst = if throttled { &mut self.outcome.astray_throttled } else { &mut self.outcome.astray };
+            *worst = (*worst).max(now - since);
+        }
+    }
+
+    fn weigh(&mut self, node: NodeId) {
+        let domain = self.town.domain;
+        let Ok(stats) = self.town.world.look(node, |m, now| m.stats(now, domain)) else { return };
+        let bounds = [(stats.linked, limit::LINKS), (stats.members, limit::RECORDS), (stats.statements, limit::STATEMENTS)];
+        self.outcome.unbounded += bounds.iter().filter(|(is, most)| *is > *most as u64).count();
+    }
+
+    /// Draws the balance of messages that had their time.
+    fn settle(&mut self, now: u64) {
+        while let Some(first) = self.spoken.first_entry()
+            && first.get().at + PATIENCE <= now
+        {
+            let spoken = first.remove();
+            if !self.residents.contains_key(&spoken.from) {
+                continue;
+            }
+            let due = self
+                .residents
+                .iter()
+                .filter(|(node, r)| **node != spoken.from && spoken.to.map_or(r.since + SETTLED <= spoken.at, |to| to == **node));
+            for (node, _) in due {
+                let arrived = spoken.heard.contains(node);
+                self.outcome.arrived += usize::from(arrived);
+                self.outcome.lost += usize::from(!arrived);
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What ought to hold all the time, while participants come and go, some do harm and some are slow; `peerage sim --churn` shows more.
+
+use std::time::Duration;
+
+use peerage::sim::trial::{Outcome, Plan, run};
+
+fn trial(plan: Plan) -> Outcome {
+    let outcome = run(plan, &mut |_| ()).unwrap();
+    println!("{plan:?}\n{outcome:?}");
+    let wrong = [outcome.lost, outcome.repeated, outcome.misdirected, outcome.false_downs, outcome.unbounded];
+    assert_eq!(wrong, [0; 5], "lost, repeated, misdirected, false downs, unbounded");
+    outcome
+}
+
+#[test]
+fn twenty_of_whom_two_do_harm_and_others_come_and_go() {
+    let plan = Plan { nodes: 20, loss: 5, throttled: 10, byzantine: 0, churn: true, time: Duration::from_secs(300), seed: 3 };
+    let outcome = trial(plan);
+    assert!(outcome.joined > 3 && outcome.left > 0 && outcome.crashed > 0 && outcome.arrived > 1_000);
+    assert!(outcome.astray <= 30_000);
+}
