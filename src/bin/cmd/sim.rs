@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use peerage::base::{Code, Error};
 use peerage::sim::figures::{self, Figures, Plan, seconds};
+use peerage::sim::trial::{self, Outcome};
 
 /// Simulate domains of given sizes on bad networks, with the code that ships, and print what they do
 ///
@@ -14,6 +15,7 @@ use peerage::sim::figures::{self, Figures, Plan, seconds};
 #[command(after_help = "Examples:
   peerage sim
   peerage sim --nodes 10,100,300 --loss 0,5,20 --throttled 10
+  peerage sim --nodes 100 --loss 5 --churn 60 --byzantine 10
 
 What the columns say:
   links      of a participant, in the mean and at most
@@ -23,7 +25,14 @@ What the columns say:
   leave      from a goodbye until the others know
   crash      from a crash that leaves links dangling until the others know
   healed     from the end of a partition, half and half, until everybody sees everybody
-  false      how often somebody who was there was taken for down")]
+  false      how often somebody who was there was taken for down
+
+With --churn, all talk while some come and go, and the columns say:
+  joined     how many joined; refused, left, crashed: how many could not, said goodbye, vanished
+  arrived    messages that arrived where they were due; lost: that did not, though they were taken and both ends stayed
+  repeated   messages that arrived twice or out of order; misdirected: that somebody opened for whom they were not
+  unbounded  how often a participant held more links, records or statements than it may
+  astray     the longest that one saw somebody who was gone, or did not see somebody who was there; throttled: those whose timers are")]
 pub struct Sim {
     /// Sizes, in participants
     #[arg(long, value_delimiter = ',', default_value = "10,30,100", value_parser = clap::value_parser!(u16).range(4..=1_000))]
@@ -34,6 +43,12 @@ pub struct Sim {
     /// Of a hundred participants, those whose timers run once a minute
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=50))]
     throttled: u8,
+    /// Of a hundred participants, those that do harm (with --churn)
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=30), requires = "churn")]
+    byzantine: u8,
+    /// Instead: let participants come and go for so many minutes, and count what ought not to happen
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    churn: Option<u16>,
     /// How often each event is repeated
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     repeats: u8,
@@ -60,36 +75,72 @@ const COLUMNS: [(&str, usize); 12] = [
     ("took s", 7),
 ];
 
+const TRIAL: [(&str, usize); 15] = [
+    ("nodes", 6),
+    ("loss", 6),
+    ("joined", 8),
+    ("refused", 9),
+    ("left", 6),
+    ("crashed", 9),
+    ("arrived", 9),
+    ("lost", 6),
+    ("repeated", 10),
+    ("misdirected", 13),
+    ("false", 7),
+    ("unbounded", 11),
+    ("astray s", 10),
+    ("throttled s", 13),
+    ("took s", 8),
+];
+
 impl Sim {
     pub fn run(self) -> Result<(), Error> {
-        let head: String = COLUMNS.iter().map(|(name, width)| format!("{name:>width$}")).collect();
-        println!("{head}");
+        let columns = if self.churn.is_some() { &TRIAL[..] } else { &COLUMNS };
+        let line = |cells: &[String]| -> String { cells.iter().zip(columns).map(|(cell, (_, width))| format!("{cell:>width$}")).collect() };
+        println!("{}", line(&columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()));
         for nodes in &self.nodes {
             for loss in &self.loss {
-                let plan = Plan {
-                    nodes: usize::from(*nodes),
-                    loss: *loss,
-                    throttled: usize::from(self.throttled),
-                    repeats: usize::from(self.repeats).min(usize::from(*nodes) / 4),
-                    apart: Duration::from_secs(u64::from(self.apart)),
-                    seed: self.seed,
-                };
                 let start = Instant::now();
                 let mut tell = |what: &str| eprint!("\r\x1b[K{nodes} participants, {loss} % lost: {what}");
-                let figures = figures::run(plan, &mut tell);
+                let cells = match self.churn {
+                    Some(minutes) => trial::run(self.trial(*nodes, *loss, minutes), &mut tell).map(|outcome| trial_cells(&outcome)),
+                    None => figures::run(self.plan(*nodes, *loss), &mut tell).map(|figures| cells(&figures)),
+                };
                 eprint!("\r\x1b[K");
-                let figures = figures.map_err(|code: Code| Error::new(code, format!("one of {nodes} participants could not join")))?;
-                println!("{}", row(plan, &figures, start.elapsed()));
+                let cells = cells.map_err(|code: Code| Error::new(code, format!("one of {nodes} participants could not join")))?;
+                let head = [nodes.to_string(), format!("{loss} %")];
+                println!("{}", line(&[&head[..], &cells, &[start.elapsed().as_secs().to_string()]].concat()));
             }
         }
         Ok(())
     }
+
+    fn plan(&self, nodes: u16, loss: u8) -> Plan {
+        Plan {
+            nodes: usize::from(nodes),
+            loss,
+            throttled: usize::from(self.throttled),
+            repeats: usize::from(self.repeats).min(usize::from(nodes) / 4),
+            apart: Duration::from_secs(u64::from(self.apart)),
+            seed: self.seed,
+        }
+    }
+
+    fn trial(&self, nodes: u16, loss: u8, minutes: u16) -> trial::Plan {
+        trial::Plan {
+            nodes: usize::from(nodes),
+            loss,
+            throttled: usize::from(self.throttled),
+            byzantine: usize::from(self.byzantine),
+            churn: true,
+            time: Duration::from_secs(60 * u64::from(minutes)),
+            seed: self.seed,
+        }
+    }
 }
 
-fn row(plan: Plan, f: &Figures, took: Duration) -> String {
-    let cells = [
-        plan.nodes.to_string(),
-        format!("{} %", plan.loss),
+fn cells(f: &Figures) -> Vec<String> {
+    vec![
         format!("{}.{} / {}", f.links.0 / 10, f.links.0 % 10, f.links.1),
         f.idle.to_string(),
         f.join.to_string(),
@@ -99,7 +150,10 @@ fn row(plan: Plan, f: &Figures, took: Duration) -> String {
         f.crash.to_string(),
         f.healed.map_or_else(|| "never".to_owned(), seconds),
         f.false_downs.to_string(),
-        took.as_secs().to_string(),
-    ];
-    cells.iter().zip(COLUMNS).map(|(cell, (_, width))| format!("{cell:>width$}")).collect()
+    ]
+}
+
+fn trial_cells(o: &Outcome) -> Vec<String> {
+    let counts = [o.joined, o.refused, o.left, o.crashed, o.arrived, o.lost, o.repeated, o.misdirected, o.false_downs, o.unbounded];
+    counts.iter().map(ToString::to_string).chain([seconds(o.astray), seconds(o.astray_throttled)]).collect()
 }
