@@ -16,6 +16,9 @@ use crate::peer::{LinkCommand, LinkEvent};
 /// The wall clock at the start of every simulation: 2025-01-01, in Unix milliseconds.
 pub const START: u64 = 1_735_689_600_000;
 
+/// A machine that is woken so often in a row without doing what is due has a fault.
+const RESTLESS: u32 = 20;
+
 /// What the world drives: a node without I/O, with a name for each thing the driver of a real platform does to it.
 pub trait Machine {
     /// What it tells its application.
@@ -44,6 +47,8 @@ struct Host<M: Machine> {
     /// How far its wall clock is off, in milliseconds.
     skew: i64,
     wake: Option<u64>,
+    /// How often in a row it was woken and still wanted to be woken at once.
+    restless: u32,
     /// Its timers run at multiples of so many milliseconds only.
     throttle: u64,
     /// While it is frozen: what comes meanwhile.
@@ -87,7 +92,7 @@ impl<M: Machine> World<M> {
         let (node, seed) = (key.node_id(), self.rng.bytes());
         let machine = make(clock(self.net.now(), skew), key, seed);
         let address = self.net.add(node, relay);
-        self.hosts.insert(node, Host { machine, skew, wake: None, throttle: 1, held: None, outputs: Vec::new() });
+        self.hosts.insert(node, Host { machine, skew, wake: None, restless: 0, throttle: 1, held: None, outputs: Vec::new() });
         self.settle(node);
         (node, address)
     }
@@ -221,11 +226,21 @@ impl<M: Machine> World<M> {
                     let now = clock(self.net.now(), host.skew);
                     host.machine.on_timeout(now);
                     self.settle(node);
+                    self.check_rest(node);
                 }
             } else {
                 return;
             }
         }
+    }
+
+    /// A machine does what is due when it is woken: else it would keep a real node's processor busy with nothing.
+    fn check_rest(&mut self, node: NodeId) {
+        let now = self.net.now();
+        let Some(host) = self.hosts.get_mut(&node) else { return };
+        let rests = host.machine.next_timeout().is_none_or(|at| at.0 > now);
+        host.restless = if rests { 0 } else { host.restless + 1 };
+        assert!(host.restless < RESTLESS, "{node} is woken again and again and does not do what is due");
     }
 
     fn tell(&mut self, node: NodeId, event: LinkEvent) {

@@ -7,7 +7,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::msg::{ACCUSATION, Msg};
-use super::probe::Probe;
+use super::probe::{PROBES, Probe};
 use super::word::{COUNTS, Strikes};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall, limit};
 use crate::crypto::sign::SigningKey;
@@ -450,7 +450,8 @@ impl Detector {
     fn judged_at(&self, node: &NodeId) -> Option<Mono> {
         let member = self.members.get(node)?;
         let State::Suspect(since) = member.state else { return None };
-        if member.seen == Seen::Nothing && self.probes.contains_key(node) {
+        // Its probe says when it is over, or the end of another one makes room for it.
+        if member.seen == Seen::Nothing && (self.probes.contains_key(node) || self.probes.len() >= PROBES) {
             return None;
         }
         let voices = self.voices(node);

@@ -396,6 +396,29 @@ fn the_half_that_is_cut_off_is_down_and_back_with_the_first_links() {
 }
 
 #[test]
+fn more_suspects_than_probes_do_not_keep_it_awake() {
+    // Known from others alone, and all of them accused at once: there is room for 64 probes.
+    let mut net = Net::new(120, 0, |a, b| a < 3 && b < 3);
+    for i in 3..120 {
+        net.silent.insert(id(i));
+        for accuser in [1, 2] {
+            let word = Accusation { accuser: id(accuser), suspect: id(i), incarnation: 1, created: at(net.now).wall };
+            let msg = Msg::Accuse(vec![word.sign(&DOMAIN, &key(accuser))]);
+            net.with(id(0), |d, now, out| d.handle(now, id(accuser), msg, out).unwrap());
+        }
+        net.now += 50;
+    }
+    let mut woken = 0;
+    let end = net.now + 30_000;
+    while let Some(due) = net.nodes[&id(0)].next_timeout().filter(|due| due.0 <= end) {
+        net.now = (net.now + 1).max(due.0);
+        net.with(id(0), |d, now, out| d.on_timeout(now, out));
+        woken += 1;
+    }
+    assert!(woken < 2_000, "woken {woken} times in half a minute");
+}
+
+#[test]
 fn messages_round_trip_and_noise_is_refused() {
     let word = Accusation { accuser: id(1), suspect: id(2), incarnation: 3, created: Wall(4) };
     let bytes = word.sign(&DOMAIN, &key(1));
