@@ -59,7 +59,10 @@ export class Channel<T = Uint8Array> implements AsyncIterable<Message<T>> {
     this.#report = report;
   }
 
-  /** Sends, and resolves when every recipient's window has taken all of it. At most 64 MiB on `reliable`, 15 KiB on `latest`. */
+  /**
+   * Sends, and resolves when every recipient's window has taken all of it. At most 64 MiB on `reliable`, 15 KiB on `latest`. Rejects with
+   * `no-participant` if one of those named in `to` was gone before that, and says who; the others have it.
+   */
   async send(value: T, options: SendOptions = {}): Promise<void> {
     await wait(() => this.#core.send(this.#encode(value), recipients(options), this.#key?.(value)));
   }

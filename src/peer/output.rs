@@ -21,14 +21,16 @@ pub enum Output {
         /// How.
         result: Result<(), Error>,
     },
-    /// A [`send`](super::Peer::send) was accepted into every recipient's window, or failed.
+    /// A [`send`](super::Peer::send) ended: every recipient's window has taken all of it, or the recipient is gone.
     Sent {
         /// In which domain.
         domain: DomainId,
         /// Which one.
         id: channel::SendId,
-        /// How it ended.
-        result: Result<(), Code>,
+        /// Who was gone before that.
+        missed: Vec<NodeId>,
+        /// Whether anybody took it.
+        taken: bool,
     },
     /// Something can be received on a channel.
     Readable {

@@ -291,7 +291,7 @@ impl Peer {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         while let Some(effect) = domain.channels.poll_effect() {
             self.outputs.push_back(match effect {
-                channel::Effect::SendDone { id: send, result } => Output::Sent { domain: id, id: send, result },
+                channel::Effect::SendDone { id: send, missed, taken } => Output::Sent { domain: id, id: send, missed, taken },
                 channel::Effect::Readable { channel } => Output::Readable { domain: id, channel },
             });
         }

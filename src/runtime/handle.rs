@@ -29,6 +29,12 @@ pub(crate) struct Shared {
     driver: AtomicWaker,
 }
 
+/// How a send ended: who was gone before it was handed over, and whether anybody took it.
+struct Handed {
+    missed: Vec<NodeId>,
+    taken: bool,
+}
+
 pub(crate) struct Inner {
     pub(crate) peer: Peer,
     /// As the driver last read it: commands between two turns of the loop use it.
@@ -40,7 +46,7 @@ pub(crate) struct Inner {
     event_waker: Option<Waker>,
     keeper_waker: Option<Waker>,
     joins: BTreeMap<DomainId, oneshot::Sender<Result<(), Error>>>,
-    sends: BTreeMap<(DomainId, SendId), oneshot::Sender<Result<(), Code>>>,
+    sends: BTreeMap<(DomainId, SendId), oneshot::Sender<Handed>>,
     readers: BTreeMap<(DomainId, ChannelId), Vec<Waker>>,
     probes: Vec<(NodeId, oneshot::Sender<Result<LinkInfo, Error>>)>,
 }
@@ -87,9 +93,9 @@ impl Inner {
                         let _ = waiting.send(result);
                     }
                 }
-                Output::Sent { domain, id, result } => {
+                Output::Sent { domain, id, missed, taken } => {
                     if let Some(waiting) = self.sends.remove(&(domain, id)) {
-                        let _ = waiting.send(result);
+                        let _ = waiting.send(Handed { missed, taken });
                     }
                 }
                 Output::Readable { domain, channel } => self.wake_readers(domain, channel),
@@ -416,9 +422,12 @@ impl Node {
     /// Sends, and waits until every recipient's window has taken all of it.
     ///
     /// # Errors
-    /// [`Code::TooLarge`], [`Code::Busy`] (the queue of the domain is full), [`Code::NoParticipant`], [`Code::Closed`].
+    /// [`Code::TooLarge`], [`Code::Busy`] (the queue of the domain is full), [`Code::Closed`]; [`Code::NoParticipant`] if one of those
+    /// named, or everybody, was gone before that.
     pub async fn send(&self, domain: DomainId, channel: ChannelId, to: To, payload: Vec<u8>, key: Option<String>) -> Result<(), Error> {
         let (tell, told) = oneshot::channel();
+        // Who goes is not among all any more.
+        let by_name = to != To::All;
         {
             let mut inner = self.0.lock();
             let now = (inner.clock)();
@@ -426,7 +435,14 @@ impl Node {
             inner.sends.insert((domain, id), tell);
         }
         self.0.driver.wake();
-        told.await.unwrap_or(Err(Code::Closed)).map_err(|code| Error::new(code, "the message could not be handed to every recipient"))
+        let Handed { missed, taken } =
+            told.await.map_err(|_| Error::new(Code::Closed, "the domain was closed before the message was handed over"))?;
+        if taken && (missed.is_empty() || !by_name) {
+            return Ok(());
+        }
+        let names: Vec<String> = missed.iter().map(NodeId::to_string).collect();
+        let text = format!("gone before it was handed over: {}", names.join(", "));
+        Err(Error::new(Code::NoParticipant, text).hint(if taken { "The other recipients have it" } else { "Nobody has it" }))
     }
 
     /// Sends what can be sent now, never waits; `false` tells that it was dropped for a recipient.

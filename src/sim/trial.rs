@@ -277,9 +277,9 @@ impl Trial {
                 Output::Event(Event::Participant { node: of, change: Change::Down, .. }) => {
                     self.outcome.false_downs += usize::from(self.residents.contains_key(&of));
                 }
-                Output::Sent { id, result, .. } => {
+                Output::Sent { id, missed, .. } => {
                     // What was not taken need not arrive.
-                    if let (Some(number), Err(_)) = (self.sends.remove(&(node, id)), result) {
+                    if let Some(number) = self.sends.remove(&(node, id)).filter(|_| !missed.is_empty()) {
                         self.spoken.remove(&number);
                     }
                 }

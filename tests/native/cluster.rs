@@ -70,6 +70,14 @@ async fn processes_form_a_cluster_that_outlives_its_manager_and_its_relay() {
     }
     assert_eq!(a.here().await.len(), 3);
 
+    // What one does not read waits, until it is gone: the sender is told who misses it.
+    let mut c = joined(&scratch, &home.link, "cyd").await;
+    a.sees(&c.node).await;
+    c.say(json!({"cmd": "open", "channel": "unread by bea"})).await;
+    let long = "x".repeat(100_000);
+    a.say(json!({"cmd": "send", "channel": "unread by bea", "to": [b.node, c.node], "text": long, "id": 11})).await;
+    c.line(from(&a.node, &long)).await;
+
     // Without the manager they go on, and know what is missing; it comes back on another port.
     home.manager.kill().await.unwrap();
     a.line(|line| line["event"] == "degraded" && line["capability"] == "domain/manager").await;
@@ -84,9 +92,17 @@ async fn processes_form_a_cluster_that_outlives_its_manager_and_its_relay() {
     b.say(json!({"cmd": "send", "channel": "chat", "text": "no relay"})).await;
     a.line(from(&b.node, "no relay")).await;
 
-    // Who leaves is seen to.
+    // Who leaves is seen to, also by whom it owes a message.
     b.say(json!({"cmd": "leave"})).await;
-    a.line(|line| line["event"] == "participant" && line["node"] == b.node.as_str() && line["change"] == "left").await;
+    let left = |line: &Value| line["event"] == "participant" && line["node"] == b.node.as_str() && line["change"] == "left";
+    let missed = |line: &Value| line["event"] == "error" && line["id"] == 11;
+    // In either order.
+    let first = a.line(|line| left(line) || missed(line)).await;
+    let second = a.line(|line| if left(&first) { missed(line) } else { left(line) }).await;
+    let missed = if left(&first) { second } else { first };
+    assert_eq!(missed["code"], "no-participant", "{missed}");
+    let message = missed["message"].as_str().unwrap();
+    assert!(message.contains(&b.node) && !message.contains(&c.node), "{missed}");
     assert!(tokio::time::timeout(PATIENCE, b.child.wait()).await.expect("it ends").unwrap().success());
 
     for path in files(&scratch.0) {

@@ -38,7 +38,9 @@ struct Outgoing {
     /// Of those, whose window has not taken it.
     waiting: usize,
     /// One window at least has.
-    accepted: bool,
+    taken: bool,
+    /// Recipients that were gone before theirs had.
+    missed: Vec<NodeId>,
 }
 
 impl Outgoing {
@@ -204,7 +206,7 @@ impl Channels {
                     return Err(full());
                 }
                 let send = self.new_send();
-                self.effects.push_back(Effect::SendDone { id: send, result: Ok(()) });
+                self.effects.push_back(Effect::SendDone { id: send, missed: Vec::new(), taken: true });
                 Ok(send)
             }
             Mode::Reliable => {
@@ -338,7 +340,7 @@ impl Channels {
         self.latest_out.resend(&node);
     }
 
-    /// The node left, was evicted or is down for good: what waits for it fails with [`Code::NoParticipant`], half messages
+    /// The node left, was evicted or is down for good: what waits for it misses it, half messages
     /// are dropped. Whole messages already here stay readable; its unread `latest` values do not.
     pub fn peer_gone(&mut self, _now: Now, node: NodeId) {
         for key in keys_of(&self.senders, node) {
@@ -348,7 +350,7 @@ impl Channels {
             }
             for (id, accepted) in stream.drain() {
                 if !accepted {
-                    self.settle(id, false);
+                    self.settle(id, Some(node));
                 }
                 self.drop_holder(id);
             }

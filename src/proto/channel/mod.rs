@@ -15,7 +15,7 @@ mod tests;
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use crate::base::{Code, NodeId, Wall, limit};
+use crate::base::{NodeId, Wall, limit};
 use crate::wire::frame::Lane;
 
 pub use machine::Channels;
@@ -65,15 +65,16 @@ pub struct Transmit {
 }
 
 /// What happened, for the application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// A send ended.
     SendDone {
         /// Which.
         id: SendId,
-        /// `Ok` when the window of every recipient still there has taken all of it; [`Code::NoParticipant`] if every
-        /// recipient was gone before that.
-        result: Result<(), Code>,
+        /// Recipients that were gone before their windows had taken all of it.
+        missed: Vec<NodeId>,
+        /// Whether any recipient's window took all of it.
+        taken: bool,
     },
     /// A channel has something to receive, after a moment when it had not.
     Readable {

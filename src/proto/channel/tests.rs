@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::{Mono, Now, Reject, Rng, Wall};
+use crate::base::{Code, Mono, Now, Reject, Rng, Wall};
 
 fn node(i: usize) -> NodeId {
     NodeId::from_public_key([i as u8 + 1; 32])
@@ -39,7 +39,7 @@ struct World {
     wires: Vec<Wire>,
     up: BTreeMap<(usize, usize), bool>,
     rng: Rng,
-    done: BTreeMap<(usize, SendId), Result<(), Code>>,
+    done: BTreeMap<(usize, SendId), bool>,
     carried: usize,
 }
 
@@ -116,8 +116,8 @@ impl World {
         }
         for i in 0..self.peers.len() {
             while let Some(effect) = self.peers[i].poll_effect() {
-                if let Effect::SendDone { id, result } = effect {
-                    assert_eq!(self.done.insert((i, id), result), None, "one end per send");
+                if let Effect::SendDone { id, missed, taken } = effect {
+                    assert_eq!(self.done.insert((i, id), taken && missed.is_empty()), None, "one end per send");
                 }
             }
         }
@@ -171,7 +171,7 @@ fn a_message_of_the_greatest_length_arrives_with_little_overhead() {
         }
     };
     assert!(got.payload == big && got.key.as_deref() == Some("scan-1") && got.from == node(0));
-    assert_eq!(w.done.get(&(0, send)), Some(&Ok(())));
+    assert_eq!(w.done.get(&(0, send)), Some(&true));
     assert!(w.carried < big.len() + big.len() / 100, "sent once: {} bytes", w.carried);
     for _ in 0..200 {
         w.step(&NONE);
@@ -322,8 +322,8 @@ fn who_is_gone_fails_its_sends_and_frees_its_memory() {
     m.peer_gone(at(1), node(1));
     let mut ends = alloc::vec![m.poll_effect().unwrap(), m.poll_effect().unwrap()];
     ends.sort_by_key(|e| if let Effect::SendDone { id, .. } = e { *id } else { SendId(0) });
-    assert_eq!(ends[0], Effect::SendDone { id: alone, result: Err(Code::NoParticipant) });
-    assert_eq!(ends[1], Effect::SendDone { id: both, result: Ok(()) });
+    assert_eq!(ends[0], Effect::SendDone { id: alone, missed: vec![node(1)], taken: false });
+    assert_eq!(ends[1], Effect::SendDone { id: both, missed: vec![node(1)], taken: true });
     m.peer_gone(at(1), node(2));
     assert_eq!(m.usage(), Usage::default());
     assert_eq!(m.next_timeout(), None);
@@ -453,7 +453,7 @@ fn talk(n: usize, seed: u8, faults: &Faults, sizes: &[usize]) {
             assert!(usage.received <= (n - 1) * (2 * limit::STREAM_WINDOW + 4 * 1024 * 1024));
         }
         if !noisy && got.values().sum::<usize>() == expected && w.peers.iter().all(|p| p.usage().sending == 0) {
-            assert_eq!(w.done.values().filter(|r| r.is_ok()).count(), sent.iter().sum::<usize>());
+            assert_eq!(w.done.values().filter(|r| **r).count(), sent.iter().sum::<usize>());
             return;
         }
     }
@@ -538,7 +538,7 @@ proptest! {
         let ids: Vec<SendId> = sent.iter().map(|p| a.send_all(at(0), out, p, None).unwrap()).collect();
         let mut pieces = casts(&mut a);
         let ends: Vec<Effect> = core::iter::from_fn(|| a.poll_effect()).collect();
-        prop_assert_eq!(ends, ids.iter().map(|id| Effect::SendDone { id: *id, result: Ok(()) }).collect::<Vec<_>>());
+        prop_assert_eq!(ends, ids.iter().map(|id| Effect::SendDone { id: *id, missed: vec![], taken: true }).collect::<Vec<_>>());
         prop_assert_eq!(a.usage().sending, 0);
         // The first one comes first; then any order, and any of them twice.
         for i in 2..pieces.len() {

@@ -33,7 +33,7 @@ impl Channels {
             Mode::Latest => {
                 let seq = self.latest_out.next_seq(now.wall);
                 self.cast_out.value(tag, &key, &Item::Latest { tag, seq, sent_at: now.wall, key: &key, bytes: payload });
-                self.effects.push_back(Effect::SendDone { id: send, result: Ok(()) });
+                self.effects.push_back(Effect::SendDone { id: send, missed: Vec::new(), taken: true });
             }
             Mode::Reliable => {
                 if self.cast_epoch == 0 {
@@ -69,7 +69,7 @@ impl Channels {
         if let Some(id) = ends
             && !self.posted.remove(&id)
         {
-            self.effects.push_back(Effect::SendDone { id, result: Ok(()) });
+            self.effects.push_back(Effect::SendDone { id, missed: Vec::new(), taken: true });
         }
         Some(payload)
     }

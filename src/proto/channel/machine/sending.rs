@@ -46,7 +46,7 @@ impl Channels {
     pub(super) fn enqueue(&mut self, now: Now, tag: Tag, to: &[NodeId], payload: Vec<u8>, key: String) -> SendId {
         let id = self.new_send();
         let len = payload.len() as u64;
-        let out = Outgoing { payload, key, sent_at: now.wall, holders: to.len(), waiting: to.len(), accepted: false };
+        let out = Outgoing { payload, key, sent_at: now.wall, holders: to.len(), waiting: to.len(), taken: false, missed: Vec::new() };
         self.sending += out.size();
         self.outgoing.insert(id, out);
         for node in to {
@@ -75,18 +75,18 @@ impl Channels {
     pub(super) fn accept(&mut self, key: (NodeId, Tag)) {
         let fit = self.senders.get_mut(&key).map(SendStream::newly_accepted).unwrap_or_default();
         for id in fit {
-            self.settle(id, true);
+            self.settle(id, None);
         }
     }
 
-    /// One recipient less to wait for: its window took the message, or it is gone.
-    pub(super) fn settle(&mut self, id: SendId, accepted: bool) {
+    /// One recipient less to wait for: its window took the message, or it is gone and misses it.
+    pub(super) fn settle(&mut self, id: SendId, gone: Option<NodeId>) {
         let Some(out) = self.outgoing.get_mut(&id) else { return };
-        out.accepted |= accepted;
+        out.taken |= gone.is_none();
+        out.missed.extend(gone);
         out.waiting -= 1;
         if out.waiting == 0 {
-            let result = if out.accepted { Ok(()) } else { Err(Code::NoParticipant) };
-            self.effects.push_back(Effect::SendDone { id, result });
+            self.effects.push_back(Effect::SendDone { id, missed: core::mem::take(&mut out.missed), taken: out.taken });
         }
     }
 
