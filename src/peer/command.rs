@@ -116,7 +116,7 @@ impl Peer {
         }
         self.relays_changed(now);
         self.mark_all_unsaved(id);
-        self.tick = Some(now.mono);
+        self.tick_within(now, Duration::ZERO);
         Ok(id)
     }
 

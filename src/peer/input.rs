@@ -26,6 +26,9 @@ impl Peer {
     /// Takes one thing the platform reports.
     pub fn handle(&mut self, now: Now, event: LinkEvent) {
         self.notice_sleep(now);
+        if matches!(event, LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Relay { .. } | LinkEvent::Addresses(_)) {
+            self.tick_within(now, Duration::ZERO);
+        }
         match event {
             LinkEvent::Up { link, node, path, side, address } => {
                 if self.table.len() >= limit::LINKS {
@@ -98,22 +101,34 @@ impl Peer {
     /// Lets time pass. Early and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Now) {
         self.notice_sleep(now);
-        self.tick = Some(now.mono.after(TICK));
-        for link in self.table.retire(now.mono) {
-            self.command_link(LinkCommand::Close { link });
+        // What looks at every member is done at ticks only: the machines below have deadlines much more often.
+        let tick = self.tick.is_none_or(|at| at <= now.mono);
+        if tick {
+            self.tick = Some(now.mono.after(TICK));
+            for link in self.table.retire(now.mono) {
+                self.command_link(LinkCommand::Close { link });
+            }
+            self.keep_relays(now);
         }
-        self.keep_relays(now);
         self.join_timeouts(now);
         self.overlay_timeouts(now);
         let ids: Vec<DomainId> = self.domains.keys().copied().collect();
         for id in ids {
-            self.domain_timeouts(now, id);
+            self.domain_timeouts(now, id, tick);
         }
-        self.greet_again(now);
-        self.find_members(now);
-        self.dial_members(now);
-        self.close_spare_links(now);
+        if tick {
+            self.greet_again(now);
+            self.find_members(now);
+            self.dial_members(now);
+            self.close_spare_links(now);
+        }
         self.settle(now);
+    }
+
+    /// The next tick comes in this time at the latest: something changed that dials or greetings may follow.
+    pub(super) fn tick_within(&mut self, now: Now, time: Duration) {
+        let at = now.mono.after(time);
+        self.tick = Some(self.tick.map_or(at, |tick| tick.min(at)));
     }
 
     /// When [`Peer::on_timeout`] is wanted next.
@@ -121,7 +136,8 @@ impl Peer {
     pub fn next_timeout(&self) -> Option<Mono> {
         let parts = self.domains.values().flat_map(|d| {
             let locator = d.locator.as_ref().and_then(|l| l.next_timeout());
-            let machines = [d.session.next_timeout(), d.directory.next_timeout(), d.detector.next_timeout(), d.channels.next_timeout()];
+            // The session's turn comes with the tick.
+            let machines = [d.directory.next_timeout(), d.detector.next_timeout(), d.channels.next_timeout()];
             machines.into_iter().chain([d.state.next_timeout(), d.spread.next_timeout(), locator])
         });
         let seekers = self.joins.values().filter_map(|j| j.next_timeout());

@@ -96,7 +96,7 @@ impl Peer {
         let deadline = now.mono.after(SEEK);
         let join = Join { link, profile, credential, request, seeker, deadline, waiting: None, asked: false };
         self.joins.insert(id, join);
-        self.tick = Some(now.mono);
+        self.tick_within(now, Duration::ZERO);
         self.join_relays(now);
         Ok(true)
     }

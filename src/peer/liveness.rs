@@ -60,7 +60,7 @@ impl Peer {
             domain.directory.woke(now, &mut effects);
             self.directory_effects(now, id, effects);
         }
-        self.tick = Some(now.mono);
+        self.tick_within(now, Duration::ZERO);
     }
 
     /// Before every input: whether this process was stopped for a while, by either clock. A browser may stop the monotonic one

@@ -26,6 +26,8 @@ use crate::proto::{channel, directory, membership, overlay};
 use crate::wire::cbor;
 use crate::wire::frame::Kind;
 
+/// How soon a changed directory is looked at for whom to dial: news often comes together.
+const NEWS: Duration = Duration::from_millis(100);
 /// What was sent to somebody who was taken for down is given up after this time: a tab that is reloaded, or a verdict that was
 /// wrong, takes less.
 const GIVE_UP: Duration = Duration::from_secs(10);
@@ -242,6 +244,7 @@ impl Peer {
     }
 
     fn directory_event(&mut self, now: Now, domain: DomainId, event: directory::Event) {
+        self.tick_within(now, NEWS);
         let (node, change) = match event {
             directory::Event::Degraded { capability } => return self.emit(Event::Degraded { domain, capability }),
             directory::Event::Restored { capability } => return self.emit(Event::Restored { domain, capability }),
@@ -299,7 +302,7 @@ impl Peer {
 
     // ---- time -------------------------------------------------------------------------------------------------------
 
-    pub(super) fn domain_timeouts(&mut self, now: Now, id: DomainId) {
+    pub(super) fn domain_timeouts(&mut self, now: Now, id: DomainId, tick: bool) {
         self.renew(now, id);
         let Some(domain) = self.domains.get_mut(&id) else { return };
         if domain.next_change.is_some_and(|at| at <= now.wall) {
@@ -329,7 +332,7 @@ impl Peer {
             }
         }
         domain.channels.on_timeout(now);
-        let renewed = domain.session.on_timeout(now);
+        let renewed = tick && domain.session.on_timeout(now);
         self.spread_timeouts(now, id);
         self.membership_effects(now, id, statements);
         self.views_timeouts(now, id);

@@ -154,7 +154,7 @@ impl Peer {
             let Some(node) = domain.spread.wanted.iter().min_by_key(|(_, at)| **at).map(|(n, _)| *n) else { break };
             domain.spread.wanted.remove(&node);
         }
-        self.tick = Some(now.mono);
+        self.tick_within(now, Duration::ZERO);
     }
 
     /// Casts what the channels have for everybody, as far as links take it.
