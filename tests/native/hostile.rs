@@ -201,6 +201,50 @@ async fn raw_garbage_on_the_port_harms_nobody() {
     connect(&mut friend, &mut victim, &addresses).await;
 }
 
+/// A STUN binding request (RFC 8489) as a browser's first packet on WebRTC-direct: the names are the whole of it.
+fn binding_request(n: u16) -> Vec<u8> {
+    let name = format!("libp2p+webrtc+v1/stranger{n:06}");
+    let user = format!("{name}:{name}");
+    let mut padded = user.clone().into_bytes();
+    padded.resize(user.len().next_multiple_of(4), 0);
+    let mut packet = vec![0, 1];
+    packet.extend((4 + padded.len() as u16).to_be_bytes());
+    packet.extend([0x21, 0x12, 0xa4, 0x42]);
+    packet.extend([[0; 10].as_slice(), &n.to_be_bytes()].concat());
+    packet.extend([0, 6]);
+    packet.extend((user.len() as u16).to_be_bytes());
+    packet.extend(padded);
+    packet
+}
+
+/// Each first packet from a new address starts a handshake, which takes long to fail: there is a bound, and others come in meanwhile.
+#[tokio::test]
+async fn strangers_that_begin_handshakes_keep_nobody_out() {
+    let mut victim = Node::listening(&["/ip4/127.0.0.1/udp/0/webrtc-direct", "/ip4/127.0.0.1/tcp/0"]);
+    let addresses = victim.addresses(2, |_| true).await;
+    let (web, plain): (Vec<String>, Vec<String>) = addresses.into_iter().partition(|a| a.contains("webrtc"));
+    let port = web[0].split("/udp/").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let before = metrics.num_alive_tasks();
+    let mut strangers = Vec::new();
+    for n in 0..600 {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(&binding_request(n), format!("127.0.0.1:{port}")).await.unwrap();
+        strangers.push(socket);
+    }
+    // Those that it takes have come in: each is some tasks.
+    let taken = async {
+        while metrics.num_alive_tasks() < before + 64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("handshakes begin");
+    let mut friend = Node::listening(&[]);
+    connect(&mut friend, &mut victim, &plain).await;
+    let tasks = metrics.num_alive_tasks() - before;
+    assert!(tasks < 300, "{tasks} tasks for 600 handshakes");
+}
+
 /// What runs on the runtime is the same before and after a hundred links.
 #[tokio::test]
 async fn links_leave_no_task_behind() {

@@ -211,8 +211,9 @@ fn transports(
     web.set_max_data_size(WS_MESSAGE);
     let web = links::secure(web, key)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
-    let rtc =
-        webrtc::Transport::new(key.clone(), certificate).map(|(peer, c), _| (peer, StreamMuxerBox::new(rtc::Closing::new(c)))).boxed();
+    let rtc = rtc::Admitting::new(webrtc::Transport::new(key.clone(), certificate))
+        .map(|(peer, c), _| (peer, StreamMuxerBox::new(rtc::Closing::new(c))))
+        .boxed();
     let watched = |transport: Boxed<Upgraded>, watch: Watch| transport.map(move |(peer, muxer), _| (peer, watch.wrap(muxer))).boxed();
     let all = any(watched(any(any(web, plain), quic), watch.clone()), watched(rtc, Watch { most: Some(RTC_WRITE), ..watch.clone() }));
     let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
