@@ -1,5 +1,5 @@
 //! A domain in which participants come and go while everybody talks, some do harm and some are slow: what ought to hold all the time
-//! is looked at every second, and what does not is counted. `peerage sim --churn` prints it, the tests hold it to nothing.
+//! is looked at every second, and what does not is counted. `peerage sim --churn` prints the counts, the tests want them to be zero.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
