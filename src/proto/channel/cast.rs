@@ -18,6 +18,11 @@ use crate::wire::bytes::Writer;
 
 /// How long a piece may be missing while later ones are here.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Where the first that comes from an origin is not its first piece but one of its first so many, those before it may just be late: they
+/// are waited for. Who hears only later ones came later.
+const FIRST: u64 = 64;
+/// How long.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 
 struct Out {
     item: Vec<u8>,
@@ -104,7 +109,7 @@ struct Assembly {
 /// What one origin casts on one channel.
 struct Stream {
     epoch: u64,
-    /// The next piece; none before the first start of a message.
+    /// The next piece; none before it is known where to begin.
     next: Option<u64>,
     early: BTreeMap<u64, Early>,
     early_bytes: usize,
@@ -158,14 +163,15 @@ impl Inbox {
         if epoch > stream.epoch {
             *stream = fresh();
         }
-        let next = match stream.next {
-            Some(next) => next,
+        if stream.next.is_none() && (pos == 0 || (pos >= FIRST && head.is_some() && stream.early.is_empty())) {
+            (stream.next, stream.due) = (Some(pos), None);
+        }
+        match stream.next {
+            Some(next) if pos < next => return Ok(Vec::new()),
             // Who comes in the middle of a message begins with the next one.
-            None if head.is_none() => return Ok(Vec::new()),
-            None => *stream.next.insert(pos),
-        };
-        if pos < next || stream.early.contains_key(&pos) {
-            return Ok(Vec::new());
+            None if head.is_none() && pos >= FIRST && stream.early.is_empty() => return Ok(Vec::new()),
+            _ if stream.early.contains_key(&pos) => return Ok(Vec::new()),
+            _ => {}
         }
         if stream.early_bytes + bytes.len() > limit::CAST_MESSAGE || stream.early.len() >= limit::CAST_MESSAGE / 1_024 {
             return Err(Reject::Limit);
@@ -174,7 +180,8 @@ impl Inbox {
         let head = head.map(|h| (h.total, h.sent_at, h.key.into()));
         stream.early.insert(pos, Early { head, bytes: bytes.to_vec() });
         let whole = stream.join(&mut self.lost);
-        stream.due = (!stream.early.is_empty()).then(|| stream.due.unwrap_or(now.mono.after(PATIENCE)));
+        let patience = if stream.next.is_some() { PATIENCE } else { FIRST_PATIENCE };
+        stream.due = (!stream.early.is_empty()).then(|| stream.due.unwrap_or(now.mono.after(patience)));
         Ok(self.admit(key.0, whole))
     }
 
@@ -209,7 +216,7 @@ impl Inbox {
         let mut all = Vec::new();
         for key in due {
             let Some(stream) = self.streams.get_mut(&key) else { continue };
-            self.lost += 1;
+            self.lost += u64::from(stream.next.is_some());
             stream.assembly = None;
             while let Some((pos, piece)) = stream.early.first_key_value() {
                 if piece.head.is_some() {
