@@ -66,6 +66,22 @@ fn after_a_partition_each_side_sees_itself_and_then_all_again() {
 }
 
 #[test]
+fn what_was_said_during_a_short_partition_is_refuted_after_it() {
+    // Its links outlive it, so that nobody greets anybody anew: the suspicions that began meanwhile go on.
+    let conditions = Conditions { loss: (5, 5), keep_alive: seconds(60), ..Conditions::default() };
+    let mut v = Village::new(6, 40, conditions);
+    let away: BTreeMap<NodeId, u32> = v.nodes[20..].iter().map(|n| (*n, 1)).collect();
+    v.world.net().partition(away);
+    v.world.run(seconds(6));
+    v.world.net().heal();
+    v.world.run(seconds(10));
+    assert!(v.agree(5).is_some());
+    v.downs();
+    v.world.run(seconds(60));
+    assert_eq!(v.downs(), BTreeSet::new(), "and stays healed");
+}
+
+#[test]
 fn attack_false_suspicions_take_nobody_down() {
     // Two of twenty, in a partial mesh in which most must believe others.
     let mut v = Village::new(5, 20, Conditions { loss: (5, 5), ..Conditions::default() });
