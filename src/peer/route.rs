@@ -3,7 +3,7 @@
 //! | when | then |
 //! |---|---|
 //! | membership changes | session learns roles; directory, channels and greetings forget who is out; own role is kept |
-//! | a statement is new | it goes to every linked member except the one it came from |
+//! | a statement is new | it goes to every linked member except the one it came from, along the tree in a large domain |
 //! | both Hellos hold | membership, directory and shared state start to compare; channels resume; the domain secret is given |
 //! | the last link to a member breaks | directory, detector and channels hear it |
 //! | the directory has news | it is sealed in the control class and sent; the application hears it |
@@ -11,6 +11,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
+use minicbor::bytes::ByteVec;
 
 use super::{
     Change, Event, Flag, Output, Part, Peer,
@@ -55,23 +56,26 @@ impl Peer {
 
     pub(super) fn membership_effects(&mut self, now: Now, id: DomainId, effects: Vec<membership::Effect>) {
         let mut changed = false;
+        let large = self.domains.get(&id).is_some_and(|d| d.spread.is_large());
         if effects.iter().any(|e| !matches!(e, membership::Effect::Send { .. })) {
             self.mark_unsaved(id, Part::Statements);
         }
-        let mut news: Vec<(Option<NodeId>, Vec<Vec<u8>>)> = Vec::new();
+        let mut news: Vec<(Option<NodeId>, Vec<ByteVec>)> = Vec::new();
         for effect in effects {
             match effect {
                 membership::Effect::Send { to, msg } => {
                     self.send_scoped(&id, &to, Lane::Control, Kind::Membership, &msg.encode());
                 }
-                membership::Effect::Spread { statement, except } => match news.last_mut() {
+                membership::Effect::Spread { statement, except, alone } => match news.last_mut() {
                     // As one message, so that a revocation in several parts is seen whole.
                     Some((to, list))
-                        if *to == except && list.iter().map(Vec::len).sum::<usize>() + statement.len() <= membership::CHUNK =>
+                        if !(alone && large)
+                            && *to == except
+                            && list.iter().map(|s| s.len()).sum::<usize>() + statement.len() <= membership::CHUNK =>
                     {
-                        list.push(statement);
+                        list.push(statement.into());
                     }
-                    _ => news.push((except, Vec::from([statement]))),
+                    _ => news.push((except, Vec::from([statement.into()]))),
                 },
                 membership::Effect::Changed => changed = true,
                 membership::Effect::Surplus { member, .. } => {
@@ -80,7 +84,11 @@ impl Peer {
             }
         }
         for (except, statements) in news {
-            let body = membership::Msg::Give(statements.into_iter().map(Into::into).collect()).encode();
+            if large {
+                self.send_statements(now, id, statements, except);
+                continue;
+            }
+            let body = membership::Msg::Give(statements).encode();
             let linked = self.domains.get(&id).map(Domain::linked).unwrap_or_default();
             for node in linked.iter().filter(|n| Some(**n) != except) {
                 self.send_scoped(&id, node, Lane::Control, Kind::Membership, &body);
@@ -200,22 +208,32 @@ impl Peer {
             // What a comparison brought did not come along the tree: if it is more than a renewal, a newcomer's first record above
             // all, it goes on from here.
             for effect in &mut effects {
-                if let directory::Effect::Broadcast { except, .. } = effect {
-                    *except = None;
+                if let directory::Effect::Broadcast { msg: directory::Msg::Records(records), .. } = effect {
+                    self.send_records(now, id, core::mem::take(records), Some(from));
                 }
             }
         }
         self.directory_effects(now, id, effects);
+        if result == Err(Reject::Forbidden)
+            && let Some(domain) = self.domains.get_mut(&id)
+        {
+            // A record of somebody whose credential this node lacks, most likely.
+            let mut statements = Vec::new();
+            domain.membership.sync_with(now, from, &mut statements);
+            self.membership_effects(now, id, statements);
+        }
         result
     }
 
     pub(super) fn directory_effects(&mut self, now: Now, id: DomainId, effects: Vec<directory::Effect>) {
         for effect in effects {
             match effect {
-                directory::Effect::Broadcast { msg, except } if self.domains.get(&id).is_some_and(|d| d.spread.is_large()) => {
+                directory::Effect::Broadcast { msg: directory::Msg::Records(records), except }
+                    if self.domains.get(&id).is_some_and(|d| d.spread.is_large()) =>
+                {
                     // The tree hands others' news on by itself.
                     if except.is_none() {
-                        self.send_news(now, id, &msg);
+                        self.send_records(now, id, records, None);
                     }
                 }
                 directory::Effect::Broadcast { msg, except } => {

@@ -1,7 +1,7 @@
 //! A domain too large for a link to each: with whom to be linked, and what goes to everybody over those links.
 //!
 //! Two trees. In the data class, among participants, casts: what an application sends to all. In the control class, among all
-//! members, the directory's news. What travels is signed by its origin; each hop seals it for its own neighbours, so that
+//! members, the directory's news and the membership's statements. What travels is signed by its origin; each hop seals it for its own neighbours, so that
 //! only neighbours need one another's keys.
 
 use alloc::{
@@ -9,6 +9,7 @@ use alloc::{
     vec::Vec,
 };
 use core::time::Duration;
+use minicbor::bytes::ByteVec;
 
 use super::{
     Peer,
@@ -16,13 +17,14 @@ use super::{
     link::{Lane, LinkCommand, Side},
     seal::Topic,
 };
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, limit, only};
+use crate::base::{DomainId, Gather, Mono, NodeId, Now, Reject, limit};
 use crate::crypto::{Class, Role};
 use crate::proto::{
     broadcast::{self, Broadcast, Cast, Mesh, Msg, Replays},
     directory::{self, Status},
+    membership,
 };
-use crate::wire::frame::Kind;
+use crate::wire::{cbor, frame::Kind};
 
 /// How long a link is sought, and kept, for a message to somebody who is no neighbour.
 const WANTED: Duration = Duration::from_secs(60);
@@ -32,10 +34,25 @@ const SPARE: Duration = Duration::from_secs(60);
 const CASTS_TOLD: Duration = Duration::from_millis(100);
 /// News is also found by the directories' comparisons, so that telling of it can wait.
 const NEWS_TOLD: Duration = Duration::from_secs(5);
+/// So many neighbours are told of it.
+const NEWS_LAZY: usize = 4;
 /// The body of a goodbye to a link, and not to the domain.
 pub(super) const LINK_ONLY: [u8; 1] = [1];
 /// Hashes of revocations remembered.
 const VIEWS: usize = 256;
+/// So long after it opened a domain a node hands nothing on that a comparison brought: it is the one that lacked it.
+const NEWCOMER: Duration = Duration::from_secs(10);
+
+/// What travels along the control class' tree.
+#[derive(minicbor::Encode, minicbor::Decode)]
+enum News {
+    /// Directory records.
+    #[n(0)]
+    Records(#[n(0)] Vec<directory::Item>),
+    /// Statements that belong together.
+    #[n(1)]
+    Statements(#[n(0)] Vec<ByteVec>),
+}
 
 /// What a domain keeps for this.
 pub(super) struct Spread {
@@ -49,6 +66,7 @@ pub(super) struct Spread {
     news: Broadcast,
     replays: Replays,
     epoch: u64,
+    opened: Mono,
     seq: u64,
     /// The hashes of the revocations this node knew of, the newest last.
     views: VecDeque<[u8; 32]>,
@@ -60,10 +78,11 @@ impl Spread {
             live: Mesh::new(domain, me),
             listed: Mesh::new(domain, me),
             wanted: BTreeMap::new(),
-            casts: Broadcast::new(CASTS_TOLD),
-            news: Broadcast::new(NEWS_TOLD),
+            casts: Broadcast::new(CASTS_TOLD, usize::MAX),
+            news: Broadcast::new(NEWS_TOLD, NEWS_LAZY),
             replays: Replays::default(),
             epoch: now.wall.0,
+            opened: now.mono,
             seq: 0,
             views: VecDeque::new(),
         }
@@ -173,24 +192,39 @@ impl Peer {
             let cast = Cast { origin: self.me, epoch: domain.spread.epoch, seq: domain.spread.seq, view, created: now.wall, body };
             let bytes = cast.sign(&id, &self.identity);
             let mut effects = Vec::new();
-            domain.spread.casts.publish(now, bytes, false, &room, &mut effects);
+            domain.spread.casts.publish(now, bytes, false, None, &room, &mut effects);
             self.spread_effects(now, id, Topic::Casts, effects);
         }
     }
 
-    /// Hands the directory's own news to the tree.
-    pub(super) fn send_news(&mut self, now: Now, id: DomainId, msg: &directory::Msg) {
+    /// Hands records to the tree that this node signed or has `from` a neighbour by another way.
+    pub(super) fn send_records(&mut self, now: Now, id: DomainId, records: Vec<directory::Item>, from: Option<NodeId>) {
+        self.send_news(now, id, &News::Records(records), from);
+    }
+
+    /// Likewise statements.
+    pub(super) fn send_statements(&mut self, now: Now, id: DomainId, statements: Vec<ByteVec>, from: Option<NodeId>) {
+        self.send_news(now, id, &News::Statements(statements), from);
+    }
+
+    fn send_news(&mut self, now: Now, id: DomainId, news: &News, from: Option<NodeId>) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
+        if from.is_some() && now.mono.since(domain.spread.opened) < NEWCOMER {
+            return;
+        }
         let mut effects = Vec::new();
-        domain.spread.news.publish(now, msg.encode(), true, &|_| true, &mut effects);
+        domain.spread.news.publish(now, cbor::encode(news), true, from, &|_| true, &mut effects);
         self.spread_effects(now, id, Topic::News, effects);
     }
 
+    /// What several neighbours get alike is sealed once.
     fn spread_effects(&mut self, now: Now, id: DomainId, topic: Topic, effects: Vec<broadcast::Effect>) {
-        for broadcast::Effect { to, msg } in effects {
+        for alike in effects.chunk_by(|a, b| a.msg == b.msg) {
+            let Some(broadcast::Effect { msg, .. }) = alike.first() else { continue };
             let bulk = topic == Topic::Casts && matches!(msg, Msg::Gossip { .. });
             let lane = if bulk { Lane::Bulk } else { Lane::Control };
-            self.send_sealed(now, id, topic, &only(to), lane, &msg.encode());
+            let to = alike.iter().map(|e| e.to).gather();
+            self.send_sealed(now, id, topic, &to, lane, &msg.encode());
         }
     }
 
@@ -243,21 +277,32 @@ impl Peer {
     pub(super) fn news_message(&mut self, now: Now, id: DomainId, from: NodeId, plaintext: &[u8]) -> Result<(), Reject> {
         let message = Msg::decode(plaintext)?;
         let domain = self.domains.get_mut(&id).ok_or(Reject::Misdirected)?;
-        let Domain { spread, directory, known, .. } = domain;
-        let (mut effects, mut records) = (Vec::new(), Vec::new());
-        let mut accept = |bytes: &[u8], _: [u8; 8]| {
-            let message @ directory::Msg::Records(_) = directory::Msg::decode(bytes)? else { return Err(Reject::Forbidden) };
-            let (before, told) = (directory.digest(), records.len());
-            match directory.handle(now, from, message, &|n| known.get(n).copied(), &mut records) {
-                // Its credential may be on its way.
-                Err(Reject::Forbidden) if known.contains_key(&from) => return Err(Reject::UnknownKey),
-                result => result?,
+        let Domain { spread, directory, membership, known, .. } = domain;
+        let (mut effects, mut records, mut statements) = (Vec::new(), Vec::new(), Vec::new());
+        // Only what is news goes on; more than a renewal soon.
+        let mut accept = |bytes: &[u8], _: [u8; 8]| match cbor::decode(bytes)? {
+            News::Records(items) => {
+                let (before, told) = (directory.digest(), records.len());
+                match directory.handle(now, from, directory::Msg::Records(items), &|n| known.get(n).copied(), &mut records) {
+                    // Its credential may be on its way.
+                    Err(Reject::Forbidden) if known.contains_key(&from) => return Err(Reject::UnknownKey),
+                    result => result?,
+                }
+                let more = records[told..].iter().any(directory::Effect::is_more_than_a_renewal);
+                if directory.digest() == before { Err(Reject::Stale) } else { Ok(more) }
             }
-            // Only what is news goes on; more than a renewal soon.
-            let more = records[told..].iter().any(directory::Effect::is_more_than_a_renewal);
-            if directory.digest() == before { Err(Reject::Stale) } else { Ok(more) }
+            News::Statements(list) => {
+                let before = membership.digest();
+                let result = membership.handle(now, from, membership::Msg::Give(list), &mut statements);
+                if membership.digest() == before { result.and(Err(Reject::Stale)) } else { Ok(true) }
+            }
         };
         let result = spread.news.handle(now, from, message, &|_| true, &mut accept, &mut effects);
+        // The tree hands it on.
+        statements.retain(|effect| !matches!(effect, membership::Effect::Spread { .. }));
+        if !statements.is_empty() {
+            self.membership_effects(now, id, statements);
+        }
         self.directory_effects(now, id, records);
         self.spread_effects(now, id, Topic::News, effects);
         result

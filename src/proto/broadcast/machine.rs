@@ -7,7 +7,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::msg::{CastId, IDS, Msg, cast_id};
-use crate::base::{Mono, NodeId, Now, Reject, limit};
+use crate::base::{Gather, Mono, NodeId, Now, Reject, limit};
 
 /// How long an urgent cast waits for company before neighbours outside the tree are told of it.
 const SOON: Duration = Duration::from_millis(200);
@@ -72,6 +72,8 @@ struct Held {
 pub struct Broadcast {
     /// How long ids wait for company before a neighbour is told of them.
     tell_after: Duration,
+    /// How many neighbours outside the tree are told.
+    lazy: usize,
     neighbours: BTreeMap<NodeId, Neighbour>,
     /// Casts kept; `None` once only the id is remembered.
     casts: BTreeMap<CastId, Option<Held>>,
@@ -86,12 +88,13 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// No neighbour, nothing known. Ids wait for `tell_after` before a neighbour outside the tree is told of them, so that one
-    /// message tells of many: the longer, the cheaper, and the later is fetched what the tree did not bring.
+    /// No neighbour, nothing known. Ids wait for `tell_after` before `lazy` of the neighbours outside the tree are told of them, so that
+    /// one message tells of many: the longer and the fewer, the cheaper, and the later is fetched what the tree did not bring.
     #[must_use]
-    pub fn new(tell_after: Duration) -> Broadcast {
+    pub fn new(tell_after: Duration, lazy: usize) -> Broadcast {
         Broadcast {
             tell_after,
+            lazy,
             neighbours: BTreeMap::new(),
             casts: BTreeMap::new(),
             fresh: VecDeque::new(),
@@ -131,10 +134,22 @@ impl Broadcast {
         }
     }
 
-    /// Sends a cast of this node's own. `ready` tells to whom more can be pushed now; the others are told of it, soon if it is
-    /// `urgent`.
-    pub fn publish(&mut self, now: Now, cast: Vec<u8>, urgent: bool, ready: &dyn Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
-        self.pass(now, cast, (0, urgent), None, ready, out);
+    /// Sends a cast of this node's own, or one that it has from somebody by another way, who gets none then. `ready` tells to whom more
+    /// can be pushed now; the others are told of it, soon if it is `urgent`. One that is known already goes no further.
+    pub fn publish(
+        &mut self,
+        now: Now,
+        cast: Vec<u8>,
+        urgent: bool,
+        from: Option<NodeId>,
+        ready: &dyn Fn(&NodeId) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = cast_id(&cast);
+        if !self.casts.contains_key(&id) {
+            self.found(&id);
+            self.pass(now, cast, (0, urgent), from, ready, out);
+        }
     }
 
     /// Takes a neighbour's message. `accept` is asked about a cast that is new, told what that neighbour knows, and answers whether it
@@ -175,6 +190,8 @@ impl Broadcast {
                 self.pass(now, cast, (hops.saturating_add(1), urgent), Some(from), ready, out);
             }
             Msg::Have(ids) => {
+                // Who tells has it.
+                neighbour.owed.retain(|id| !ids.contains(id));
                 for id in ids {
                     self.heard_of(now, from, id, out);
                 }
@@ -274,11 +291,8 @@ impl Broadcast {
 
     /// Does what is due.
     pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.tell.is_some_and(|at| now.mono >= at) {
-            self.tell = None;
-            for (to, neighbour) in self.neighbours.iter_mut().filter(|(_, n)| !n.owed.is_empty()) {
-                out.push(Effect { to: *to, msg: Msg::Have(core::mem::take(&mut neighbour.owed)) });
-            }
+        if self.tell.take_if(|at| now.mono >= *at).is_some() {
+            self.tell_of(out);
         }
         let mut wanted: BTreeMap<NodeId, Vec<CastId>> = BTreeMap::new();
         while let Some(&(at, id)) = self.due.first()
@@ -313,6 +327,22 @@ impl Broadcast {
         {
             self.stale.pop_front();
             self.casts.remove(&id);
+        }
+    }
+
+    /// Tells as many neighbours as are to be told what they may lack, others each time: those whose ids are nearest to what is told.
+    fn tell_of(&mut self, out: &mut Vec<Effect>) {
+        let mut owing: Vec<_> = self.neighbours.iter_mut().filter(|(_, n)| !n.owed.is_empty()).collect();
+        let target = owing.first().and_then(|(_, n)| n.owed.last().copied()).unwrap_or_default();
+        let distance = |node: &NodeId| node.as_bytes().iter().zip(target).map(|(a, b)| a ^ b).gather::<Vec<u8>>();
+        if owing.len() > self.lazy {
+            owing.sort_by_cached_key(|(node, _)| distance(node));
+        }
+        for (i, (to, neighbour)) in owing.into_iter().enumerate() {
+            let owed = core::mem::take(&mut neighbour.owed);
+            if i < self.lazy {
+                out.push(Effect { to: *to, msg: Msg::Have(owed) });
+            }
         }
     }
 

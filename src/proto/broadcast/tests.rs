@@ -110,7 +110,7 @@ impl Net {
         let mut net = Net {
             rng: Rng::from_seed([n as u8; 32]),
             now: 0,
-            nodes: names.iter().map(|n| (*n, Broadcast::new(TELL))).collect(),
+            nodes: names.iter().map(|n| (*n, Broadcast::new(TELL, usize::MAX))).collect(),
             timers: BTreeSet::new(),
             queue: BTreeMap::new(),
             sent: 0,
@@ -143,7 +143,7 @@ impl Net {
 
     fn publish(&mut self, from: NodeId, text: &[u8]) -> CastId {
         let mut out = Vec::new();
-        self.nodes.get_mut(&from).unwrap().publish(at(self.now), text.to_vec(), false, &|_| true, &mut out);
+        self.nodes.get_mut(&from).unwrap().publish(at(self.now), text.to_vec(), false, None, &|_| true, &mut out);
         self.send(from, out);
         let id = msg::cast_id(text);
         self.taken.entry(id).or_default().insert(from, 0);
@@ -259,9 +259,9 @@ fn the_tree_heals_when_nodes_die_unnoticed() {
 #[test]
 fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches() {
     let (a, b) = (id(1), id(2));
-    let (mut first, mut second) = (Broadcast::new(TELL), Broadcast::new(TELL));
+    let (mut first, mut second) = (Broadcast::new(TELL, usize::MAX), Broadcast::new(TELL, usize::MAX));
     let mut out = Vec::new();
-    first.publish(at(0), b"before".to_vec(), false, &|_| true, &mut out);
+    first.publish(at(0), b"before".to_vec(), false, None, &|_| true, &mut out);
     assert!(out.is_empty());
     first.link_up(at(1_000), b);
     second.link_up(at(1_000), a);
@@ -276,7 +276,7 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
     assert_eq!(out, [Effect { to: a, msg: Msg::Graft(Vec::from([name])) }]);
     out.clear();
     // A neighbour whose link is full is told instead of pushed to.
-    first.publish(at(2_000), b"while full".to_vec(), false, &|_| false, &mut out);
+    first.publish(at(2_000), b"while full".to_vec(), false, None, &|_| false, &mut out);
     assert!(out.is_empty());
     first.on_timeout(at(2_100), &mut out);
     assert!(matches!(&out[..], [Effect { msg: Msg::Have(ids), .. }] if ids.len() == 1));
@@ -284,7 +284,7 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
 
 #[test]
 fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
-    let (a, mut machine, mut out) = (id(1), Broadcast::new(TELL), Vec::new());
+    let (a, mut machine, mut out) = (id(1), Broadcast::new(TELL, usize::MAX), Vec::new());
     machine.link_up(at(0), a);
     let gossip = |text: &[u8]| Msg::Gossip { hops: 0, known: [0; 8], cast: text.to_vec() };
     let later = machine.handle(at(0), a, gossip(b"x"), &|_| true, &mut |_, _| Err(Reject::UnknownKey), &mut out);
@@ -302,7 +302,7 @@ fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
 
 #[test]
 fn a_flood_is_bounded() {
-    let (a, mut machine, mut out) = (id(1), Broadcast::new(TELL), Vec::new());
+    let (a, mut machine, mut out) = (id(1), Broadcast::new(TELL, usize::MAX), Vec::new());
     machine.link_up(at(0), a);
     machine.link_up(at(0), id(2));
     for i in 0..40_000u32 {

@@ -31,14 +31,12 @@ pub const SPARED: Duration = Duration::from_secs(15);
 pub const ROUND: Duration = Duration::from_secs(5);
 /// After news that is more than a renewal the next comparison follows within this time, half of it jitter.
 pub const NUDGE: Duration = Duration::from_millis(400);
-/// With more neighbours than this, news of others is not passed on unasked.
-pub const EAGER: usize = 12;
 /// The least time between two records of one's own.
 pub const PACE: Duration = Duration::from_millis(100);
 /// An own record that is younger is sent on a new link without being asked for.
 pub const FRESH: Duration = Duration::from_secs(10);
 /// On a new link the node with the lower id compares at once, the other one after this time unless it was asked before.
-pub const TURN: Duration = Duration::from_secs(1);
+pub const TURN: Duration = Duration::from_millis(500);
 /// How long after its start a directory waits before it reports an essential capability that nobody supplies.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -55,7 +53,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// To every neighbour, in the case of others' news except the one it came from. Others' news goes on only while somebody
-    /// online is no neighbour, and with at most [`EAGER`] neighbours; past that, comparisons that follow soon carry it on.
+    /// online is no neighbour.
     Broadcast {
         /// What.
         msg: Msg,
@@ -279,6 +277,8 @@ impl Directory {
         if self.signed_at.is_some_and(|at| now.mono.since(at) < FRESH) {
             // Most likely news to the other: a comparison takes four frames, any of which may be lost.
             self.send_records(now, node, Vec::from([self.me]), out);
+            // That one too: a newcomer with one neighbour looks soon whether it came.
+            self.nudge(now);
         }
         if first {
             out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
@@ -494,7 +494,7 @@ impl Directory {
                 Err(reject) => result = result.and(Err(reject)),
             }
         }
-        if !news.is_empty() && self.links.len() <= EAGER && !self.is_meshed(now) {
+        if !news.is_empty() && !self.is_meshed(now) {
             out.push(Effect::Broadcast { msg: Msg::Records(news), except: Some(from) });
         }
         result

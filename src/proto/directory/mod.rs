@@ -12,6 +12,6 @@ pub mod record;
 mod tests;
 
 pub use machine::{Config, Directory, Effect, Event};
-pub use msg::Msg;
+pub use msg::{Item, Msg};
 pub use query::{Participant, Predicate, Query, Status, Test};
 pub use record::{Capability, Presence, Profile, Record, Signed, Value};

@@ -42,6 +42,8 @@ pub enum Effect {
         statement: Vec<u8>,
         /// Whom not.
         except: Option<NodeId>,
+        /// Whether it says the same with or without others: a credential. Those that revoke something in several parts go together.
+        alone: bool,
     },
     /// Validity may have changed.
     Changed,
@@ -142,7 +144,8 @@ impl Membership {
             return Ok(id);
         }
         self.mix(&id);
-        out.push(Effect::Spread { statement: bytes.to_vec(), except: from });
+        let alone = matches!(statement.body, Body::Credential { .. });
+        out.push(Effect::Spread { statement: bytes.to_vec(), except: from, alone });
         if !out.contains(&Effect::Changed) {
             out.push(Effect::Changed);
         }
