@@ -428,7 +428,7 @@ impl Peer {
         LinkInfo { node: *node, path: best.map(|l| l.path), rtt: best.and_then(|l| l.rtt), sent, received, address }
     }
 
-    /// For a simulated member that does harm: the records of the directory, signed as they came.
+    /// For the simulator: the records of the directory, signed as they came.
     #[cfg(feature = "sim")]
     pub(crate) fn records(&self, id: DomainId) -> Vec<Vec<u8>> {
         self.domains.get(&id).map(|d| d.directory.records().map(<[u8]>::to_vec).collect()).unwrap_or_default()

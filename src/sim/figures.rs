@@ -2,19 +2,27 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     string::{String, ToString},
     vec::Vec,
 };
 use core::time::Duration;
 
-use super::{Conditions, Town};
+use super::{Conditions, Town, Traffic};
 use crate::base::{Code, NodeId};
 use crate::peer::{Change, Event, Output, To};
+use crate::proto::directory::Signed;
 
 /// The text that one participant sends to all.
 const SPEECH: usize = 1_000;
 /// Milliseconds between two looks at who was told what.
 const STEP: u64 = 50;
+/// How long is watched who hears what while somebody is evicted, in milliseconds; for how long of it is spoken, and when it happens.
+const DEBATE: u64 = 30_000;
+const SPOKEN: u64 = 15_000;
+const EVICTED: u64 = 5_000;
+/// Who sees everybody for so many milliseconds after a partition goes on doing so: a suspicion takes less.
+const SETTLED: u64 = 15_000;
 /// For all to see all.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -48,6 +56,17 @@ pub struct Spread {
     pub never: usize,
 }
 
+/// What it took to evict somebody while one of ten spoke to all each second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Eviction {
+    /// Bytes that it cost everybody together, above what idling and speaking cost.
+    pub bytes: u64,
+    /// The longest that anybody waited for something that was said, in milliseconds.
+    pub pause: u64,
+    /// What was said and did not arrive, over all listeners.
+    pub missed: usize,
+}
+
 /// What came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -65,6 +84,8 @@ pub struct Figures {
     pub crash: Spread,
     /// A message of 1,000 bytes to all.
     pub message: Spread,
+    /// Somebody is evicted.
+    pub eviction: Eviction,
     /// Milliseconds from the end of a partition, half and half, until every participant saw all again; `None`: not within two minutes.
     pub healed: Option<u64>,
     /// How often somebody who was there was taken for down, partitions apart.
@@ -75,6 +96,23 @@ struct Run {
     town: Town,
     gone: BTreeSet<NodeId>,
     figures: Figures,
+    idle: Idle,
+}
+
+/// What participants cost while nobody does anything.
+#[derive(Default)]
+struct Idle {
+    /// Bytes of news for one record signed anew.
+    renewal: u64,
+    /// Bytes of the rest, a second.
+    rest: u64,
+}
+
+/// What crossed the network, and how many records were signed, up to a moment.
+struct Mark {
+    at: u64,
+    traffic: Traffic,
+    signed: BTreeMap<NodeId, u64>,
 }
 
 /// Carries out an experiment. `told` hears what is being done.
@@ -87,15 +125,15 @@ struct Run {
 pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     // The links of the dead stay up: only silence tells.
     let good = Conditions { keep_alive: Duration::from_secs(60), ..Conditions::default() };
-    told("they join");
     let mut town = Town::new(plan.seed, good);
     let link = town.link.clone();
     while town.participants.len() < plan.nodes {
+        told(&format!("{} have joined, {} s simulated", town.participants.len(), town.world.now() / 1_000));
         // As many at once as a small relay lets in.
         let batch = (plan.nodes - town.participants.len()).min(50);
         town.crowd(batch)?;
     }
-    let mut run = Run { town, gone: BTreeSet::new(), figures: Figures::default() };
+    let mut run = Run { town, gone: BTreeSet::new(), figures: Figures::default(), idle: Idle::default() };
     run.town.agree(PATIENCE);
     run.town.world.run(Duration::from_secs(120));
     run.town.world.net().set_conditions(Conditions { loss: (plan.loss, plan.loss), ..good });
@@ -108,14 +146,16 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     run.links();
 
     told("nobody does anything");
-    let before = run.bytes();
+    let (before, mark) = (run.bytes(), run.mark());
     run.pass(60_000);
     run.figures.idle = (run.bytes() - before) / 60 / plan.nodes as u64;
+    let passed = run.since(&mark);
+    run.idle = Idle { renewal: passed.0.news / passed.1.max(1), rest: passed.0.rest / 60 };
 
     told("some join");
     let (mut times, mut never, mut cost) = (Vec::new(), 0, 0);
     for _ in 0..plan.repeats {
-        let (before, start) = (run.bytes(), run.town.world.now());
+        let before = run.mark();
         let others = run.town.participants.clone();
         let node = run.town.join(&link, 0)?;
         let joined = run.town.world.now();
@@ -123,8 +163,7 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
         never += others.len() - heard.len();
         times.extend(heard);
         run.pass(5_000);
-        let idle = run.figures.idle * plan.nodes as u64 * (run.town.world.now() - start) / 1_000;
-        cost += (run.bytes() - before).saturating_sub(idle);
+        cost += run.cost(&before);
     }
     run.figures.join = spread(times, never);
     run.figures.join_bytes = cost / plan.repeats.max(1) as u64;
@@ -141,14 +180,16 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     told("some crash");
     run.figures.crash = run.lose(plan.repeats, Change::Down, |town, node| town.world.vanish(node));
 
+    told("one is evicted");
+    run.figures.eviction = run.evict();
+
     told("the network is divided");
     let half = run.town.participants.len() / 2;
     let away = run.town.participants[half..].iter().map(|n| (*n, 1)).collect();
     run.town.world.net().partition(away);
     run.town.world.run(plan.apart);
     run.town.world.net().heal();
-    let start = run.town.world.now();
-    run.figures.healed = run.town.agree(PATIENCE).then(|| run.town.world.now() - start);
+    run.figures.healed = run.heal();
     Ok(run.figures)
 }
 
@@ -156,6 +197,28 @@ impl Run {
     fn bytes(&mut self) -> u64 {
         let nodes = self.town.participants.clone();
         nodes.iter().map(|n| self.town.world.net().bytes(n)).sum()
+    }
+
+    fn mark(&mut self) -> Mark {
+        let (domain, manager) = (self.town.domain, self.town.manager);
+        let records = self.town.world.look(manager, |p, _| p.records(domain));
+        let records = records.iter().filter_map(|bytes| Signed::parse(bytes).ok());
+        let signed = records.map(|s| (s.record().node, s.record().sequence)).collect();
+        Mark { at: self.town.world.now(), traffic: self.town.world.net().traffic(), signed }
+    }
+
+    /// What crossed the network since then, and how many records those who were there signed anew.
+    fn since(&mut self, mark: &Mark) -> (Traffic, u64) {
+        let now = self.mark();
+        let anew = mark.signed.iter().map(|(node, before)| now.signed.get(node).map_or(0, |after| after.saturating_sub(*before)));
+        (now.traffic - mark.traffic, anew.sum())
+    }
+
+    /// Bytes since then, without what is said and what idling costs: what an event cost everybody together.
+    fn cost(&mut self, mark: &Mark) -> u64 {
+        let (traffic, renewals) = self.since(mark);
+        let rest = self.idle.rest * (self.town.world.now() - mark.at) / 1_000;
+        traffic.news.saturating_sub(self.idle.renewal * renewals) + traffic.rest.saturating_sub(rest)
     }
 
     /// What participants were told of one another since the last look.
@@ -227,6 +290,56 @@ impl Run {
         spread(times.into_values().collect(), never)
     }
 
+    /// One of ten speaks to all each second; in the midst of it somebody is evicted.
+    fn evict(&mut self) -> Eviction {
+        let (domain, manager) = (self.town.domain, self.town.manager);
+        let victim = self.town.participants.remove(self.town.participants.len() / 2);
+        self.gone.insert(victim);
+        let nodes = self.town.participants.clone();
+        let (mut before, mut due, mut pause) = (self.mark(), 0, 0);
+        for step in 0..DEBATE / STEP {
+            let now = self.town.world.now();
+            if step * STEP == EVICTED {
+                before = self.mark();
+                // The manager holds the root key.
+                let evicted = self.town.world.act(manager, |p, now| p.evict(now, domain, victim));
+                assert!(evicted.is_ok(), "an owner evicts: {evicted:?}");
+            }
+            if step * STEP < SPOKEN && (step * STEP).is_multiple_of(1_000) {
+                for node in nodes.iter().step_by(10) {
+                    self.town.say(*node, To::All, &now.to_string());
+                    due += nodes.len() - 1;
+                }
+            }
+            self.pass(STEP);
+            let now = self.town.world.now();
+            for (_, text) in nodes.iter().flat_map(|n| self.town.heard(*n)) {
+                pause = pause.max(text.parse().map_or(0, |said: u64| now.saturating_sub(said)));
+                due -= 1;
+            }
+        }
+        Eviction { bytes: self.cost(&before), pause, missed: due }
+    }
+
+    /// How long it takes until everybody sees everybody for good: what was begun while the halves were apart ends later.
+    fn heal(&mut self) -> Option<u64> {
+        let (start, before) = (self.town.world.now(), self.figures.false_downs);
+        let (mut agreed, mut since) = (false, start);
+        while self.town.world.now() < start + PATIENCE.as_millis() as u64 {
+            let agree = self.town.agree(Duration::ZERO);
+            if agree != agreed {
+                (agreed, since) = (agree, self.town.world.now());
+            }
+            if agreed && self.town.world.now() >= since + SETTLED {
+                break;
+            }
+            self.pass(STEP);
+        }
+        // A partition is no mistake.
+        self.figures.false_downs = before;
+        agreed.then(|| since - start)
+    }
+
     fn links(&mut self) {
         let domain = self.town.domain;
         let each = self.town.participants.iter().map(|n| self.town.world.look(*n, |p, now| p.stats(now, domain)).map_or(0, |s| s.linked));
@@ -243,8 +356,8 @@ fn spread(mut times: Vec<u64>, never: usize) -> Spread {
 
 impl core::fmt::Display for Spread {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let never = if self.never == 0 { String::new() } else { alloc::format!(" ({} never)", self.never) };
-        f.pad(&alloc::format!("{} / {}{never}", seconds(self.median), seconds(self.p99)))
+        let never = if self.never == 0 { String::new() } else { format!(" ({} never)", self.never) };
+        f.pad(&format!("{} / {}{never}", seconds(self.median), seconds(self.p99)))
     }
 }
 
@@ -252,5 +365,5 @@ impl core::fmt::Display for Spread {
 #[must_use]
 pub fn seconds(ms: u64) -> String {
     let (whole, part) = (ms / 1_000, ms % 1_000 / 10);
-    [whole.to_string(), alloc::format!("{part:02}")].join(".")
+    [whole.to_string(), format!("{part:02}")].join(".")
 }

@@ -8,6 +8,7 @@ mod member;
 pub mod net;
 mod peer;
 pub mod town;
+mod traffic;
 pub mod trial;
 pub mod world;
 
@@ -16,4 +17,5 @@ pub use figures::{Figures, Plan};
 pub use member::Member;
 pub use net::{Conditions, Net};
 pub use town::Town;
+pub use traffic::Traffic;
 pub use world::{Effect, Machine, World};

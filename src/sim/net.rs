@@ -12,6 +12,7 @@ use alloc::{
 };
 use core::time::Duration;
 
+use super::Traffic;
 use crate::base::{Code, LinkId, NodeId, Rng};
 use crate::peer::{Lane, LinkCommand, LinkEvent, Path, Side};
 
@@ -108,6 +109,7 @@ pub struct Net {
     trace: blake3::Hasher,
     /// Frames that reached a node, and their bytes.
     frames: BTreeMap<NodeId, (u64, u64)>,
+    traffic: Traffic,
 }
 
 impl Net {
@@ -128,6 +130,7 @@ impl Net {
             groups: BTreeMap::new(),
             trace: blake3::Hasher::new(),
             frames: BTreeMap::new(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -211,6 +214,12 @@ impl Net {
     #[must_use]
     pub fn bytes(&self, node: &NodeId) -> u64 {
         self.frames.get(node).map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// Bytes of frames that reached anybody so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// When the next thing happens by itself.
@@ -524,6 +533,7 @@ impl Net {
         if let LinkEvent::Frame { link, lane, frame } = event {
             let (frames, bytes) = self.frames.entry(*node).or_default();
             (*frames, *bytes) = (*frames + 1, *bytes + frame.len() as u64);
+            self.traffic.count(frame);
             self.trace.update(&link.0.to_be_bytes()).update(&[u8::from(*lane == Lane::Bulk)]).update(frame);
         } else {
             self.trace.update(format!("{event:?}").as_bytes());

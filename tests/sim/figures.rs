@@ -15,6 +15,8 @@ fn thirty_with_one_frame_in_twenty_lost() {
     assert!(figures.join.median <= 1_000 && figures.leave.median <= 1_000, "{known:?}");
     assert!(figures.join.p99 <= 2_000 && figures.leave.p99 <= 2_000, "{known:?}");
     assert!(figures.crash.p99 <= 15_000, "{:?}", figures.crash);
+    assert!(figures.eviction.missed == 0 && figures.eviction.pause <= 10_000, "{:?}", figures.eviction);
+    assert!(figures.eviction.bytes < 60_000_000, "{:?}", figures.eviction);
     assert!(figures.healed.is_some_and(|ms| ms <= 5_000), "{:?}", figures.healed);
     assert_eq!(figures.false_downs, 0);
     assert!(figures.idle < 2_000 && figures.join_bytes < 2_000_000, "{} B/s, {} bytes a join", figures.idle, figures.join_bytes);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use peerage::base::{Code, Error};
-use peerage::sim::figures::{self, Figures, Plan, seconds};
+use peerage::sim::figures::{self, Eviction, Figures, Plan, seconds};
 use peerage::sim::trial::{self, Outcome};
 
 /// Simulate domains of given sizes on bad networks, with the code that ships, and print what they do
@@ -24,7 +24,9 @@ What the columns say:
   message    of 1,000 bytes to all, until they have it
   leave      from a goodbye until the others know
   crash      from a crash that leaves links dangling until the others know
-  healed     from the end of a partition, half and half, until everybody sees everybody
+  evict      what an eviction costs all of them together, while one of ten speaks to all each second
+  pause      the longest that anybody waited meanwhile for what was said
+  healed     from the end of a partition, half and half, until everybody sees everybody for good
   false      how often somebody who was there was taken for down
 
 With --churn, all talk while some come and go, and the columns say:
@@ -60,7 +62,7 @@ pub struct Sim {
     seed: u64,
 }
 
-const COLUMNS: [(&str, usize); 12] = [
+const COLUMNS: [(&str, usize); 14] = [
     ("nodes", 6),
     ("loss", 6),
     ("links", 11),
@@ -70,6 +72,8 @@ const COLUMNS: [(&str, usize); 12] = [
     ("message s", 14),
     ("leave s", 14),
     ("crash s", 16),
+    ("evict KB", 10),
+    ("pause s", 9),
     ("healed s", 9),
     ("false", 6),
     ("took s", 7),
@@ -148,9 +152,17 @@ fn cells(f: &Figures) -> Vec<String> {
         f.message.to_string(),
         f.leave.to_string(),
         f.crash.to_string(),
+        (f.eviction.bytes / 1_000).to_string(),
+        pause(&f.eviction),
         f.healed.map_or_else(|| "never".to_owned(), seconds),
         f.false_downs.to_string(),
     ]
+}
+
+/// As a [`Spread`](figures::Spread) shows those who never knew.
+fn pause(eviction: &Eviction) -> String {
+    let missed = if eviction.missed == 0 { String::new() } else { format!(" ({} missed)", eviction.missed) };
+    seconds(eviction.pause) + &missed
 }
 
 fn trial_cells(o: &Outcome) -> Vec<String> {
