@@ -168,7 +168,7 @@ impl Peer {
         for statement in &statements {
             domain.membership.learn(now, None, statement, &mut effects).map_err(|r| refused(r, "the farewell"))?;
         }
-        effects.retain(|e| *e != Effect::Changed);
+        effects.retain(|e| !matches!(e, Effect::Changed | Effect::Credential { .. }));
         self.membership_effects(now, id, effects);
         self.leave(now, id)
     }

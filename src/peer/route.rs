@@ -9,7 +9,7 @@
 //! | the directory has news | it is sealed in the control class and sent; the application hears it |
 //! | a relay comes up | the locator leaves its records there; seekers ask through it |
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 use minicbor::bytes::ByteVec;
 
@@ -21,7 +21,7 @@ use super::{
     link::Lane,
     seal::Topic,
 };
-use crate::base::{DomainId, Gather, NodeId, Now, Reject, only};
+use crate::base::{DomainId, NodeId, Now, Reject, only};
 use crate::crypto::Role;
 use crate::proto::{channel, directory, membership, overlay};
 use crate::wire::cbor;
@@ -55,7 +55,7 @@ impl Peer {
     }
 
     pub(super) fn membership_effects(&mut self, now: Now, id: DomainId, effects: Vec<membership::Effect>) {
-        let mut changed = false;
+        let (mut changed, mut credentials) = (false, BTreeSet::new());
         let large = self.domains.get(&id).is_some_and(|d| d.spread.is_large());
         if effects.iter().any(|e| !matches!(e, membership::Effect::Send { .. })) {
             self.mark_unsaved(id, Part::Statements);
@@ -78,6 +78,9 @@ impl Peer {
                     _ => news.push((except, Vec::from([statement.into()]))),
                 },
                 membership::Effect::Changed => changed = true,
+                membership::Effect::Credential { member } => {
+                    credentials.insert(member);
+                }
                 membership::Effect::Surplus { member, .. } => {
                     self.emit(Event::Flagged { domain: id, node: member, why: Flag::Surplus });
                 }
@@ -96,23 +99,50 @@ impl Peer {
         }
         if changed {
             self.roles_changed(now, id);
+        } else if !credentials.is_empty() {
+            self.credentials_changed(now, id, &credentials);
         }
     }
 
     /// Tells every part who is a member now, and in which role.
     pub(super) fn roles_changed(&mut self, now: Now, id: DomainId) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
-        let members: BTreeMap<NodeId, Role> = domain.membership.members(now).iter().map(|(n, m)| (*n, m.role)).gather();
+        let members = domain.membership.members(now);
         domain.next_change = domain.membership.next_change(now);
+        let out = domain.known.keys().filter(|n| !members.contains_key(n)).map(|n| (*n, None));
+        let roles = out.chain(members.iter().map(|(n, m)| (*n, Some(m.role)))).collect();
+        self.tell_roles(now, id, roles);
+    }
+
+    /// Likewise where only these nodes' credentials are new: the others need not be looked at.
+    fn credentials_changed(&mut self, now: Now, id: DomainId, nodes: &BTreeSet<NodeId>) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let membership = &domain.membership;
+        domain.next_change = nodes.iter().filter_map(|n| membership.next_change_of(now, n)).chain(domain.next_change).min();
+        let roles = nodes.iter().map(|n| (*n, membership.member(now, n).map(|m| m.role))).collect();
+        self.tell_roles(now, id, roles);
+    }
+
+    fn tell_roles(&mut self, now: Now, id: DomainId, roles: Vec<(NodeId, Option<Role>)>) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.session.set_view(domain.membership.view());
         domain.spread.know(domain.membership.view(), &domain.membership.digest());
-        let before = core::mem::replace(&mut domain.known, members.clone());
-        for (node, role) in &members {
-            if before.get(node) != Some(role) {
-                domain.session.set_role(now, *node, Some(*role));
+        let (mut new, mut out) = (Vec::new(), Vec::new());
+        for (node, role) in roles {
+            match role {
+                Some(role) => {
+                    let before = domain.known.insert(node, role);
+                    if before != Some(role) {
+                        domain.session.set_role(now, node, Some(role));
+                    }
+                    if before.is_none() {
+                        new.push(node);
+                    }
+                }
+                None if domain.known.remove(&node).is_some() => out.push(node),
+                None => {}
             }
         }
-        let out: Vec<NodeId> = before.keys().filter(|n| !members.contains_key(n)).copied().collect();
         let mut effects = Vec::new();
         for node in &out {
             match domain.membership.gone(now, node) {
@@ -130,7 +160,7 @@ impl Peer {
             domain.lost.remove(node);
             domain.signals.forget(node);
         }
-        match members.get(&self.me) {
+        match domain.known.get(&self.me) {
             Some(role) => domain.role = *role,
             None if domain.joining.is_none() => {
                 self.keep_last_words(now, id);
@@ -143,8 +173,8 @@ impl Peer {
         self.channel_effects(id);
         self.view_changed(now, id);
         // Members that were linked before they were known to be members are greeted now.
-        let waiting: Vec<NodeId> = members.keys().filter(|n| !before.contains_key(n) && self.table.best(n).is_some()).copied().collect();
-        for node in waiting {
+        new.retain(|n| self.table.best(n).is_some());
+        for node in new {
             if self.domains.get(&id).is_some_and(|d| !d.greetings.get(&node).is_some_and(|g| g.told)) {
                 self.greet(now, id, node, false);
             }

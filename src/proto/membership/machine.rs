@@ -47,6 +47,11 @@ pub enum Effect {
     },
     /// Validity may have changed.
     Changed,
+    /// A credential of this node is new: nobody else's validity has changed.
+    Credential {
+        /// Whose.
+        member: NodeId,
+    },
     /// Somebody came through an invitation after as many others as it allows. It is no member until an issuer decides.
     Surplus {
         /// The invitation's signing key.
@@ -146,8 +151,12 @@ impl Membership {
         self.mix(&id);
         let alone = matches!(statement.body, Body::Credential { .. });
         out.push(Effect::Spread { statement: bytes.to_vec(), except: from, alone });
-        if !out.contains(&Effect::Changed) {
-            out.push(Effect::Changed);
+        let changed = match statement.body {
+            Body::Credential { member, .. } => Effect::Credential { member },
+            _ => Effect::Changed,
+        };
+        if !out.contains(&changed) {
+            out.push(changed);
         }
         if let Body::Credential { member, .. } = statement.body
             && inserted == Inserted::New
@@ -186,6 +195,12 @@ impl Membership {
     #[must_use]
     pub fn next_change(&self, now: Now) -> Option<Wall> {
         self.set.next_change(now.wall)
+    }
+
+    /// The same of one node's credentials alone.
+    #[must_use]
+    pub fn next_change_of(&self, now: Now, node: &NodeId) -> Option<Wall> {
+        self.set.next_change_of(node, now.wall)
     }
 
     /// Why a node is no member now.

@@ -225,8 +225,12 @@ impl Set {
 
     /// When some credential, or what it rests on, begins or ceases to hold.
     pub fn next_change(&self, now: Wall) -> Option<Wall> {
-        let dates = self.iter().filter_map(|(_, e)| e.statement.body.dates());
-        dates.flat_map(|d| [d.not_before.before(limit::CLOCK_SKEW), d.expires.after(limit::CLOCK_SKEW)]).filter(|at| *at > now).min()
+        next_of(self.iter().map(|(_, e)| e), now)
+    }
+
+    /// The same of one node's credentials alone.
+    pub fn next_change_of(&self, node: &NodeId, now: Wall) -> Option<Wall> {
+        next_of(self.credentials.get(node)?.iter().filter_map(|id| self.get(id)), now)
     }
 
     /// The revocations by the root and by issuers. Farewells are not among them: nobody has to wait for them.
@@ -285,4 +289,9 @@ impl Set {
         }
         status
     }
+}
+
+fn next_of<'a>(entries: impl Iterator<Item = &'a Entry>, now: Wall) -> Option<Wall> {
+    let dates = entries.filter_map(|e| e.statement.body.dates());
+    dates.flat_map(|d| [d.not_before.before(limit::CLOCK_SKEW), d.expires.after(limit::CLOCK_SKEW)]).filter(|at| *at > now).min()
 }
