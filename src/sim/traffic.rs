@@ -21,7 +21,9 @@ impl Traffic {
     pub(super) fn count(&mut self, bytes: &[u8]) {
         let topic = match frame::decode(bytes) {
             // After the pair tag.
-            Ok(frame) if frame.kind == Kind::Sealed => frame.body.get(8..10).and_then(|t| Topic::parse(u16::from_be_bytes([t[0], t[1]])).ok()),
+            Ok(frame) if frame.kind == Kind::Sealed => {
+                frame.body.get(8..10).and_then(|t| Topic::parse(u16::from_be_bytes([t[0], t[1]])).ok())
+            }
             _ => None,
         };
         let class = match topic {
