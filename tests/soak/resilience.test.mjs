@@ -65,7 +65,7 @@ class Tab {
   debug() { return this.page.context().newCDPSession(this.page); }
 }
 
-test('ten tabs and three natives outlive what happens to them', { timeout: 900_000 }, async (t) => {
+test('ten tabs and three natives outlive what happens to them', { timeout: 3_000_000 }, async (t) => {
   const home = await domain(t, { relays: 2 });
   const started = await browser(t);
   const url = `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`;
@@ -89,13 +89,14 @@ test('ten tabs and three natives outlive what happens to them', { timeout: 900_0
       await new Promise((resolve) => { setTimeout(resolve, 100); });
     }
     const seen = Date.now();
-    await Promise.all(all.map(async (one) => {
+    // One after the other: it is links that are tested here, not how thirteen participants share the processors of one machine.
+    for (const one of all) {
       const others = all.filter((other) => other !== one);
       const hash = await one.send(others.map((other) => other.id), SIZE);
       await Promise.all(others.map((other) => other.got(one.id, hash).catch(async ({ message }) => {
         assert.fail(`${what}: ${message}\nthe sender: ${await one.story(other.id)}\nthe receiver: ${await other.story(one.id)}`);
       })));
-    }));
+    }
     part.diagnostic(`${what}: all see all after ${seen - start} ms, ${all.length * (all.length - 1)} parcels of ${SIZE >> 20} MiB after ${Date.now() - seen} ms more`);
   };
 
