@@ -401,18 +401,18 @@ impl Detector {
         self.probes.remove(node);
         let Some(member) = self.members.get(node) else { return };
         let (state, incarnation) = (member.state, member.incarnation);
-        let said: Vec<[u8; ACCUSATION]> = member.words.values().take(ENOUGH).map(|w| w.bytes).collect();
-        let linked = self.links.contains_key(node);
+        let linked = state != State::Trusted && self.links.contains_key(node);
+        if matches!(state, State::Suspect(_)) && linked && !member.words.is_empty() {
+            let said = member.words.values().take(ENOUGH).map(|w| w.bytes).collect();
+            // It could not hear that while it was silent, and others may not see for themselves that it lives: it is to refute it.
+            out.push(Effect::Send { to: *node, msg: Msg::Accuse(said) });
+        }
         if state == State::Down {
             out.push(Effect::Verdict { node: *node, incarnation, down: false });
             // Where links outlived a partition nobody new is linked: those across hear now of whom this side holds for down.
             if linked {
                 self.tell_words(*node, out);
             }
-        }
-        if matches!(state, State::Suspect(_)) && linked && !said.is_empty() {
-            // It could not hear that while it was silent, and others may not see for themselves that it lives: it is to refute it.
-            out.push(Effect::Send { to: *node, msg: Msg::Accuse(said) });
         }
         if state != State::Trusted {
             self.trust(node);
