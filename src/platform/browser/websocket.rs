@@ -176,14 +176,10 @@ impl AsyncWrite for SocketStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let inner = &self.0;
-        if inner.socket.ready_state() == WebSocket::CLOSED {
-            return Poll::Ready(Ok(()));
-        }
-        inner.socket.close().map_err(|e| thrown("the socket did not close", &e))?;
-        inner.inbox.wakers.add(cx);
-        Poll::Pending
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The browser sends what it was given, and then shakes hands by itself: with somebody who is out of reach for a minute,
+        // which nobody who wants another connection should wait for.
+        Poll::Ready(self.0.socket.close().map_err(|e| thrown("the socket did not close", &e)))
     }
 }
 
