@@ -44,22 +44,24 @@ export class Hosts {
     await ip('-n', this.name(host), 'link', 'set', 'lo', 'up');
   }
 
-  /** Adds a host at 192.0.2.`number`; its namespace. */
+  /** Adds a host at 192.0.2.`number`, as a place for processes. */
   async add(host, number) {
     await this.#namespace(host);
     const [bridge, inside] = [this.name('bridge'), this.name(host)];
     await ip('-n', bridge, 'link', 'add', `to-${host}`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', inside);
     await ip('-n', bridge, 'link', 'set', `to-${host}`, 'master', 'bridge', 'up');
-    await this.readdress(host, number);
-    return inside;
+    return { inside, address: await this.readdress(host, number) };
   }
 
-  /** Gives a host another address in place of the one it has. */
+  /** Gives a host another address in place of the one it has; the address. */
   async readdress(host, number) {
-    const inside = this.name(host);
+    const [inside, address] = [this.name(host), `192.0.2.${number}`];
     await ip('-n', inside, 'addr', 'flush', 'dev', 'eth0');
-    await ip('-n', inside, 'addr', 'add', `192.0.2.${number}/24`, 'dev', 'eth0');
+    await ip('-n', inside, 'addr', 'add', `${address}/24`, 'dev', 'eth0');
     await ip('-n', inside, 'link', 'set', 'eth0', 'up');
+    // To a router that is not there: a browser looks at its way to the rest of the world for the address to offer.
+    await ip('-n', inside, 'route', 'replace', 'default', 'via', '192.0.2.254');
+    return address;
   }
 
   /** Cuts the cable between a host and the bridge. The host itself does not see it. */

@@ -16,16 +16,16 @@ test('four machines on a network that breaks', { timeout: 480_000 }, async (t) =
   const folder = await scratch(t);
   const data = path(folder, 'data');
   const hub = await hosts.add('hub', 1);
-  const relay = new Child(t, ['--data', path(folder, 'relay'), 'relay', '--http', '127.0.0.1:0', ...listen('/ip4/192.0.2.1/tcp/9601')], { inside: hub });
+  const relay = new Child(t, ['--data', path(folder, 'relay'), 'relay', '--http', '127.0.0.1:0', ...listen('/ip4/192.0.2.1/tcp/9601')], hub);
   const { addresses: [address] } = await relay.line((line) => line.role === 'relay', 'ready line');
   await run('--data', data, 'domain', 'create', 'the yard');
   const link = await run('--data', data, 'invite', '--page', 'http://192.0.2.1/', '--relay', address);
-  const manager = new Child(t, ['--data', data, 'manager', '--relay', address, ...listen('/ip4/192.0.2.1/tcp/9602')], { inside: hub });
+  const manager = new Child(t, ['--data', data, 'manager', '--relay', address, ...listen('/ip4/192.0.2.1/tcp/9602')], hub);
   await manager.line((line) => line.role === 'manager', 'ready line');
   const names = ['a', 'b', 'c'];
   const all = await Promise.all(names.map(async (name, i) => {
-    const inside = await hosts.add(name, 2 + i);
-    return Native.open(t, path(folder, name), link, { inside, more: listen('/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/udp/0/quic-v1') });
+    const place = await hosts.add(name, 2 + i);
+    return Native.open(t, path(folder, name), link, { place, more: listen('/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/udp/0/quic-v1') });
   }));
   const [a, b, c] = all;
 

@@ -1,13 +1,17 @@
 // Ten tabs and three native participants, to which everything happens that can: tabs are frozen, crash and are reloaded, processes are
-// killed, relays die one after the other. After each, everyone sees everyone, and what each sends to each arrives whole.
+// killed, cables are cut, relays die one after the other. After each, everyone sees everyone, and what each sends to each arrives whole.
+// Relays and manager, the tabs of each of two browsers and each native participant have a machine of their own where there can be
+// network namespaces; elsewhere all is on loopback and no cable is cut.
 import assert from 'node:assert/strict';
 import { join as path } from 'node:path';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
-import { again, browser, domain, serve, tab, until } from '../web/harness.mjs';
+import { again, browser, domain, HERE, serve, tab, until } from '../web/harness.mjs';
 import { CHANNEL, Native } from '../web/native.mjs';
+import { Hosts, missing } from '../net/hosts.mjs';
 
 const TABS = 10;
+const BROWSERS = 2;
 const NATIVES = 3;
 /** What each sends to each, bytes. */
 const SIZE = Number(process.env.PEERAGE_TEST_MIB ?? 1) << 20;
@@ -30,13 +34,19 @@ const enter = async ([link, channel]) => {
 };
 
 class Tab {
-  constructor(page, url, link) { Object.assign(this, { page, url, link }); }
+  constructor(window, link, page) { Object.assign(this, { window, link, page }); }
 
-  static async open(started, url, link, context) {
-    const one = new Tab(await tab(started, { context }), url, link);
-    await one.page.goto(url);
+  /** Opens it in a window, that is a browser with the address of the page there. */
+  static async open(window, link, context) {
+    const one = new Tab(window, link, await tab(window.started, { context }));
+    await one.page.goto(window.url);
     await one.enter();
     return one;
+  }
+
+  async reload() {
+    await this.page.reload();
+    await this.enter();
   }
 
   async enter() {
@@ -66,13 +76,22 @@ class Tab {
 }
 
 test('ten tabs and three natives outlive what happens to them', { timeout: 3_000_000 }, async (t) => {
-  const home = await domain(t, { relays: 2 });
-  const started = await browser(t);
-  const url = `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`;
-  const folder = (i) => path(home.folder, `native-${i}`);
+  const why = await missing();
+  const hosts = why ? undefined : await Hosts.make(t);
+  let number = 0;
+  const place = (name) => hosts?.add(name, number += 1) ?? HERE;
+  const home = await domain(t, { relays: 2, place: await place('hub') });
+  const windows = await Promise.all(Array.from({ length: BROWSERS }, async (_, i) => {
+    const where = await place(`tabs-${i}`);
+    return { started: await browser(t, where), url: `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' }, where)}tab.html` };
+  }));
+  const places = await Promise.all(Array.from({ length: NATIVES }, (_, i) => place(`native-${i}`)));
+  const native = (i, link) => Native.open(t, path(home.folder, `native-${i}`), link, {
+    place: places[i], more: ['--listen', `/ip4/${hosts ? '0.0.0.0' : '127.0.0.1'}/tcp/0`, '--listen', `/ip4/${hosts ? '0.0.0.0' : '127.0.0.1'}/udp/0/quic-v1`],
+  });
   const all = await Promise.all([
-    ...Array.from({ length: TABS }, () => Tab.open(started, url, home.link)),
-    ...Array.from({ length: NATIVES }, (_, i) => Native.open(t, folder(i), home.link)),
+    ...Array.from({ length: TABS }, (_, i) => Tab.open(windows[i % BROWSERS], home.link)),
+    ...places.map((_, i) => native(i, home.link)),
   ]);
   const tabs = () => all.filter((one) => one instanceof Tab);
 
@@ -118,7 +137,7 @@ test('ten tabs and three natives outlive what happens to them', { timeout: 3_000
       new Promise((resolve) => { crashed.page.once('crash', resolve); crashed.debug().then((debug) => debug.send('Page.crash')).catch(() => {}); }),
       killed.child.stop('SIGKILL'),
     ]);
-    const [tabBack, nativeBack] = await Promise.all([Tab.open(started, url, home.link, context), Native.open(t, folder(NATIVES - 1))]);
+    const [tabBack, nativeBack] = await Promise.all([Tab.open(crashed.window, home.link, context), native(NATIVES - 1)]);
     assert.deepEqual([tabBack.id, tabBack.returned, nativeBack.id], [crashed.id, true, killed.id]);
     all[all.indexOf(crashed)] = tabBack;
     all[all.indexOf(killed)] = nativeBack;
@@ -128,16 +147,28 @@ test('ten tabs and three natives outlive what happens to them', { timeout: 3_000
   await t.test('three tabs are reloaded at once', async (part) => {
     await Promise.all(tabs().slice(4, 7).map(async (one) => {
       const before = one.id;
-      await one.page.reload();
-      await one.enter();
+      await one.reload();
       assert.deepEqual([one.id, one.returned], [before, true]);
     }));
     await whole(part, 'after three were reloaded');
   });
 
+  await t.test('the cables of five tabs and of a native participant are cut for half a minute', { skip: why }, async (part) => {
+    const cut = ['tabs-0', 'native-0'];
+    await Promise.all(cut.map((name) => hosts.cut(name)));
+    await new Promise((resolve) => { setTimeout(resolve, 30_000); });
+    await Promise.all(cut.map((name) => hosts.mend(name)));
+    await whole(part, 'after cables were cut');
+  });
+
+  await t.test('the machine of five tabs gets another address', { skip: why }, async (part) => {
+    await hosts.readdress('tabs-1', number += 1);
+    await whole(part, 'after another address');
+  });
+
   await t.test('a relay is killed, and somebody joins through the other', async (part) => {
     await home.relays[0].child.stop('SIGKILL');
-    all.push(await Tab.open(started, url, home.link));
+    all.push(await Tab.open(windows[0], home.link));
     await whole(part, 'after a relay died and one more joined');
   });
 
@@ -148,9 +179,7 @@ test('ten tabs and three natives outlive what happens to them', { timeout: 3_000
 
   await t.test('a relay is back, and whoever is reloaded finds the others', async (part) => {
     await again(t, home.relays[1]);
-    const one = tabs()[7];
-    await one.page.reload();
-    await one.enter();
+    await tabs()[7].reload();
     await whole(part, 'after a relay was back');
   });
 

@@ -7,11 +7,12 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
-import { extname, join, normalize } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { chromium } from 'playwright-core';
 import { at, chromium as found } from '../../scripts/lib.mjs';
+import { listen } from './serve.mjs';
 
 /** The binary under test. */
 export const BINARY = process.env.PEERAGE_BIN ?? at('target/release/peerage');
@@ -23,10 +24,18 @@ const FLAGS = [
   '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
 ];
 
-/** Starts a browser; the test's end closes it. */
-export async function browser(t) {
-  const executablePath = found();
+/** Where a process runs: the network namespace, and the address it has there. This is the machine itself. */
+export const HERE = { inside: undefined, address: '127.0.0.1' };
+
+/** Starts a browser in a place; the test's end closes it. */
+export async function browser(t, { inside } = HERE) {
+  let executablePath = found();
   if (!executablePath) throw new Error('no Chromium; node scripts/setup.mjs says how to get one');
+  if (inside) {
+    const script = join(await scratch(t), 'chromium');
+    await writeFile(script, `#!/bin/sh\nexec ip netns exec ${inside} ${executablePath} "$@"\n`, { mode: 0o755 });
+    executablePath = script;
+  }
   const started = await chromium.launch({ executablePath, args: FLAGS });
   t.after(() => started.close());
   return started;
@@ -54,24 +63,17 @@ export async function noded(started, url, relay) {
   return Object.assign(page, { node });
 }
 
-const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm' };
-
-/** Serves a folder; `extra` maps further paths to texts of HTML. Gives the base address, with a slash at the end. */
-export async function serve(t, folder, extra = {}) {
-  const server = createServer(async (request, response) => {
-    const path = normalize(new URL(request.url, 'http://x').pathname);
-    const name = path.endsWith('/') ? `${path}index.html` : path;
-    try {
-      const body = extra[path] ?? (await readFile(join(folder, name)));
-      response.writeHead(200, { 'content-type': extra[path] ? 'text/html' : (TYPES[extname(name)] ?? 'application/octet-stream') }).end(body);
-    } catch {
-      response.writeHead(path === '/favicon.ico' ? 204 : 404).end();
-    }
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => { server.closeAllConnections(); server.close(); });
-  return `http://127.0.0.1:${server.address().port}/`;
+/** Serves a folder on the loopback of a place, where a page is a secure one; `extra` maps further paths to texts of HTML. Gives the base address. */
+export async function serve(t, folder, extra = {}, { inside } = HERE) {
+  if (!inside) {
+    const { server, base } = await listen(folder, extra);
+    t.after(() => { server.closeAllConnections(); server.close(); });
+    return base;
+  }
+  const child = spawn('ip', ['netns', 'exec', inside, process.execPath, at('tests/web/serve.mjs'), folder, JSON.stringify(extra)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => child.kill());
+  const [base] = await once(createInterface({ input: child.stdout }), 'line');
+  return base;
 }
 
 /** A folder that is gone after the test. */
@@ -88,7 +90,7 @@ export class Child {
   #errors = '';
   #printed = '';
 
-  /** `inside`: the network namespace it runs in. */
+  /** `inside`: see {@link HERE}. */
   constructor(t, args, { inside, ...options } = {}) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there; npm run build makes it`);
     const [command, ...rest] = [...(inside ? ['ip', 'netns', 'exec', inside] : []), BINARY, ...args];
@@ -161,20 +163,20 @@ export class Child {
   }
 }
 
-/** A relay on free ports, with what it said when it was ready: `{ child, data, id, addresses, http }`. */
-export async function relay(t, data, ...more) {
-  const child = new Child(t, [
-    '--data', data, 'relay', '--http', '127.0.0.1:0',
-    '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws', '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct', ...more,
-  ]);
-  return { child, data, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
+/** A relay on free ports of a place, with what it said when it was ready: `{ child, data, place, id, addresses, http }`. */
+export async function relay(t, data, { place = HERE, more = [] } = {}) {
+  const { address } = place;
+  return relaying(t, data, place, [`/ip4/${address}/tcp/0`, `/ip4/${address}/tcp/0/ws`, `/ip4/${address}/udp/0/webrtc-direct`], more);
 }
 
 /** Another process in the place of a relay that ended: same folder, same ports. */
-export async function again(t, { data, addresses }) {
-  const listen = new Set(addresses.map((address) => address.replace(/\/(certhash|p2p)\/.*/, '')));
-  const child = new Child(t, ['--data', data, 'relay', '--http', '127.0.0.1:0', ...[...listen].flatMap((address) => ['--listen', address])]);
-  return { child, data, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
+export function again(t, { data, place, addresses }) {
+  return relaying(t, data, place, [...new Set(addresses.map((address) => address.replace(/\/(certhash|p2p)\/.*/, '')))]);
+}
+
+async function relaying(t, data, place, listens, more = []) {
+  const child = new Child(t, ['--data', data, 'relay', '--http', '127.0.0.1:0', ...listens.flatMap((address) => ['--listen', address]), ...more], place);
+  return { child, data, place, ...(await child.line((line) => line.role === 'relay', 'ready line')) };
 }
 
 /** A port that nothing uses now. */
@@ -227,13 +229,14 @@ www = "${at('www/dist')}"
 
 /**
  * A domain as several machines would run it: `peerage relay`, once or more often, and `peerage manager`, each by itself, and the page
- * from a server of the test's. `hint` says which of a relay's addresses links name; `invites` are the options of each link.
+ * from a server of the test's. `hint` says which of a relay's addresses links name; `invites` are the options of each link; `place` is
+ * where relays and manager run.
  */
-export async function domain(t, { hint = (address) => address.includes('/ws/'), invites = [[]], relays: count = 1 } = {}) {
+export async function domain(t, { hint = (address) => address.includes('/ws/'), invites = [[]], relays: count = 1, place = HERE } = {}) {
   const folder = await scratch(t);
   const data = join(folder, 'data');
   const records = { relay: join(folder, 'relay.bin'), manager: join(folder, 'manager.bin') };
-  const relays = await Promise.all(Array.from({ length: count }, (_, i) => relay(t, join(folder, `relay-${i}`), ...(i ? [] : ['--record', records.relay]))));
+  const relays = await Promise.all(Array.from({ length: count }, (_, i) => relay(t, join(folder, `relay-${i}`), { place, more: i ? [] : ['--record', records.relay] })));
   const [served] = relays;
   const page = await serve(t, at('www/dist'));
   await run('--data', data, 'domain', 'create', 'the workshop');
@@ -242,8 +245,8 @@ export async function domain(t, { hint = (address) => address.includes('/ws/'), 
   for (const options of invites) links.push(await run('--data', data, 'invite', '--page', page, ...hints, ...options));
   const manager = new Child(t, [
     '--data', data, 'manager', ...relays.flatMap(({ addresses }) => ['--relay', addresses.find((a) => /\/tcp\/\d+\/p2p\//.test(a))]), '--record', records.manager,
-    '--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws',
-  ]);
+    '--listen', `/ip4/${place.address}/tcp/0`, '--listen', `/ip4/${place.address}/tcp/0/ws`,
+  ], place);
   const { id } = await manager.line((line) => line.role === 'manager', 'ready line');
   const received = async () => (await metrics(served.http)).peerage_stream_received_bytes_total;
   return { folder, data, page, links, link: links[0], records, relays, relay: { ...served, received }, manager: { child: manager, id } };

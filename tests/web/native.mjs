@@ -1,17 +1,17 @@
 // A native participant under test.
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { Child } from './harness.mjs';
+import { Child, HERE } from './harness.mjs';
 
 /** What parcels are sent on. */
 export const CHANNEL = 'parcels';
 
 /** A `peerage join` that tells whom it sees and exchanges parcels. */
 export class Native {
-  /** Joins, or comes back where there is no link. `inside`: see {@link Child}; `more`: options. */
-  static async open(t, data, link, { inside, more = [] } = {}) {
+  /** Joins, or comes back where there is no link. `place`: see {@link HERE}; `more`: options. */
+  static async open(t, data, link, { place = HERE, more = [] } = {}) {
     const one = new Native();
-    one.child = new Child(t, ['--data', data, 'join', ...more, ...(link ? [link] : [])], { inside });
+    one.child = new Child(t, ['--data', data, 'join', ...more, ...(link ? [link] : [])], place);
     one.id = (await one.child.line((line) => line.event === 'joined', 'word that it joined')).node;
     one.child.say({ cmd: 'open', channel: CHANNEL });
     return one;
