@@ -339,11 +339,15 @@ impl Peer {
             self.table.iter().filter(|(_, l)| l.side == Side::Dialler && !needed(&l.node)).map(|(_, l)| l.node).collect();
         for link in self.table.spare(now.mono, SPARE, &spare) {
             let Some(node) = self.table.get_mut(link).map(|l| l.node) else { continue };
-            let ids: Vec<DomainId> = self.domains.iter().filter(|(_, d)| d.is_linked(&node)).map(|(id, _)| *id).collect();
-            for id in ids {
-                self.send_scoped(&id, &node, Lane::Control, Kind::Goodbye, &LINK_ONLY);
-                self.unlinked(now, id, node, false);
+            // The last one to a node goes with a word, or the other side would doubt that this node is still there.
+            if self.table.is_only(link) {
+                let ids: Vec<DomainId> = self.domains.iter().filter(|(_, d)| d.is_linked(&node)).map(|(id, _)| *id).collect();
+                for id in ids {
+                    self.send_scoped(&id, &node, Lane::Control, Kind::Goodbye, &LINK_ONLY);
+                    self.unlinked(now, id, node, false);
+                }
             }
+            self.table.closing(link);
             self.command_link(LinkCommand::Close { link });
         }
     }

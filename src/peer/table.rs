@@ -118,18 +118,30 @@ impl Table {
         older.map(|(i, l)| (l.closing = true, *i).1).collect()
     }
 
-    /// Notes which links are needed and which, those to `nodes`, are not; returns those that have not been for `time`, to be closed.
+    /// Notes which links are needed and which, those to `nodes`, are not; returns those that have not been for `time`.
     pub fn spare(&mut self, now: Mono, time: Duration, nodes: &[NodeId]) -> Vec<LinkId> {
         let mut over = Vec::new();
         for (id, link) in self.links.iter_mut().filter(|(_, l)| !l.closing) {
             if !nodes.contains(&link.node) || link.side == Side::Listener {
                 link.spare = None;
             } else if now.since(*link.spare.get_or_insert(now)) >= time {
-                link.closing = true;
                 over.push(*id);
             }
         }
         over
+    }
+
+    /// Whether this is the one link to its node.
+    pub fn is_only(&self, id: LinkId) -> bool {
+        let Some(node) = self.links.get(&id).map(|l| l.node) else { return false };
+        !self.links.iter().any(|(other, l)| *other != id && l.node == node && !l.closing)
+    }
+
+    /// Nothing more is sent on this link.
+    pub fn closing(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.closing = true;
+        }
     }
 
     pub fn queued(&mut self, id: LinkId, lane: Lane, bytes: usize) {

@@ -14,7 +14,7 @@ use crate::base::{Code, DomainId, Error, NodeId, Rng};
 use crate::crypto::Role;
 use crate::peer::{Config, InviteOptions, Output, Profile, To, found_domain};
 use crate::proto::channel::{ChannelId, Mode, SendId};
-use crate::proto::directory::Capability;
+use crate::proto::directory::{Capability, Signed};
 use crate::wire::link::InviteLink;
 
 const MANAGING: &str = "domain/manager";
@@ -140,6 +140,14 @@ impl Town {
     #[must_use]
     pub fn sees(&self, node: NodeId) -> usize {
         self.world.look(node, |p, now| p.online(now, self.domain)).unwrap_or(0)
+    }
+
+    /// The incarnation of everybody's record as the manager has it: who is suspected and refutes it takes a higher one.
+    #[must_use]
+    pub fn incarnations(&self) -> BTreeMap<NodeId, u64> {
+        let records = self.world.look(self.manager, |p, _| p.records(self.domain));
+        let signed = records.iter().filter_map(|bytes| Signed::parse(bytes).ok());
+        signed.map(|s| (s.record().node, s.record().incarnation)).collect()
     }
 
     /// Waits until every participant sees everybody online; false if that takes longer.

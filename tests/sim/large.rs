@@ -11,8 +11,10 @@ fn town(n: usize, conditions: Conditions, seed: u64) -> Town {
     let mut town = Town::new(seed, conditions);
     town.crowd(n - 1).unwrap_or_else(|code| panic!("one of {n}: {code}"));
     assert!(town.agree(Duration::from_secs(60)), "{n} agree on who is here");
-    // What was linked while the domain was small, and is not needed any more, is let go.
+    // What was linked while the domain was small, and is not needed any more, is let go, and nobody is suspected for it.
+    let before = town.incarnations();
     town.world.run(Duration::from_secs(90));
+    assert_eq!(before, town.incarnations(), "somebody had to say that it is there");
     town
 }
 
