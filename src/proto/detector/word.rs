@@ -106,8 +106,12 @@ impl Detector {
         // What is seen here outweighs it; who is asleep is not expected to answer.
         if watched && !down && !fresh && strikes < STRIKES {
             self.suspect(at, word.suspect);
-            let jitter = self.rng.below(300);
-            self.start_probe(at.after(Duration::from_millis(jitter)), word.suspect);
+            // Who has no link there looks through others, which costs all of them: not for one member's word, which a link that
+            // broke is enough for and the suspect most likely refutes.
+            if self.links.contains_key(&word.suspect) || self.voices(&word.suspect) >= self.enough(&word.suspect) {
+                let jitter = self.rng.below(300);
+                self.start_probe(at.after(Duration::from_millis(jitter)), word.suspect);
+            }
         }
         Ok(())
     }
