@@ -86,9 +86,10 @@ test('ten tabs and three natives outlive what happens to them', { timeout: 3_000
     return { started: await browser(t, where), url: `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' }, where)}tab.html` };
   }));
   const places = await Promise.all(Array.from({ length: NATIVES }, (_, i) => place(`native-${i}`)));
-  const native = (i, link) => Native.open(t, path(home.folder, `native-${i}`), link, {
-    place: places[i], more: ['--listen', `/ip4/${hosts ? '0.0.0.0' : '127.0.0.1'}/tcp/0`, '--listen', `/ip4/${hosts ? '0.0.0.0' : '127.0.0.1'}/udp/0/quic-v1`],
-  });
+  // What a participant listens on without being told, but where the others reach it: tabs too, when no relay is left.
+  const own = `/ip4/${hosts ? '0.0.0.0' : '127.0.0.1'}`;
+  const more = ['udp/0/quic-v1', 'tcp/0', 'tcp/0/ws', 'udp/0/webrtc-direct'].flatMap((address) => ['--listen', `${own}/${address}`]);
+  const native = (i, link) => Native.open(t, path(home.folder, `native-${i}`), link, { place: places[i], more });
   const all = await Promise.all([
     ...Array.from({ length: TABS }, (_, i) => Tab.open(windows[i % BROWSERS], home.link)),
     ...places.map((_, i) => native(i, home.link)),
