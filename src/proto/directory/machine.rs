@@ -18,8 +18,7 @@ use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{class::Role, sign::SigningKey};
 use repair::CatchingUp;
 
-/// The least lease of a record that says "online". It is signed anew when a quarter to a third of it is over, at random, so that those
-/// who came together do not all speak together for ever.
+/// The least lease of a record that says "online". It is signed anew every third of it.
 pub const LEASE_ONLINE: Duration = Duration::from_secs(60);
 /// The same of a record that says "suspended": a hidden tab's timers run about once a minute.
 pub const LEASE_SUSPENDED: Duration = Duration::from_secs(180);
@@ -33,8 +32,6 @@ pub const SPARED: Duration = Duration::from_secs(15);
 pub const ROUND: Duration = Duration::from_secs(5);
 /// After news that is more than a renewal the next comparison follows within this time, half of it jitter.
 pub const NUDGE: Duration = Duration::from_millis(400);
-/// Into how many parts the time is divided in which a record is signed anew.
-const JITTER: u32 = 1_000;
 /// The least time between two records of one's own.
 pub const PACE: Duration = Duration::from_millis(100);
 /// An own record that is younger is sent on a new link without being asked for.
@@ -149,8 +146,6 @@ pub struct Directory {
     signed_at: Option<Mono>,
     /// The profile changed since then.
     dirty: bool,
-    /// When it is signed anew, out of [`JITTER`].
-    jitter: u32,
     entries: BTreeMap<NodeId, Entry>,
     due: BTreeSet<(Mono, NodeId)>,
     digests: [u64; BUCKETS],
@@ -181,7 +176,6 @@ impl Directory {
             sequence: 0,
             signed_at: None,
             dirty: false,
-            jitter: 0,
             entries: BTreeMap::new(),
             due: BTreeSet::new(),
             digests: [0; BUCKETS],
@@ -454,7 +448,7 @@ impl Directory {
         let at = self.signed_at?;
         // What the others hold is the lease that was signed; it may be less than one signed now.
         let signed = self.entries.get(&self.me).map_or(LEASE_ONLINE, |e| e.signed.record().lease);
-        Some(at.after(if self.dirty { PACE } else { signed / 4 + signed / 12 * self.jitter / JITTER }))
+        Some(at.after(if self.dirty { PACE } else { signed / 3 }))
     }
 
     fn lease(&self) -> Duration {
@@ -479,7 +473,6 @@ impl Directory {
         let signed = Signed::sign(self.draft(now), &self.key, &self.domain)?;
         self.sequence += 1;
         self.signed_at = Some(now.mono);
-        self.jitter = u32::try_from(self.rng.below(u64::from(JITTER))).unwrap_or(0);
         self.dirty = false;
         let msg = Msg::Records(vec![Item { age: 0, record: signed.bytes().to_vec() }]);
         out.push(Effect::Broadcast { msg, except: None });
