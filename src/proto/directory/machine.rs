@@ -16,7 +16,6 @@ use super::query::{Participant, Query, Status};
 use super::record::{LEASE, Presence, Profile, Record, Signed, Version};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{class::Role, sign::SigningKey};
-use repair::CatchingUp;
 
 /// The least lease of a record that says "online". It is signed anew every third of it.
 pub const LEASE_ONLINE: Duration = Duration::from_secs(60);
@@ -38,8 +37,6 @@ pub const PACE: Duration = Duration::from_millis(100);
 pub const FRESH: Duration = Duration::from_secs(10);
 /// On a new link the node with the lower id compares at once, the other one after this time unless it was asked before.
 pub const TURN: Duration = Duration::from_millis(500);
-/// So long after its start a directory lacks what the others have, and compares with one neighbour after the other.
-pub const YOUNG: Duration = Duration::from_secs(10);
 /// How long after its start a directory waits before it reports an essential capability that nobody supplies.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -151,8 +148,6 @@ pub struct Directory {
     digests: [u64; BUCKETS],
     /// Neighbours; a time where a first comparison is still owed.
     links: BTreeMap<NodeId, Option<Mono>>,
-    /// What this directory waits for while it is young.
-    catching_up: CatchingUp,
     round: Mono,
     /// Essential capabilities; `true` while reported as missing.
     essential: BTreeMap<String, bool>,
@@ -180,7 +175,6 @@ impl Directory {
             due: BTreeSet::new(),
             digests: [0; BUCKETS],
             links: BTreeMap::new(),
-            catching_up: CatchingUp::default(),
             round: now.mono.after(ROUND),
             waiting: !config.essential.is_empty(),
             essential: config.essential.into_iter().map(|name| (name, false)).collect(),
@@ -259,7 +253,14 @@ impl Directory {
                     out.push(Effect::Send { to: from, msg: Msg::Buckets(self.digests.to_vec()) });
                 }
             }
-            Msg::Buckets(theirs) => self.take_buckets(now, from, &theirs, out),
+            Msg::Buckets(theirs) => {
+                if let Some(owed) = self.links.get_mut(&from) {
+                    *owed = None;
+                }
+                let pairs = theirs.iter().zip(&self.digests).enumerate();
+                let differ = pairs.filter(|(_, (a, b))| a != b).fold(0u64, |set, (i, _)| set | 1 << (i % BUCKETS));
+                self.send_summaries(from, differ, out);
+            }
             Msg::Summaries { buckets, entries } => self.compare(now, from, buckets, &entries, out),
             Msg::Want(keys) => {
                 let wanted: Vec<NodeId> = keys.as_chunks::<32>().0.iter().map(|k| NodeId::from_public_key(*k)).take(LISTED).collect();
@@ -271,7 +272,7 @@ impl Directory {
 
     /// A neighbour that takes part in this domain is linked and can open what is sent to it: compares with it.
     pub fn link_up(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
-        let first = self.me < node && !self.is_catching_up(now);
+        let first = self.me < node;
         self.links.insert(node, (!first).then(|| now.mono.after(TURN)));
         if self.signed_at.is_some_and(|at| now.mono.since(at) < FRESH) {
             // Most likely news to the other: a comparison takes four frames, any of which may be lost.
@@ -280,7 +281,7 @@ impl Directory {
             self.nudge(now);
         }
         if first {
-            self.begin(now, node, out);
+            out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
         }
     }
 
@@ -415,12 +416,8 @@ impl Directory {
         }
         let owed: Vec<NodeId> = self.links.iter().filter(|(_, at)| at.is_some_and(|at| now.mono >= at)).map(|(n, _)| *n).collect();
         for node in owed {
-            if self.is_catching_up(now) {
-                self.links.insert(node, Some(now.mono.after(TURN)));
-            } else {
-                self.links.insert(node, None);
-                self.begin(now, node, out);
-            }
+            self.links.insert(node, None);
+            out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
         }
         if now.mono >= self.round {
             let half = u64::try_from(ROUND.as_millis() / 2).unwrap_or(0);
@@ -573,7 +570,6 @@ impl Directory {
 
     fn insert(&mut self, now: Now, signed: Signed, age: Duration, out: &mut Vec<Effect>) {
         let node = signed.record().node;
-        self.catching_up.asked.remove(&node);
         let before = self.remove(node);
         self.toggle(&node, signed.version());
         let (incarnation, presence) = (signed.record().incarnation, signed.record().presence);
