@@ -104,9 +104,7 @@ impl Table {
             .map(|(id, _)| *id)
             .collect();
         for id in &redundant {
-            if let Some(link) = self.links.get_mut(id) {
-                link.closing = true;
-            }
+            self.closing(*id);
         }
         redundant
     }

@@ -27,13 +27,16 @@ const FLAGS = [
 /** Where a process runs: the network namespace, and the address it has there. This is the machine itself. */
 export const HERE = { inside: undefined, address: '127.0.0.1' };
 
+/** A command as it runs in a place. */
+const within = ({ inside }, ...command) => (inside ? ['ip', 'netns', 'exec', inside, ...command] : command);
+
 /** Starts a browser in a place; the test's end closes it. */
-export async function browser(t, { inside } = HERE) {
+export async function browser(t, place = HERE) {
   let executablePath = found();
   if (!executablePath) throw new Error('no Chromium; node scripts/setup.mjs says how to get one');
-  if (inside) {
+  if (place.inside) {
     const script = join(await scratch(t), 'chromium');
-    await writeFile(script, `#!/bin/sh\nexec ip netns exec ${inside} ${executablePath} "$@"\n`, { mode: 0o755 });
+    await writeFile(script, `#!/bin/sh\nexec ${within(place, executablePath).join(' ')} "$@"\n`, { mode: 0o755 });
     executablePath = script;
   }
   const started = await chromium.launch({ executablePath, args: FLAGS });
@@ -64,13 +67,14 @@ export async function noded(started, url, relay) {
 }
 
 /** Serves a folder on the loopback of a place, where a page is a secure one; `extra` maps further paths to texts of HTML. Gives the base address. */
-export async function serve(t, folder, extra = {}, { inside } = HERE) {
-  if (!inside) {
+export async function serve(t, folder, extra = {}, place = HERE) {
+  if (!place.inside) {
     const { server, base } = await listen(folder, extra);
     t.after(() => { server.closeAllConnections(); server.close(); });
     return base;
   }
-  const child = spawn('ip', ['netns', 'exec', inside, process.execPath, at('tests/web/serve.mjs'), folder, JSON.stringify(extra)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [command, ...args] = within(place, process.execPath, at('tests/web/serve.mjs'), folder, JSON.stringify(extra));
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => child.kill());
   const [base] = await once(createInterface({ input: child.stdout }), 'line');
   return base;
@@ -90,11 +94,10 @@ export class Child {
   #errors = '';
   #printed = '';
 
-  /** `inside`: see {@link HERE}. */
-  constructor(t, args, { inside, ...options } = {}) {
+  constructor(t, args, place = HERE) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there; npm run build makes it`);
-    const [command, ...rest] = [...(inside ? ['ip', 'netns', 'exec', inside] : []), BINARY, ...args];
-    this.process = spawn(command, rest, { stdio: ['pipe', 'pipe', 'pipe'], ...options });
+    const [command, ...rest] = within(place, BINARY, ...args);
+    this.process = spawn(command, rest, { stdio: ['pipe', 'pipe', 'pipe'] });
     this.ended = new Promise((resolve) => this.process.once('exit', (code, signal) => resolve({ code, signal })));
     this.process.stderr.on('data', (data) => { this.#errors = (this.#errors + data).slice(-8000); });
     this.process.stdout.on('data', (data) => { this.#printed = (this.#printed + data).slice(-32_000); });
