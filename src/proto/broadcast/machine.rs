@@ -7,12 +7,12 @@ use alloc::{
 use core::time::Duration;
 
 use super::msg::{CastId, IDS, Msg, cast_id};
-use crate::base::{Gather, Mono, NodeId, Now, Reject, limit};
+use crate::base::{Mono, NodeId, Now, Reject, limit};
 
 /// How long an urgent cast waits for company before neighbours outside the tree are told of it.
-const SOON: Duration = Duration::from_millis(200);
+const SOON: Duration = Duration::from_millis(100);
 /// How long a cast that was told of may take to come along the tree.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(200);
 /// How long a neighbour that was asked for it may take.
 const AGAIN: Duration = Duration::from_millis(400);
 /// How often a cast that could not be taken yet is asked for again.
@@ -70,6 +70,7 @@ struct Held {
 
 /// The tree of one domain at one node.
 pub struct Broadcast {
+    me: NodeId,
     /// How long ids wait for company before a neighbour is told of them.
     tell_after: Duration,
     /// How many neighbours outside the tree are told.
@@ -88,11 +89,12 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// No neighbour, nothing known. Ids wait for `tell_after` before `lazy` of the neighbours outside the tree are told of them, so that
+    /// The machine of node `me`: no neighbour, nothing known. Ids wait for `tell_after` before `lazy` of the neighbours outside the tree are told of them, so that
     /// one message tells of many: the longer and the fewer, the cheaper, and the later is fetched what the tree did not bring.
     #[must_use]
-    pub fn new(tell_after: Duration, lazy: usize) -> Broadcast {
+    pub fn new(me: NodeId, tell_after: Duration, lazy: usize) -> Broadcast {
         Broadcast {
+            me,
             tell_after,
             lazy,
             neighbours: BTreeMap::new(),
@@ -330,11 +332,13 @@ impl Broadcast {
         }
     }
 
-    /// Tells as many neighbours as are to be told what they may lack, others each time: those whose ids are nearest to what is told.
+    /// Tells as many neighbours as are to be told what they may lack, others each time: those whose ids, seen from this node's, are
+    /// nearest to what is told. Were it not for its own id, all would choose the same few, and some be told by nobody.
     fn tell_of(&mut self, out: &mut Vec<Effect>) {
         let mut owing: Vec<_> = self.neighbours.iter_mut().filter(|(_, n)| !n.owed.is_empty()).collect();
         let target = owing.first().and_then(|(_, n)| n.owed.last().copied()).unwrap_or_default();
-        let distance = |node: &NodeId| node.as_bytes().iter().zip(target).map(|(a, b)| a ^ b).gather::<Vec<u8>>();
+        let me = self.me.as_bytes();
+        let distance = |node: &NodeId| core::array::from_fn::<u8, 16, _>(|i| node.as_bytes()[i] ^ me[i] ^ target[i]);
         if owing.len() > self.lazy {
             owing.sort_by_cached_key(|(node, _)| distance(node));
         }
