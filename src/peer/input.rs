@@ -283,6 +283,8 @@ impl Peer {
         domain.session.learn_prekey(now, &hello.prekey)?;
         let greeting = domain.greetings.entry(node).or_insert_with(Greeting::default);
         let another = greeting.heard && hello.epoch > greeting.epoch;
+        // Who has heard this node and was heard before has all that goes with it.
+        let begins = another || !greeting.heard || !hello.answer;
         (greeting.heard, greeting.epoch) = (true, hello.epoch.max(greeting.epoch));
         if another {
             // The process that those links led to is gone, though nobody has closed them: what is sent there is lost.
@@ -293,7 +295,9 @@ impl Peer {
         if !hello.answer {
             self.greet(now, id, node, true);
         }
-        self.linked(now, id, node);
+        if begins {
+            self.linked(now, id, node);
+        }
         Ok(())
     }
 
@@ -306,7 +310,14 @@ impl Peer {
                 self.view_told(now, id, node, view);
                 Ok(())
             }
-            Keys::Request => domain.session.resend_keys(now, node),
+            Keys::Request => {
+                domain.session.resend_keys(now, node)?;
+                // What was sent under the keys that it lacks is lost to it.
+                let mut effects = Vec::new();
+                domain.directory.link_up(now, node, &mut effects);
+                self.directory_effects(now, id, effects);
+                Ok(())
+            }
         }
     }
 
