@@ -16,8 +16,10 @@ use super::query::{Participant, Query, Status};
 use super::record::{LEASE, Presence, Profile, Record, Signed, Version};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{class::Role, sign::SigningKey};
+use repair::CatchingUp;
 
-/// The least lease of a record that says "online". It is signed anew every third of it.
+/// The least lease of a record that says "online". It is signed anew when a quarter to a third of it is over, at random, so that those
+/// who came together do not all speak together for ever.
 pub const LEASE_ONLINE: Duration = Duration::from_secs(60);
 /// The same of a record that says "suspended": a hidden tab's timers run about once a minute.
 pub const LEASE_SUSPENDED: Duration = Duration::from_secs(180);
@@ -31,12 +33,16 @@ pub const SPARED: Duration = Duration::from_secs(15);
 pub const ROUND: Duration = Duration::from_secs(5);
 /// After news that is more than a renewal the next comparison follows within this time, half of it jitter.
 pub const NUDGE: Duration = Duration::from_millis(400);
+/// Into how many parts the time is divided in which a record is signed anew.
+const JITTER: u32 = 1_000;
 /// The least time between two records of one's own.
 pub const PACE: Duration = Duration::from_millis(100);
 /// An own record that is younger is sent on a new link without being asked for.
 pub const FRESH: Duration = Duration::from_secs(10);
 /// On a new link the node with the lower id compares at once, the other one after this time unless it was asked before.
 pub const TURN: Duration = Duration::from_millis(500);
+/// So long after its start a directory lacks what the others have, and compares with one neighbour after the other.
+pub const YOUNG: Duration = Duration::from_secs(10);
 /// How long after its start a directory waits before it reports an essential capability that nobody supplies.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -143,11 +149,15 @@ pub struct Directory {
     signed_at: Option<Mono>,
     /// The profile changed since then.
     dirty: bool,
+    /// When it is signed anew, out of [`JITTER`].
+    jitter: u32,
     entries: BTreeMap<NodeId, Entry>,
     due: BTreeSet<(Mono, NodeId)>,
     digests: [u64; BUCKETS],
     /// Neighbours; a time where a first comparison is still owed.
     links: BTreeMap<NodeId, Option<Mono>>,
+    /// What this directory waits for while it is young.
+    catching_up: CatchingUp,
     round: Mono,
     /// Essential capabilities; `true` while reported as missing.
     essential: BTreeMap<String, bool>,
@@ -171,10 +181,12 @@ impl Directory {
             sequence: 0,
             signed_at: None,
             dirty: false,
+            jitter: 0,
             entries: BTreeMap::new(),
             due: BTreeSet::new(),
             digests: [0; BUCKETS],
             links: BTreeMap::new(),
+            catching_up: CatchingUp::default(),
             round: now.mono.after(ROUND),
             waiting: !config.essential.is_empty(),
             essential: config.essential.into_iter().map(|name| (name, false)).collect(),
@@ -253,14 +265,7 @@ impl Directory {
                     out.push(Effect::Send { to: from, msg: Msg::Buckets(self.digests.to_vec()) });
                 }
             }
-            Msg::Buckets(theirs) => {
-                if let Some(owed) = self.links.get_mut(&from) {
-                    *owed = None;
-                }
-                let pairs = theirs.iter().zip(&self.digests).enumerate();
-                let differ = pairs.filter(|(_, (a, b))| a != b).fold(0u64, |set, (i, _)| set | 1 << (i % BUCKETS));
-                self.send_summaries(from, differ, out);
-            }
+            Msg::Buckets(theirs) => self.take_buckets(now, from, &theirs, out),
             Msg::Summaries { buckets, entries } => self.compare(now, from, buckets, &entries, out),
             Msg::Want(keys) => {
                 let wanted: Vec<NodeId> = keys.as_chunks::<32>().0.iter().map(|k| NodeId::from_public_key(*k)).take(LISTED).collect();
@@ -272,7 +277,7 @@ impl Directory {
 
     /// A neighbour that takes part in this domain is linked and can open what is sent to it: compares with it.
     pub fn link_up(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
-        let first = self.me < node;
+        let first = self.me < node && !self.is_catching_up(now);
         self.links.insert(node, (!first).then(|| now.mono.after(TURN)));
         if self.signed_at.is_some_and(|at| now.mono.since(at) < FRESH) {
             // Most likely news to the other: a comparison takes four frames, any of which may be lost.
@@ -281,7 +286,7 @@ impl Directory {
             self.nudge(now);
         }
         if first {
-            out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
+            self.begin(now, node, out);
         }
     }
 
@@ -416,8 +421,12 @@ impl Directory {
         }
         let owed: Vec<NodeId> = self.links.iter().filter(|(_, at)| at.is_some_and(|at| now.mono >= at)).map(|(n, _)| *n).collect();
         for node in owed {
-            self.links.insert(node, None);
-            out.push(Effect::Send { to: node, msg: Msg::Buckets(self.digests.to_vec()) });
+            if self.is_catching_up(now) {
+                self.links.insert(node, Some(now.mono.after(TURN)));
+            } else {
+                self.links.insert(node, None);
+                self.begin(now, node, out);
+            }
         }
         if now.mono >= self.round {
             let half = u64::try_from(ROUND.as_millis() / 2).unwrap_or(0);
@@ -445,7 +454,7 @@ impl Directory {
         let at = self.signed_at?;
         // What the others hold is the lease that was signed; it may be less than one signed now.
         let signed = self.entries.get(&self.me).map_or(LEASE_ONLINE, |e| e.signed.record().lease);
-        Some(at.after(if self.dirty { PACE } else { signed / 3 }))
+        Some(at.after(if self.dirty { PACE } else { signed / 4 + signed / 12 * self.jitter / JITTER }))
     }
 
     fn lease(&self) -> Duration {
@@ -470,6 +479,7 @@ impl Directory {
         let signed = Signed::sign(self.draft(now), &self.key, &self.domain)?;
         self.sequence += 1;
         self.signed_at = Some(now.mono);
+        self.jitter = u32::try_from(self.rng.below(u64::from(JITTER))).unwrap_or(0);
         self.dirty = false;
         let msg = Msg::Records(vec![Item { age: 0, record: signed.bytes().to_vec() }]);
         out.push(Effect::Broadcast { msg, except: None });
@@ -570,6 +580,7 @@ impl Directory {
 
     fn insert(&mut self, now: Now, signed: Signed, age: Duration, out: &mut Vec<Effect>) {
         let node = signed.record().node;
+        self.catching_up.got(&node);
         let before = self.remove(node);
         self.toggle(&node, signed.version());
         let (incarnation, presence) = (signed.record().incarnation, signed.record().presence);
@@ -598,7 +609,10 @@ impl Directory {
             }
         }
         if changed || was != Some(status) {
-            self.nudge(now);
+            // Elsewhere the tree finds by itself whom it did not reach.
+            if self.is_meshed(now) {
+                self.nudge(now);
+            }
             self.check_essential(now, out);
         }
     }
