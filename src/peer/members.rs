@@ -210,7 +210,7 @@ impl Peer {
             return Err(Code::InvitePending);
         }
         let mut effects = Vec::new();
-        let learnt = domain.membership.learn(now, None, &body.credential, &mut effects).map_err(|r| r.code());
+        let learnt = domain.membership.learn(now, Some(node), &body.credential, &mut effects).map_err(|r| r.code());
         let member = domain.membership.member(now, &node).is_some();
         self.membership_effects(now, id, effects);
         learnt.and(if member { Ok(node) } else { Err(Code::Forbidden) })

@@ -66,10 +66,12 @@ impl Peer {
                 membership::Effect::Send { to, msg } => {
                     self.send_scoped(&id, &to, Lane::Control, Kind::Membership, &msg.encode());
                 }
-                membership::Effect::Spread { statement, except, alone } => match news.last_mut() {
+                // Goes with its member's first record.
+                membership::Effect::Spread { except: Some(from), credential: Some(member), .. } if large && from == member => {}
+                membership::Effect::Spread { statement, except, credential } => match news.last_mut() {
                     // As one message, so that a revocation in several parts is seen whole.
                     Some((to, list))
-                        if !(alone && large)
+                        if !(credential.is_some() && large)
                             && *to == except
                             && list.iter().map(|s| s.len()).sum::<usize>() + statement.len() <= membership::CHUNK =>
                     {
@@ -237,9 +239,14 @@ impl Peer {
         if domain.spread.is_large() && effects.iter().any(directory::Effect::is_more_than_a_renewal) {
             // What a comparison brought did not come along the tree: if it is more than a renewal, a newcomer's first record above
             // all, it goes on from here.
+            let joined = |e: &directory::Effect| match e {
+                directory::Effect::Event(directory::Event::Joined { node }) => Some(*node),
+                _ => None,
+            };
+            let new: Vec<NodeId> = effects.iter().filter_map(joined).collect();
             for effect in &mut effects {
                 if let directory::Effect::Broadcast { msg: directory::Msg::Records(records), .. } = effect {
-                    self.send_records(now, id, core::mem::take(records), Some(from));
+                    self.send_records(now, id, core::mem::take(records), &new, Some(from));
                 }
             }
         }
@@ -263,7 +270,7 @@ impl Peer {
                 {
                     // The tree hands others' news on by itself.
                     if except.is_none() {
-                        self.send_records(now, id, records, None);
+                        self.send_records(now, id, records, &[], None);
                     }
                 }
                 directory::Effect::Broadcast { msg, except } => {

@@ -35,7 +35,7 @@ const CASTS_TOLD: Duration = Duration::from_millis(100);
 /// News is also found by the directories' comparisons, so that telling of it can wait.
 const NEWS_TOLD: Duration = Duration::from_secs(5);
 /// So many neighbours are told of it.
-const NEWS_LAZY: usize = 4;
+const NEWS_LAZY: usize = 3;
 /// The body of a goodbye to a link, and not to the domain.
 pub(super) const LINK_ONLY: [u8; 1] = [1];
 /// Hashes of revocations remembered.
@@ -46,9 +46,9 @@ const NEWCOMER: Duration = Duration::from_secs(10);
 /// What travels along the control class' tree.
 #[derive(minicbor::Encode, minicbor::Decode)]
 enum News {
-    /// Directory records.
+    /// Directory records, with the credentials of those that are new: without them nobody would take their records.
     #[n(0)]
-    Records(#[n(0)] Vec<directory::Item>),
+    Records(#[n(0)] Vec<directory::Item>, #[n(1)] Vec<ByteVec>),
     /// Statements that belong together.
     #[n(1)]
     Statements(#[n(0)] Vec<ByteVec>),
@@ -159,6 +159,13 @@ impl Spread {
     }
 }
 
+impl Domain {
+    /// Whether this node opened the domain just now: what comparisons bring is news to it alone.
+    fn is_new(&self, now: Now) -> bool {
+        now.mono.since(self.spread.opened) < NEWCOMER
+    }
+}
+
 impl Peer {
     /// Seeks links to participants that a message is for, where this node is not linked with everybody.
     pub(super) fn want_links(&mut self, now: Now, id: DomainId, nodes: &[NodeId]) {
@@ -197,21 +204,29 @@ impl Peer {
         }
     }
 
-    /// Hands records to the tree that this node signed or has `from` a neighbour by another way.
-    pub(super) fn send_records(&mut self, now: Now, id: DomainId, records: Vec<directory::Item>, from: Option<NodeId>) {
-        self.send_news(now, id, &News::Records(records), from);
+    /// Hands records to the tree that this node signed or has `from` a neighbour by another way; those of `new` members, and its own while
+    /// it is one, with their credentials.
+    pub(super) fn send_records(&mut self, now: Now, id: DomainId, records: Vec<directory::Item>, new: &[NodeId], from: Option<NodeId>) {
+        let Some(domain) = self.domains.get(&id) else { return };
+        // To a newcomer all is news, but that somebody came after it is news to the others too.
+        if domain.is_new(now) && from.is_some_and(|from| new != [from]) {
+            return;
+        }
+        let own = (from.is_none() && domain.is_new(now)).then_some(&self.me);
+        let credential = |node: &NodeId| domain.membership.chain(now, node).pop().map(ByteVec::from);
+        let credentials = new.iter().chain(own).filter_map(credential).collect();
+        self.send_news(now, id, &News::Records(records, credentials), from);
     }
 
-    /// Likewise statements.
+    /// Hands statements to the tree likewise.
     pub(super) fn send_statements(&mut self, now: Now, id: DomainId, statements: Vec<ByteVec>, from: Option<NodeId>) {
-        self.send_news(now, id, &News::Statements(statements), from);
+        if from.is_none() || self.domains.get(&id).is_some_and(|d| !d.is_new(now)) {
+            self.send_news(now, id, &News::Statements(statements), from);
+        }
     }
 
     fn send_news(&mut self, now: Now, id: DomainId, news: &News, from: Option<NodeId>) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
-        if from.is_some() && now.mono.since(domain.spread.opened) < NEWCOMER {
-            return;
-        }
         let mut effects = Vec::new();
         domain.spread.news.publish(now, cbor::encode(news), true, from, &|_| true, &mut effects);
         self.spread_effects(now, id, Topic::News, effects);
@@ -281,9 +296,14 @@ impl Peer {
         let (mut effects, mut records, mut statements) = (Vec::new(), Vec::new(), Vec::new());
         // Only what is news goes on; more than a renewal soon.
         let mut accept = |bytes: &[u8], _: [u8; 8]| match cbor::decode(bytes)? {
-            News::Records(items) => {
+            News::Records(items, credentials) => {
                 let (before, told) = (directory.digest(), records.len());
-                match directory.handle(now, from, directory::Msg::Records(items), &|n| known.get(n).copied(), &mut records) {
+                if !credentials.is_empty() {
+                    // One that is refused leaves its record refused.
+                    let _ = membership.handle(now, from, membership::Msg::Give(credentials), &mut statements);
+                }
+                let role = |n: &NodeId| known.get(n).copied().or_else(|| membership.member(now, n).map(|m| m.role));
+                match directory.handle(now, from, directory::Msg::Records(items), &role, &mut records) {
                     // Its credential may be on its way.
                     Err(Reject::Forbidden) if known.contains_key(&from) => return Err(Reject::UnknownKey),
                     result => result?,

@@ -42,8 +42,9 @@ pub enum Effect {
         statement: Vec<u8>,
         /// Whom not.
         except: Option<NodeId>,
-        /// Whether it says the same with or without others: a credential. Those that revoke something in several parts go together.
-        alone: bool,
+        /// Whose credential it is, if it is one: it says the same with or without others. Those that revoke something in several
+        /// parts go together.
+        credential: Option<NodeId>,
     },
     /// Validity may have changed.
     Changed,
@@ -149,12 +150,9 @@ impl Membership {
             return Ok(id);
         }
         self.mix(&id);
-        let alone = matches!(statement.body, Body::Credential { .. });
-        out.push(Effect::Spread { statement: bytes.to_vec(), except: from, alone });
-        let changed = match statement.body {
-            Body::Credential { member, .. } => Effect::Credential { member },
-            _ => Effect::Changed,
-        };
+        let credential = if let Body::Credential { member, .. } = statement.body { Some(member) } else { None };
+        out.push(Effect::Spread { statement: bytes.to_vec(), except: from, credential });
+        let changed = credential.map_or(Effect::Changed, |member| Effect::Credential { member });
         if !out.contains(&changed) {
             out.push(changed);
         }
