@@ -14,7 +14,9 @@ fn town(n: usize, conditions: Conditions, seed: u64) -> Town {
     // What was linked while the domain was small, and is not needed any more, is let go, and nobody is suspected for it.
     let before = town.incarnations();
     town.world.run(Duration::from_secs(90));
-    assert_eq!(before, town.incarnations(), "somebody had to say that it is there");
+    let refuted = town.incarnations().iter().filter(|(node, at)| before[node] != **at).count();
+    // Whose goodbye was overtaken by the end of its link may be doubted.
+    assert!(refuted <= n * usize::from(conditions.reorder) / 100, "{refuted} of {n} had to say that they are there");
     town
 }
 
