@@ -152,7 +152,7 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     let passed = run.since(&mark);
     run.idle = Idle { renewal: passed.0.news / passed.1.max(1), rest: passed.0.rest / 60 };
 
-    told("some join");
+    told(&format!("idle at {} B/s; some join", run.figures.idle));
     let (mut times, mut never, mut cost) = (Vec::new(), 0, 0);
     for _ in 0..plan.repeats {
         let before = run.mark();
@@ -168,22 +168,23 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     run.figures.join = spread(times, never);
     run.figures.join_bytes = cost / plan.repeats.max(1) as u64;
 
-    told("one speaks to all");
+    told(&format!("a join is known in {} s, for {} KB; one speaks to all", run.figures.join, run.figures.join_bytes / 1_000));
     run.figures.message = run.speak();
 
-    told("some leave");
+    told(&format!("that is heard in {} s; some leave", run.figures.message));
     let domain = run.town.domain;
     run.figures.leave = run.lose(plan.repeats, Change::Left, |town, node| {
         // Whoever is in may leave.
         let _ = town.world.act(node, |p, now| p.leave(now, domain));
     });
-    told("some crash");
+    told(&format!("a leave is known in {} s; some crash", run.figures.leave));
     run.figures.crash = run.lose(plan.repeats, Change::Down, |town, node| town.world.vanish(node));
 
-    told("one is evicted");
+    told(&format!("a crash is known in {} s; one is evicted", run.figures.crash));
     run.figures.eviction = run.evict();
 
-    told("the network is divided");
+    let Eviction { bytes, pause, .. } = run.figures.eviction;
+    told(&format!("for {} KB and a pause of {} s; the network is divided", bytes / 1_000, seconds(pause)));
     let half = run.town.participants.len() / 2;
     let away = run.town.participants[half..].iter().map(|n| (*n, 1)).collect();
     run.town.world.net().partition(away);
