@@ -33,6 +33,8 @@ pub struct Plan {
     pub nodes: usize,
     /// Frames lost, in percent, on both lanes. Only once everybody is in.
     pub loss: u8,
+    /// One way between two nodes, from and to.
+    pub latency: (Duration, Duration),
     /// Participants of a hundred whose timers run once a minute, as a hidden tab's do.
     pub throttled: usize,
     /// How often each event is repeated: joins, leaves, crashes.
@@ -124,7 +126,7 @@ struct Mark {
 /// As [`Town`] does.
 pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     // The links of the dead stay up: only silence tells.
-    let good = Conditions { keep_alive: Duration::from_secs(60), ..Conditions::default() };
+    let good = Conditions { latency: plan.latency, keep_alive: Duration::from_secs(60), ..Conditions::default() };
     let mut town = Town::new(plan.seed, good);
     let link = town.link.clone();
     while town.participants.len() < plan.nodes {

@@ -15,7 +15,7 @@ pub mod world;
 pub use byzantine::Byzantine;
 pub use figures::{Figures, Plan};
 pub use member::Member;
-pub use net::{Conditions, Net};
+pub use net::{Conditions, LATENCY, Net};
 pub use town::Town;
 pub use traffic::Traffic;
 pub use world::{Effect, Machine, World};

@@ -25,6 +25,9 @@ const RELAY_RETRY: u64 = 1_000;
 const OFFER: &[u8] = b"offer";
 const ANSWER: &[u8] = b"answer";
 
+/// One way between two nodes on a good network.
+pub const LATENCY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(60));
+
 /// What the network is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
@@ -48,7 +51,7 @@ impl Default for Conditions {
     /// A good network: 10 to 60 ms, no loss, 1 MB/s, direct.
     fn default() -> Conditions {
         Conditions {
-            latency: (Duration::from_millis(10), Duration::from_millis(60)),
+            latency: LATENCY,
             jitter: Duration::from_millis(3),
             loss: (0, 0),
             reorder: 0,

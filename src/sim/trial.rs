@@ -36,6 +36,8 @@ pub struct Plan {
     pub nodes: usize,
     /// Frames lost, in percent, on both lanes.
     pub loss: u8,
+    /// One way between two nodes, from and to.
+    pub latency: (Duration, Duration),
     /// Participants of a hundred whose timers run once a minute, as a hidden tab's do.
     pub throttled: usize,
     /// Participants of a hundred that do [harm](super::Byzantine).
@@ -116,7 +118,7 @@ struct Trial {
 /// # Panics
 /// As [`Town`] does.
 pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Outcome, Code> {
-    let good = Conditions { keep_alive: Duration::from_secs(60), ..Conditions::default() };
+    let good = Conditions { latency: plan.latency, keep_alive: Duration::from_secs(60), ..Conditions::default() };
     told("they join");
     let mut town = Town::new(plan.seed, good);
     while town.participants.len() < plan.nodes {

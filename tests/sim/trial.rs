@@ -14,7 +14,8 @@ fn trial(plan: Plan) -> Outcome {
 
 #[test]
 fn a_dozen_of_whom_one_does_harm_and_others_come_and_go() {
-    let plan = Plan { nodes: 12, loss: 5, throttled: 10, byzantine: 10, churn: true, time: Duration::from_secs(480), seed: 3 };
+    let latency = (Duration::from_millis(20), Duration::from_millis(300));
+    let plan = Plan { nodes: 12, loss: 5, latency, throttled: 10, byzantine: 10, churn: true, time: Duration::from_secs(480), seed: 3 };
     let outcome = trial(plan);
     assert!(outcome.joined > 1 && outcome.left + outcome.crashed > 1 && outcome.arrived > 1_000);
     assert!(outcome.astray <= 30_000);

@@ -9,12 +9,13 @@ use peerage::sim::trial::{self, Outcome};
 
 /// Simulate domains of given sizes on bad networks, with the code that ships, and print what they do
 ///
-/// Nothing is sent anywhere. The same seed gives the same figures. One way between two nodes takes 10 to 60 ms; times are seconds of
-/// simulated time, half of the participants / 99 of 100 of them.
+/// Nothing is sent anywhere. The same seed gives the same figures. Times are seconds of simulated time, half of the participants /
+/// 99 of 100 of them.
 #[derive(Args)]
 #[command(after_help = "Examples:
   peerage sim
   peerage sim --nodes 10,100,300 --loss 0,5,20 --throttled 10
+  peerage sim --nodes 100 --loss 5 --latency 20-300
   peerage sim --nodes 100 --loss 5 --churn 60 --byzantine 10
 
 What the columns say:
@@ -42,6 +43,9 @@ pub struct Sim {
     /// Frames lost, in percent
     #[arg(long, value_delimiter = ',', default_value = "0,5", value_parser = clap::value_parser!(u8).range(0..=50))]
     loss: Vec<u8>,
+    /// Milliseconds from one node to another, at least and at most: each pair has its own
+    #[arg(long, default_value = "10-60", value_name = "FROM-TO", value_parser = range)]
+    latency: (Duration, Duration),
     /// Of a hundred participants, those whose timers run once a minute
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=50))]
     throttled: u8,
@@ -60,6 +64,13 @@ pub struct Sim {
     /// Everything follows from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+fn range(text: &str) -> Result<(Duration, Duration), String> {
+    let ends = text.split_once('-').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let ends = ends.filter(|(from, to): &(u16, u16)| from <= to);
+    let (from, to) = ends.ok_or("two whole numbers of milliseconds are wanted, the lesser one first: 20-300")?;
+    Ok((Duration::from_millis(from.into()), Duration::from_millis(to.into())))
 }
 
 const COLUMNS: [(&str, usize); 14] = [
@@ -123,6 +134,7 @@ impl Sim {
         Plan {
             nodes: usize::from(nodes),
             loss,
+            latency: self.latency,
             throttled: usize::from(self.throttled),
             repeats: usize::from(self.repeats).min(usize::from(nodes) / 4),
             apart: Duration::from_secs(u64::from(self.apart)),
@@ -134,6 +146,7 @@ impl Sim {
         trial::Plan {
             nodes: usize::from(nodes),
             loss,
+            latency: self.latency,
             throttled: usize::from(self.throttled),
             byzantine: usize::from(self.byzantine),
             churn: true,
