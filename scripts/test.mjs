@@ -7,13 +7,13 @@ import { build } from './build.mjs';
 const cargo = (...args) => () => status('cargo', args);
 const clippy = (...args) => cargo('clippy', '--all-targets', '--locked', ...args, '--', '-D', 'warnings');
 
-function node(folder, pattern = /\.test\.mjs$/) {
+function node(folder, pattern = /\.test\.mjs$/, { minutes = 10, env = {} } = {}) {
   return async () => {
     const files = existsSync(at('tests', folder)) ? readdirSync(at('tests', folder)).filter((f) => pattern.test(f)).sort() : [];
     if (files.length === 0) throw new Trouble(`tests/${folder} has no such tests`);
     // One file at a time: each has browsers and a binary of its own, and two cores are all there may be.
-    const args = ['--test', '--test-concurrency=1', '--test-timeout=600000', ...files.map((f) => at('tests', folder, f))];
-    return status(process.execPath, args, { env: { CHROMIUM: chromium() } });
+    const args = ['--test', '--test-concurrency=1', `--test-timeout=${minutes * 60_000}`, ...files.map((f) => at('tests', folder, f))];
+    return status(process.execPath, args, { env: { CHROMIUM: chromium(), ...env } });
   };
 }
 
@@ -33,6 +33,8 @@ const stages = [
   ['net', 'machines in network namespaces', node('net')],
   ['web', 'browser tabs and the release binary', node('web', /^(?!package).*\.test\.mjs$/)],
   ['interop', 'interoperation with js-libp2p', node('interop')],
+  // `npm run soak` sends more.
+  ['soak', 'ten tabs and three native participants, to which everything happens', node('soak', undefined, { minutes: 20, env: { PEERAGE_TEST_MIB: '0.25' } })],
 ];
 
 await entry(async () => {

@@ -14,7 +14,7 @@ const TABS = 10;
 const BROWSERS = 2;
 const NATIVES = 3;
 /** What each sends to each, bytes. */
-const SIZE = Number(process.env.PEERAGE_TEST_MIB ?? 1) << 20;
+const SIZE = Math.round(Number(process.env.PEERAGE_TEST_MIB ?? 1) * 2 ** 20);
 
 /** What a tab runs: joins, or comes back without the link if it was in the domain before; keeps the hash of what it receives. */
 const enter = async ([link, channel]) => {
