@@ -314,7 +314,9 @@ impl Peer {
                 domain.session.resend_keys(now, node)?;
                 // What was sent under the keys that it lacks is lost to it.
                 let mut effects = Vec::new();
-                domain.directory.link_up(now, node, &mut effects);
+                if domain.is_linked(&node) {
+                    domain.directory.link_up(now, node, &mut effects);
+                }
                 self.directory_effects(now, id, effects);
                 Ok(())
             }
