@@ -89,8 +89,8 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// The machine of node `me`: no neighbour, nothing known. Ids wait for `tell_after` before `lazy` of the neighbours outside the tree are told of them, so that
-    /// one message tells of many: the longer and the fewer, the cheaper, and the later is fetched what the tree did not bring.
+    /// The machine of node `me`: no neighbour, nothing known. Ids wait for `tell_after` before `lazy` of the neighbours outside the tree
+    /// are told of them, so that one message tells of many: the longer and the fewer, the cheaper, and the later is fetched what the tree did not bring.
     #[must_use]
     pub fn new(me: NodeId, tell_after: Duration, lazy: usize) -> Broadcast {
         Broadcast {
