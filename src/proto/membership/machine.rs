@@ -21,6 +21,13 @@ use crate::wire::bytes::{Reader, Writer};
 const ROUND: Duration = Duration::from_secs(30);
 /// The least time between two full comparisons that one neighbour may ask for.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Up to so many statements are compared as soon as two sets differ. Where there are more, what is new is mostly on its way to
+/// both: they are compared if they differ still after [`SETTLE`].
+const FEW: usize = 64;
+/// How long that is.
+const SETTLE: Duration = Duration::from_secs(1);
+/// A difference seen this long ago says nothing any more.
+const FORGET: Duration = Duration::from_secs(10);
 
 /// Statements in a credential's chain: the credential, the invitation and the delegation it rests on, an approval, and the
 /// delegation of who gave it.
@@ -69,9 +76,19 @@ pub struct Membership {
     genesis_bytes: Vec<u8>,
     pub(super) set: Set,
     digest: [u8; 32],
-    /// Neighbours, with the time of the last full comparison.
-    neighbours: BTreeMap<NodeId, Option<Mono>>,
+    neighbours: BTreeMap<NodeId, Neighbour>,
     round: Mono,
+}
+
+/// What is known of a neighbour's set.
+#[derive(Debug, Default)]
+struct Neighbour {
+    /// The last full comparison.
+    compared: Option<Mono>,
+    /// When it was first seen to differ, since the two were last equal or compared.
+    differs: Option<Mono>,
+    /// Whether it was asked since.
+    asked: bool,
 }
 
 impl Membership {
@@ -290,7 +307,7 @@ impl Membership {
     /// Compares with a neighbour: at once, and every 30 seconds from now on.
     pub fn sync_with(&mut self, _now: Now, node: NodeId, out: &mut Vec<Effect>) {
         if self.neighbours.len() < limit::LINKS {
-            self.neighbours.entry(node).or_insert(None);
+            self.neighbours.entry(node).or_default();
         }
         out.push(Effect::Send { to: node, msg: Msg::Digest(self.digest) });
     }
@@ -306,17 +323,30 @@ impl Membership {
     /// [`Reject::Limit`] if it asks too often; for statements given, the first reason why one was refused: the others were taken.
     pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
         match msg {
-            Msg::Digest(digest) if digest == self.digest => Ok(()),
+            Msg::Digest(digest) if digest == self.digest => {
+                if let Some(neighbour) = self.neighbours.get_mut(&from) {
+                    (neighbour.differs, neighbour.asked) = (None, false);
+                }
+                Ok(())
+            }
             Msg::Digest(_) => {
-                let last = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
-                if last.is_some_and(|at| now.mono.since(at) < PAUSE) {
+                let neighbour = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
+                let Some(compared) = neighbour.compared else {
+                    return self.tell_ids(now, from, out);
+                };
+                if now.mono.since(compared) < PAUSE {
                     return Err(Reject::Limit);
                 }
-                *last = Some(now.mono);
-                self.tell_ids(from, out);
+                let differs = *neighbour.differs.get_or_insert(now.mono);
+                if self.set.len() <= FEW || now.mono.since(differs) >= SETTLE {
+                    return self.tell_ids(now, from, out);
+                }
                 Ok(())
             }
             Msg::Have { from: first, to: last, ids } => {
+                if let Some(neighbour) = self.neighbours.get_mut(&from) {
+                    *neighbour = Neighbour { compared: Some(now.mono), ..Neighbour::default() };
+                }
                 self.compare(from, first, last, &ids, out);
                 Ok(())
             }
@@ -338,8 +368,16 @@ impl Membership {
         }
     }
 
-    /// Lets time pass: a comparison with every neighbour is due every 30 seconds.
+    /// Lets time pass: a comparison with every neighbour is due every 30 seconds, and soon with those who differed.
     pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for (node, neighbour) in &mut self.neighbours {
+            neighbour.differs = neighbour.differs.filter(|since| now.mono.since(*since) < FORGET);
+            neighbour.asked &= neighbour.differs.is_some();
+            if !neighbour.asked && neighbour.differs.is_some_and(|since| now.mono.since(since) >= SETTLE) {
+                neighbour.asked = true;
+                out.push(Effect::Send { to: *node, msg: Msg::Digest(self.digest) });
+            }
+        }
         if now.mono < self.round {
             return;
         }
@@ -350,7 +388,8 @@ impl Membership {
         out.extend(self.neighbours.keys().map(|to| Effect::Send { to: *to, msg: Msg::Digest(self.digest) }));
     }
 
-    fn tell_ids(&self, to: NodeId, out: &mut Vec<Effect>) {
+    fn tell_ids(&mut self, now: Now, to: NodeId, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        self.neighbours.insert(to, Neighbour { compared: Some(now.mono), ..Neighbour::default() });
         let ids: Vec<ShortId> = self.set.iter().map(|(id, _)| short(id)).collect();
         let mut from = [0; 8];
         let mut chunks = ids.chunks(CHUNK / 8).peekable();
@@ -362,6 +401,7 @@ impl Membership {
             out.push(Effect::Send { to, msg: Msg::Have { from, to: last, ids: chunk.concat().into() } });
             from = (u64::from_be_bytes(last).saturating_add(1)).to_be_bytes();
         }
+        Ok(())
     }
 
     fn compare(&self, to: NodeId, first: ShortId, last: ShortId, ids: &[u8], out: &mut Vec<Effect>) {

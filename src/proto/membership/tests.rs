@@ -284,3 +284,56 @@ fn two_sets_come_together_and_survive_storing() {
     later.on_timeout(Now { mono: Mono(1).after(Duration::from_secs(60)), ..at(40) }, &mut Vec::new());
     assert_eq!(later.len(), 1, "credentials long over are forgotten, invitations are not");
 }
+
+#[test]
+fn large_sets_are_compared_once_they_have_differed_for_a_while() {
+    let (mut a, mut b) = (Fixture::new(), Fixture::new());
+    for n in 1..100 {
+        let credential = a.guest(n);
+        a.learn(&credential).unwrap();
+        b.learn(&credential).unwrap();
+    }
+    let (one, two) = (id(101), id(102));
+    let later = |ms: u64| Now { mono: Mono(1).after(Duration::from_millis(ms)), ..at(1) };
+    // Gives what a asks, and says how many bytes went either way.
+    let ask = |a: &mut Membership, b: &mut Membership, ms: u64| {
+        let (mut sent, mut size) = (Vec::new(), 0);
+        a.sync_with(later(ms), two, &mut sent);
+        b.sync_with(later(ms), one, &mut Vec::new());
+        b.on_timeout(later(ms), &mut Vec::new());
+        // By turns, a's messages first.
+        for by_a in [true, false].into_iter().cycle() {
+            let (from, to) = if by_a { (one, &mut *b) } else { (two, &mut *a) };
+            for effect in core::mem::take(&mut sent) {
+                if let Effect::Send { msg, .. } = effect {
+                    size += msg.encode().len();
+                    to.handle(later(ms), from, msg, &mut sent).unwrap();
+                }
+            }
+            if sent.is_empty() {
+                break;
+            }
+        }
+        size
+    };
+    assert!(ask(&mut a.m, &mut b.m, 0) < 100, "equal");
+    let newcomer = a.guest(100);
+    a.learn(&newcomer).unwrap();
+    assert!(ask(&mut a.m, &mut b.m, 1_000) > 100 * 8, "the first comparison is made at once");
+    assert_eq!(a.m.members(at(1)), b.m.members(at(1)));
+
+    let newcomer = a.guest(101);
+    a.learn(&newcomer).unwrap();
+    assert!(ask(&mut a.m, &mut b.m, 5_000) < 100, "it is on its way");
+    b.learn(&newcomer).unwrap();
+    assert!(ask(&mut a.m, &mut b.m, 6_500) < 100, "it came");
+
+    let newcomer = a.guest(102);
+    a.learn(&newcomer).unwrap();
+    assert!(ask(&mut a.m, &mut b.m, 9_000) < 100, "it is on its way");
+    let mut due = Vec::new();
+    b.m.on_timeout(later(10_000), &mut due);
+    assert!(due.contains(&Effect::Send { to: one, msg: Msg::Digest(b.m.digest()) }), "it asks by itself: {due:?}");
+    assert!(ask(&mut a.m, &mut b.m, 10_001) > 100 * 8, "it is not");
+    assert_eq!(a.m.members(at(1)), b.m.members(at(1)));
+}
