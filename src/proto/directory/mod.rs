@@ -3,11 +3,14 @@
 //! Records are signed by their owners and leased. News is broadcast; what was missed is repaired by comparing digests with a
 //! random neighbour, at a cost proportional to the difference. `docs/protocol.md` section 7.
 
+mod addresses;
 mod entry;
 mod machine;
 pub mod msg;
 pub mod query;
 pub mod record;
+#[cfg(test)]
+mod record_tests;
 #[cfg(test)]
 mod tests;
 

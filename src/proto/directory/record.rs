@@ -3,6 +3,7 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 
+use super::addresses;
 use crate::base::{DomainId, NodeId, Reject, Wall, limit};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::wire::bytes::{Reader, Writer};
@@ -10,7 +11,7 @@ use crate::wire::bytes::{Reader, Writer};
 /// The label under a record's signature.
 const LABEL: &str = "peerage/1/record";
 /// The version of the encoding, its first byte.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// A participant's name, in bytes.
 pub const NAME: usize = 64;
 /// Addresses in one record.
@@ -212,10 +213,7 @@ fn encode(r: &Record) -> Result<Vec<u8>, Reject> {
     let mut w = Writer::new();
     w.u8(FORMAT).raw(r.node.as_bytes()).u64(r.incarnation).u64(r.sequence).u64(r.created.0).u32(lease).u8(r.presence as u8);
     put_text(&mut w, &r.profile.name, NAME)?;
-    put_count(&mut w, r.profile.addresses.len(), ADDRESSES)?;
-    for address in &r.profile.addresses {
-        put_text(&mut w, address, ADDRESS)?;
-    }
+    addresses::put(&mut w, &r.node, &r.profile.addresses)?;
     put_count(&mut w, r.profile.capabilities.len(), CAPABILITIES)?;
     for c in &r.profile.capabilities {
         if c.name.is_empty() || c.load > 100 {
@@ -271,7 +269,7 @@ fn decode(bytes: &[u8]) -> Result<Record, Reject> {
         _ => return Err(Reject::Malformed),
     };
     let name = r.text(NAME)?;
-    let addresses = (0..count(&mut r, ADDRESSES)?).map(|_| r.text(ADDRESS)).collect::<Result<_, _>>()?;
+    let addresses = addresses::get(&mut r, &node)?;
     let capabilities = (0..count(&mut r, CAPABILITIES)?).map(|_| capability(&mut r)).collect::<Result<_, _>>()?;
     r.end()?;
     Ok(Record { node, incarnation, sequence, created, lease, presence, profile: Profile { name, addresses, capabilities } })
