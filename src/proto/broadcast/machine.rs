@@ -11,6 +11,8 @@ use crate::base::{Mono, NodeId, Now, Reject, limit};
 
 /// How long an urgent cast waits for company before neighbours outside the tree are told of it.
 const SOON: Duration = Duration::from_millis(100);
+/// Of two neighbours that would tell each other, one goes first. The other tells this much later what it was not told by then.
+const TURN: Duration = Duration::from_millis(200);
 /// How long a cast that was told of may take to come along the tree.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long a neighbour that was asked for it may take.
@@ -53,6 +55,8 @@ struct Neighbour {
     eager: bool,
     /// Ids to tell of.
     owed: Vec<CastId>,
+    /// When it is told, if it goes first.
+    turn: Option<Mono>,
 }
 
 struct Missing {
@@ -125,7 +129,7 @@ impl Broadcast {
         if !owed.is_empty() {
             self.tell.get_or_insert(now.mono);
         }
-        self.neighbours.insert(node, Neighbour { eager: true, owed });
+        self.neighbours.insert(node, Neighbour { eager: true, owed, turn: None });
     }
 
     /// The last link to a neighbour broke.
@@ -174,9 +178,9 @@ impl Broadcast {
             Msg::Gossip { hops, known, cast } => {
                 let id = cast_id(&cast);
                 if self.casts.contains_key(&id) {
-                    if core::mem::take(&mut neighbour.eager) {
-                        out.push(Effect { to: from, msg: Msg::Prune });
-                    }
+                    // Each time: one that was lost would leave a link in the tree for good.
+                    neighbour.eager = false;
+                    out.push(Effect { to: from, msg: Msg::Prune });
                     return Ok(());
                 }
                 let urgent = match accept(&cast, known) {
@@ -194,6 +198,7 @@ impl Broadcast {
             Msg::Have(ids) => {
                 // Who tells has it.
                 neighbour.owed.retain(|id| !ids.contains(id));
+                neighbour.turn.take_if(|_| neighbour.owed.is_empty());
                 for id in ids {
                     self.heard_of(now, from, id, out);
                 }
@@ -294,7 +299,7 @@ impl Broadcast {
     /// Does what is due.
     pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.tell.take_if(|at| now.mono >= *at).is_some() {
-            self.tell_of(out);
+            self.tell_of(now, out);
         }
         let mut wanted: BTreeMap<NodeId, Vec<CastId>> = BTreeMap::new();
         while let Some(&(at, id)) = self.due.first()
@@ -333,21 +338,32 @@ impl Broadcast {
     }
 
     /// Tells as many neighbours as are to be told what they may lack, others each time: those whose ids, seen from this node's, are
-    /// nearest to what is told. Were it not for its own id, all would choose the same few, and some be told by nobody.
-    fn tell_of(&mut self, out: &mut Vec<Effect>) {
-        let mut owing: Vec<_> = self.neighbours.iter_mut().filter(|(_, n)| !n.owed.is_empty()).collect();
+    /// nearest to what is told. Were it not for its own id, all would choose the same few, and some be told by nobody. Those chosen
+    /// choose this node too, so that one of the two can wait for the other's word.
+    fn tell_of(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let (waiting, mut owing): (Vec<_>, Vec<_>) =
+            self.neighbours.iter_mut().filter(|(_, n)| !n.owed.is_empty()).partition(|(_, n)| n.turn.is_some());
+        for (to, neighbour) in waiting {
+            if neighbour.turn.take_if(|at| now.mono >= *at).is_some() {
+                out.push(Effect { to: *to, msg: Msg::Have(core::mem::take(&mut neighbour.owed)) });
+            }
+        }
         let target = owing.first().and_then(|(_, n)| n.owed.last().copied()).unwrap_or_default();
-        let me = self.me.as_bytes();
-        let distance = |node: &NodeId| core::array::from_fn::<u8, 16, _>(|i| node.as_bytes()[i] ^ me[i] ^ target[i]);
+        let me = self.me;
+        let distance = |node: &NodeId| core::array::from_fn::<u8, 16, _>(|i| node.as_bytes()[i] ^ me.as_bytes()[i] ^ target[i]);
         if owing.len() > self.lazy {
             owing.sort_by_cached_key(|(node, _)| distance(node));
         }
         for (i, (to, neighbour)) in owing.into_iter().enumerate() {
-            let owed = core::mem::take(&mut neighbour.owed);
-            if i < self.lazy {
-                out.push(Effect { to: *to, msg: Msg::Have(owed) });
+            if i >= self.lazy {
+                neighbour.owed.clear();
+            } else if (me < *to) == (target[0] % 2 == 0) {
+                out.push(Effect { to: *to, msg: Msg::Have(core::mem::take(&mut neighbour.owed)) });
+            } else {
+                neighbour.turn = Some(now.mono.after(TURN));
             }
         }
+        self.tell = self.neighbours.values().filter_map(|n| n.turn).chain(self.tell).min();
     }
 
     /// When [`Broadcast::on_timeout`] has something to do.

@@ -279,6 +279,7 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
     first.publish(at(2_000), b"while full".to_vec(), false, None, &|_| false, &mut out);
     assert!(out.is_empty());
     first.on_timeout(at(2_100), &mut out);
+    first.on_timeout(at(2_300), &mut out);
     assert!(matches!(&out[..], [Effect { msg: Msg::Have(ids), .. }] if ids.len() == 1));
 }
 
@@ -383,9 +384,37 @@ proptest::proptest! {
 }
 
 #[test]
+fn who_waits_for_its_turn_tells_what_it_was_not_told_and_who_pushes_in_vain_is_pruned_again() {
+    let (a, b) = (id(1), id(2));
+    let machine = |me, other| {
+        let mut machine = Broadcast::new(me, TELL, 1);
+        machine.link_up(at(0), other);
+        machine.publish(at(0), b"news".to_vec(), false, None, &|_| false, &mut Vec::new());
+        machine
+    };
+    let (mut one, mut two, mut first, mut out) = (machine(a, b), machine(b, a), Vec::new(), Vec::new());
+    one.on_timeout(at(100), &mut first);
+    two.on_timeout(at(100), &mut out);
+    if first.is_empty() {
+        (one, two, first, out) = (two, one, out, first);
+    }
+    assert!(first.len() == 1 && out.is_empty(), "one of two tells at once");
+    assert_eq!((one.next_timeout().unwrap() > Mono(10_000), two.next_timeout()), (true, Some(Mono(300))));
+    let teller = if first[0].to == a { b } else { a };
+    two.handle(at(200), teller, first.remove(0).msg, &|_| true, &mut |_, _| unreachable!(), &mut out).unwrap();
+    two.on_timeout(at(300), &mut out);
+    assert!(out.is_empty() && two.next_timeout().unwrap() > Mono(10_000), "the other knows already");
+    for _ in 0..2 {
+        let push = Msg::Gossip { hops: 0, known: [0; 8], cast: b"news".to_vec() };
+        two.handle(at(400), teller, push, &|_| true, &mut |_, _| unreachable!(), &mut out).unwrap();
+    }
+    assert!(out.iter().all(|e| e.msg == Msg::Prune) && out.len() == 2, "a prune that was lost is made good");
+}
+
+#[test]
 fn a_few_are_told_by_each_and_almost_everybody_by_somebody() {
     let names: Vec<NodeId> = (0..60).map(|n| NodeId::from_public_key(*blake3::hash(&[n]).as_bytes())).collect();
-    let mut told = BTreeMap::<NodeId, usize>::new();
+    let (mut told, mut early) = (BTreeMap::<NodeId, usize>::new(), BTreeSet::new());
     for me in &names {
         let (mut machine, mut out) = (Broadcast::new(*me, TELL, 4), Vec::new());
         for other in names.iter().filter(|n| *n != me) {
@@ -394,11 +423,15 @@ fn a_few_are_told_by_each_and_almost_everybody_by_somebody() {
         // To nobody can be pushed, so that all are outside the tree.
         machine.publish(at(0), b"news".to_vec(), false, None, &|_| false, &mut out);
         machine.on_timeout(at(1_000), &mut out);
+        early.extend(out.iter().map(|e| (*me, e.to)));
+        machine.on_timeout(at(1_200), &mut out);
         assert_eq!(out.len(), 4);
         for Effect { to, .. } in out {
             *told.entry(to).or_default() += 1;
         }
     }
+    assert!(early.iter().all(|(a, b)| !early.contains(&(*b, *a))), "one of two goes first");
+    assert!((80..160).contains(&early.len()), "{} of 240 early", early.len());
     // Each chooses for itself: one of 55 (e^4) is expected to be left out.
     assert!(told.len() >= 56, "{} of 60 are told", told.len());
     assert!(told.values().all(|n| *n <= 12), "{told:?}");

@@ -1,6 +1,5 @@
 use alloc::{
     collections::{BTreeMap, VecDeque},
-    string::String,
     vec,
     vec::Vec,
 };
