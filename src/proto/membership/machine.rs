@@ -19,7 +19,7 @@ use crate::wire::bytes::{Reader, Writer};
 
 /// How often neighbours compare their sets.
 const ROUND: Duration = Duration::from_secs(30);
-/// The least time between two full comparisons that one neighbour may ask for.
+/// The least time between two full comparisons that one neighbour gets.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Up to so many statements are compared as soon as two sets differ. Where there are more, what is new is mostly on its way to
 /// both: they are compared if they differ still after [`SETTLE`].
@@ -77,6 +77,8 @@ pub struct Membership {
     pub(super) set: Set,
     digest: [u8; 32],
     neighbours: BTreeMap<NodeId, Neighbour>,
+    /// The last full comparison with anybody.
+    compared: Option<Mono>,
     round: Mono,
 }
 
@@ -105,6 +107,7 @@ impl Membership {
             genesis_bytes: genesis.to_vec(),
             digest: [0; 32],
             neighbours: BTreeMap::new(),
+            compared: None,
             round: Mono(0),
         })
     }
@@ -309,7 +312,7 @@ impl Membership {
         if self.neighbours.len() < limit::LINKS {
             self.neighbours.entry(node).or_default();
         }
-        out.push(Effect::Send { to: node, msg: Msg::Digest(self.digest) });
+        out.push(Effect::Send { to: node, msg: self.summary() });
     }
 
     /// The link to a neighbour is gone.
@@ -320,32 +323,19 @@ impl Membership {
     /// Takes a neighbour's message.
     ///
     /// # Errors
-    /// [`Reject::Limit`] if it asks too often; for statements given, the first reason why one was refused: the others were taken.
+    /// [`Reject::Forbidden`] from somebody who is no neighbour; for statements given, the first reason why one was refused: the others were taken.
     pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
         match msg {
-            Msg::Digest(digest) if digest == self.digest => {
+            Msg::Digest { digest, .. } if digest == self.digest => {
                 if let Some(neighbour) = self.neighbours.get_mut(&from) {
                     (neighbour.differs, neighbour.asked) = (None, false);
                 }
                 Ok(())
             }
-            Msg::Digest(_) => {
-                let neighbour = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
-                let Some(compared) = neighbour.compared else {
-                    return self.tell_ids(now, from, out);
-                };
-                if now.mono.since(compared) < PAUSE {
-                    return Err(Reject::Limit);
-                }
-                let differs = *neighbour.differs.get_or_insert(now.mono);
-                if self.set.len() <= FEW || now.mono.since(differs) >= SETTLE {
-                    return self.tell_ids(now, from, out);
-                }
-                Ok(())
-            }
+            Msg::Digest { count, .. } => self.differ(now, from, usize::try_from(count).unwrap_or(usize::MAX), out),
             Msg::Have { from: first, to: last, ids } => {
-                if let Some(neighbour) = self.neighbours.get_mut(&from) {
-                    *neighbour = Neighbour { compared: Some(now.mono), ..Neighbour::default() };
+                if self.neighbours.contains_key(&from) {
+                    self.compared_with(now, from);
                 }
                 self.compare(from, first, last, &ids, out);
                 Ok(())
@@ -370,12 +360,13 @@ impl Membership {
 
     /// Lets time pass: a comparison with every neighbour is due every 30 seconds, and soon with those who differed.
     pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let summary = self.summary();
         for (node, neighbour) in &mut self.neighbours {
             neighbour.differs = neighbour.differs.filter(|since| now.mono.since(*since) < FORGET);
             neighbour.asked &= neighbour.differs.is_some();
             if !neighbour.asked && neighbour.differs.is_some_and(|since| now.mono.since(since) >= SETTLE) {
                 neighbour.asked = true;
-                out.push(Effect::Send { to: *node, msg: Msg::Digest(self.digest) });
+                out.push(Effect::Send { to: *node, msg: summary.clone() });
             }
         }
         if now.mono < self.round {
@@ -385,11 +376,40 @@ impl Membership {
         for id in self.set.prune(now.wall) {
             self.mix(&id);
         }
-        out.extend(self.neighbours.keys().map(|to| Effect::Send { to: *to, msg: Msg::Digest(self.digest) }));
+        out.extend(self.neighbours.keys().map(|to| Effect::Send { to: *to, msg: self.summary() }));
     }
 
-    fn tell_ids(&mut self, now: Now, to: NodeId, out: &mut Vec<Effect>) -> Result<(), Reject> {
-        self.neighbours.insert(to, Neighbour { compared: Some(now.mono), ..Neighbour::default() });
+    fn summary(&self) -> Msg {
+        Msg::Digest { digest: self.digest, count: self.set.len() as u64 }
+    }
+
+    /// A neighbour with so many statements has others than this node. Sets of a few are compared at once. Of large ones a new
+    /// neighbour's is, if it is the first one in a while: several would give a newcomer the same.
+    fn differ(&mut self, now: Now, from: NodeId, count: usize, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        let lately = self.compared.is_some_and(|at| now.mono.since(at) < SETTLE);
+        let neighbour = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
+        let differs = *neighbour.differs.get_or_insert(now.mono);
+        let first = neighbour.compared.is_none() && !lately;
+        if !first && count.max(self.set.len()) > FEW && now.mono.since(differs) < SETTLE {
+            return Ok(());
+        }
+        if self.set.len() > count {
+            out.push(Effect::Send { to: from, msg: self.summary() });
+            return Ok(());
+        }
+        if neighbour.compared.is_none_or(|at| now.mono.since(at) >= PAUSE) {
+            self.compared_with(now, from);
+            self.tell_ids(from, out);
+        }
+        Ok(())
+    }
+
+    fn compared_with(&mut self, now: Now, node: NodeId) {
+        self.neighbours.insert(node, Neighbour { compared: Some(now.mono), ..Neighbour::default() });
+        self.compared = Some(now.mono);
+    }
+
+    fn tell_ids(&self, to: NodeId, out: &mut Vec<Effect>) {
         let ids: Vec<ShortId> = self.set.iter().map(|(id, _)| short(id)).collect();
         let mut from = [0; 8];
         let mut chunks = ids.chunks(CHUNK / 8).peekable();
@@ -401,7 +421,6 @@ impl Membership {
             out.push(Effect::Send { to, msg: Msg::Have { from, to: last, ids: chunk.concat().into() } });
             from = (u64::from_be_bytes(last).saturating_add(1)).to_be_bytes();
         }
-        Ok(())
     }
 
     fn compare(&self, to: NodeId, first: ShortId, last: ShortId, ids: &[u8], out: &mut Vec<Effect>) {

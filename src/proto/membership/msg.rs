@@ -15,9 +15,16 @@ pub type ShortId = [u8; 8];
 /// A message between two members.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Msg {
-    /// The exclusive or of all statement ids.
+    /// What the sender has, in short. Who has more answers with its own, so that whoever has less tells its ids.
     #[n(0)]
-    Digest(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]),
+    Digest {
+        /// The exclusive or of all statement ids.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        digest: [u8; 32],
+        /// How many there are.
+        #[n(1)]
+        count: u64,
+    },
     /// The short ids held between two, both included, one after the other.
     #[n(1)]
     Have {
