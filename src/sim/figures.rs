@@ -74,8 +74,11 @@ pub struct Eviction {
 pub struct Figures {
     /// Links of a participant: in the mean, in tenths, and at most.
     pub links: (u64, u64),
-    /// Bytes a second that a participant receives while nobody does anything.
+    /// Bytes a second that a participant receives while nobody does anything. In a large domain no record may fall due in the minute that
+    /// is watched.
     pub idle: u64,
+    /// Bytes that one record signed anew costs everybody together. All together sign about one a second.
+    pub renewal: u64,
     /// From the end of a join until the others knew; 0 for those who knew before.
     pub join: Spread,
     /// Bytes that one join cost everybody together, above what idling costs.
@@ -98,23 +101,15 @@ struct Run {
     town: Town,
     gone: BTreeSet<NodeId>,
     figures: Figures,
-    idle: Idle,
-}
-
-/// What participants cost while nobody does anything.
-#[derive(Default)]
-struct Idle {
-    /// Bytes of news for one record signed anew.
-    renewal: u64,
-    /// Bytes of the rest, a second.
+    /// Bytes a second while nobody does anything, news apart.
     rest: u64,
 }
 
-/// What crossed the network, and how many records were signed, up to a moment.
+/// What crossed the network, and which records were signed, incarnation and sequence, up to a moment.
 struct Mark {
     at: u64,
     traffic: Traffic,
-    signed: BTreeMap<NodeId, u64>,
+    signed: BTreeMap<NodeId, (u64, u64)>,
 }
 
 /// Carries out an experiment. `told` hears what is being done.
@@ -135,7 +130,7 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
         let batch = (plan.nodes - town.participants.len()).min(50);
         town.crowd(batch)?;
     }
-    let mut run = Run { town, gone: BTreeSet::new(), figures: Figures::default(), idle: Idle::default() };
+    let mut run = Run { town, gone: BTreeSet::new(), figures: Figures::default(), rest: 0 };
     run.town.agree(PATIENCE);
     run.town.world.run(Duration::from_secs(120));
     run.town.world.net().set_conditions(Conditions { loss: (plan.loss, plan.loss), ..good });
@@ -151,10 +146,18 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     let (before, mark) = (run.bytes(), run.mark());
     run.pass(60_000);
     run.figures.idle = (run.bytes() - before) / 60 / plan.nodes as u64;
-    let passed = run.since(&mark);
-    run.idle = Idle { renewal: passed.0.news / passed.1.max(1), rest: passed.0.rest / 60 };
+    run.rest = run.since(&mark).0.rest / 60;
 
-    told(&format!("idle at {} B/s; some join", run.figures.idle));
+    told(&format!("idle at {} B/s; some sign their records anew", run.figures.idle));
+    let (mark, domain) = (run.mark(), run.town.domain);
+    for node in run.town.participants.clone().into_iter().take(plan.repeats.max(3)) {
+        let _ = run.town.world.act(node, |p, now| p.advertise(now, domain, Vec::new()));
+        run.pass(2_000);
+    }
+    let (traffic, signed) = run.since(&mark);
+    run.figures.renewal = traffic.news / signed.max(1);
+
+    told(&format!("one that is signed anew costs {} KB; some join", run.figures.renewal / 1_000));
     let (mut times, mut never, mut cost) = (Vec::new(), 0, 0);
     for _ in 0..plan.repeats {
         let before = run.mark();
@@ -174,7 +177,6 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     run.figures.message = run.speak();
 
     told(&format!("that is heard in {} s; some leave", run.figures.message));
-    let domain = run.town.domain;
     run.figures.leave = run.lose(plan.repeats, Change::Left, |town, node| {
         // Whoever is in may leave.
         let _ = town.world.act(node, |p, now| p.leave(now, domain));
@@ -206,22 +208,27 @@ impl Run {
         let (domain, manager) = (self.town.domain, self.town.manager);
         let records = self.town.world.look(manager, |p, _| p.records(domain));
         let records = records.iter().filter_map(|bytes| Signed::parse(bytes).ok());
-        let signed = records.map(|s| (s.record().node, s.record().sequence)).collect();
+        let signed = records.map(|s| (s.record().node, (s.record().incarnation, s.record().sequence))).collect();
         Mark { at: self.town.world.now(), traffic: self.town.world.net().traffic(), signed }
     }
 
     /// What crossed the network since then, and how many records those who were there signed anew.
     fn since(&mut self, mark: &Mark) -> (Traffic, u64) {
         let now = self.mark();
-        let anew = mark.signed.iter().map(|(node, before)| now.signed.get(node).map_or(0, |after| after.saturating_sub(*before)));
+        let anew = mark.signed.iter().map(|(node, before)| match now.signed.get(node) {
+            Some(after) if after.0 == before.0 => after.1.saturating_sub(before.1),
+            // It refuted a suspicion, which is told as a renewal is.
+            Some(after) => after.1,
+            None => 0,
+        });
         (now.traffic - mark.traffic, anew.sum())
     }
 
     /// Bytes since then, without what is said and what idling costs: what an event cost everybody together.
     fn cost(&mut self, mark: &Mark) -> u64 {
         let (traffic, renewals) = self.since(mark);
-        let rest = self.idle.rest * (self.town.world.now() - mark.at) / 1_000;
-        traffic.news.saturating_sub(self.idle.renewal * renewals) + traffic.rest.saturating_sub(rest)
+        let rest = self.rest * (self.town.world.now() - mark.at) / 1_000;
+        traffic.news.saturating_sub(self.figures.renewal * renewals) + traffic.rest.saturating_sub(rest)
     }
 
     /// What participants were told of one another since the last look.

@@ -21,6 +21,7 @@ use peerage::sim::trial::{self, Outcome};
 What the columns say:
   links      of a participant, in the mean and at most
   idle       bytes a second that reach a participant while nobody does anything
+  renewal    what a record costs all of them together that its owner signs anew, which all together do about once a second
   join       from the end of a join until the others know, and what the join costs all of them together
   message    of 1,000 bytes to all, until they have it
   leave      from a goodbye until the others know
@@ -73,11 +74,12 @@ fn range(text: &str) -> Result<(Duration, Duration), String> {
     Ok((Duration::from_millis(from.into()), Duration::from_millis(to.into())))
 }
 
-const COLUMNS: [(&str, usize); 14] = [
+const COLUMNS: [(&str, usize); 15] = [
     ("nodes", 6),
     ("loss", 6),
     ("links", 11),
     ("idle B/s", 9),
+    ("renewal KB", 11),
     ("join s", 14),
     ("join KB", 9),
     ("message s", 14),
@@ -160,6 +162,7 @@ fn cells(f: &Figures) -> Vec<String> {
     vec![
         format!("{}.{} / {}", f.links.0 / 10, f.links.0 % 10, f.links.1),
         f.idle.to_string(),
+        (f.renewal / 1_000).to_string(),
         f.join.to_string(),
         (f.join_bytes / 1_000).to_string(),
         f.message.to_string(),
