@@ -14,6 +14,8 @@ use crate::crypto::{seal::KemKey, tag};
 
 /// How long one request may take.
 pub const TRY: Duration = Duration::from_secs(8);
+/// Nothing came for so long: another request follows over the same relay, while the answer to the first may still come.
+pub const AGAIN: Duration = Duration::from_secs(3);
 /// The wait before the next request over a relay that had no answer; doubles up to eight times this.
 pub const PAUSE: Duration = Duration::from_millis(500);
 /// The whole search.
@@ -39,8 +41,8 @@ struct Try {
 }
 
 struct Relay {
-    /// When the next request may go over it; none while one is under way.
-    next: Option<Mono>,
+    /// When the next request goes over it.
+    next: Mono,
     failures: u32,
 }
 
@@ -115,7 +117,7 @@ impl Seeker {
         self.tries.retain(|_, t| relays.contains(&t.relay));
         for relay in relays {
             self.reached = true;
-            self.relays.entry(*relay).or_insert(Relay { next: Some(now.mono), failures: 0 });
+            self.relays.entry(*relay).or_insert(Relay { next: now.mono, failures: 0 });
         }
         if now.mono >= self.deadline {
             self.tries.clear();
@@ -136,7 +138,7 @@ impl Seeker {
             return None;
         }
         let tries = self.tries.values().map(|t| t.until);
-        tries.chain(self.relays.values().filter_map(|r| r.next)).chain([self.deadline]).min()
+        tries.chain(self.relays.values().map(|r| r.next)).chain([self.deadline]).min()
     }
 
     /// A request is over; its relay rests a while, longer each time.
@@ -144,16 +146,16 @@ impl Seeker {
         if let Some(t) = self.tries.remove(&id)
             && let Some(relay) = self.relays.get_mut(&t.relay)
         {
-            relay.next = Some(now.mono.after(PAUSE * 2u32.pow(relay.failures.min(3))));
+            relay.next = now.mono.after(PAUSE * 2u32.pow(relay.failures.min(3)));
             relay.failures += 1;
         }
     }
 
     fn ask(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let ready: Vec<NodeId> = self.relays.iter().filter(|(_, r)| r.next.is_some_and(|at| now.mono >= at)).map(|(n, _)| *n).collect();
+        let ready: Vec<NodeId> = self.relays.iter().filter(|(_, r)| now.mono >= r.next).map(|(n, _)| *n).collect();
         for relay in ready {
             if let Some(r) = self.relays.get_mut(&relay) {
-                r.next = None;
+                r.next = now.mono.after(AGAIN);
             }
             let place = self.place();
             let Some(slot) = tag::slots(now.wall).into_iter().next() else { continue };

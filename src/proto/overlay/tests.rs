@@ -258,6 +258,29 @@ fn an_answer_holds_for_its_request_and_its_member_only() {
 }
 
 #[test]
+fn a_lost_request_is_followed_by_others_and_an_answer_to_any_of_them_is_taken() {
+    let (mut seeker, mut out, relays) = (seeker(), Vec::new(), BTreeSet::from([id(0)]));
+    let mut asked = Vec::new();
+    for ms in (0..20_000).step_by(100) {
+        seeker.on_timeout(at(ms), &relays, &mut out);
+        for sent in out.drain(..) {
+            let Msg::Request(request) = sent.msg else { panic!("a seeker asks") };
+            asked.push((ms, request));
+        }
+    }
+    let times: Vec<u64> = asked.iter().map(|(ms, _)| *ms).collect();
+    assert_eq!(times[..3], [0, 3_000, 6_000]);
+    assert!((6..=12).contains(&times.len()), "{times:?}");
+    let open = asked.iter().filter(|(_, request)| seeker.expects(&request.id)).count();
+    assert!((2..=4).contains(&open), "{open} under way");
+    let earlier = &asked[asked.len() - 2].1;
+    let (mut locator, mut rng) = (Locator::new(DOMAIN, &SECRET, Rng::from_seed([1; 32])), Rng::from_seed([2; 32]));
+    let ask = locator.open(at(19_000), earlier).unwrap();
+    let answer = sealed::answer(&DOMAIN, &earlier.id, &ask.reply_key, &key(1), b"body", &mut rng).unwrap();
+    assert_eq!(seeker.handle(at(20_000), id(0), &answer).unwrap().unwrap().member, id(1));
+}
+
+#[test]
 fn lengths_on_the_wire_say_little() {
     let mut rng = Rng::from_seed([9; 32]);
     let reply = KemKey::generate(&mut rng);
