@@ -60,7 +60,7 @@ pub fn invitation(data: &[u8]) {
     }
 }
 
-/// Membership: a statement, a message, an export from a store.
+/// What is signed for long: a statement, a membership message, an export from a store, an object's header.
 pub fn statement(data: &[u8]) {
     let founding = membership::found(&mut rng(), now(), "fuzz", &[], [6; 32]).expect("a domain");
     let mut machine = Membership::new(founding.domain, &founding.genesis).expect("its own genesis");
@@ -68,6 +68,7 @@ pub fn statement(data: &[u8]) {
     let mut out = Vec::new();
     let _ = machine.learn(now(), Some(id(1)), data, &mut out);
     let _ = Membership::new(DOMAIN, data);
+    let _ = peerage::crypto::object::Header::verify(&DOMAIN, data);
     let _ = Membership::restore(founding.domain, &founding.genesis, data, now());
     if let Ok(msg) = membership::Msg::decode(data) {
         assert_eq!(membership::Msg::decode(&msg.encode()).as_ref(), Ok(&msg));

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod class;
 pub mod frame;
 pub mod invite;
+pub mod object;
 pub mod rest;
 pub mod seal;
 pub mod sign;
