@@ -85,6 +85,8 @@ pub struct Membership {
 /// What is known of a neighbour's set.
 #[derive(Debug, Default)]
 struct Neighbour {
+    /// The two sets were equal once, or compared.
+    met: bool,
     /// The last full comparison.
     compared: Option<Mono>,
     /// When it was first seen to differ, since the two were last equal or compared.
@@ -328,7 +330,7 @@ impl Membership {
         match msg {
             Msg::Digest { digest, .. } if digest == self.digest => {
                 if let Some(neighbour) = self.neighbours.get_mut(&from) {
-                    (neighbour.differs, neighbour.asked) = (None, false);
+                    (neighbour.met, neighbour.differs, neighbour.asked) = (true, None, false);
                 }
                 Ok(())
             }
@@ -389,7 +391,7 @@ impl Membership {
         let lately = self.compared.is_some_and(|at| now.mono.since(at) < SETTLE);
         let neighbour = self.neighbours.get_mut(&from).ok_or(Reject::Forbidden)?;
         let differs = *neighbour.differs.get_or_insert(now.mono);
-        let first = neighbour.compared.is_none() && !lately;
+        let first = !neighbour.met && !lately;
         if !first && count.max(self.set.len()) > FEW && now.mono.since(differs) < SETTLE {
             return Ok(());
         }
@@ -405,7 +407,7 @@ impl Membership {
     }
 
     fn compared_with(&mut self, now: Now, node: NodeId) {
-        self.neighbours.insert(node, Neighbour { compared: Some(now.mono), ..Neighbour::default() });
+        self.neighbours.insert(node, Neighbour { met: true, compared: Some(now.mono), ..Neighbour::default() });
         self.compared = Some(now.mono);
     }
 
