@@ -103,6 +103,14 @@ impl StorageKey {
         StorageKey(Zeroizing::new(rng.bytes()))
     }
 
+    pub(super) fn from_bytes(bytes: &[u8; 32]) -> StorageKey {
+        StorageKey(Zeroizing::new(*bytes))
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The keys for writing an object.
     #[must_use]
     pub fn object(&self, identity: &Identity) -> ObjectKey {
