@@ -19,9 +19,9 @@ async function wasm() {
   mkdirSync(at('pkg/gen'), { recursive: true });
   say('wasm-bindgen');
   await run('wasm-bindgen', [at(RAW), '--target', 'web', '--out-dir', at('pkg/gen'), '--out-name', 'peerage']);
-  say('wasm-opt -Oz');
+  say('wasm-opt -Oz, twice');
   const optimised = at('target/peerage.opt.wasm');
-  await run(process.execPath, [at('node_modules/binaryen/bin/wasm-opt'), '-Oz', ...FEATURES.map((f) => `--enable-${f}`), at(WASM), '-o', optimised]);
+  await run(process.execPath, [at('node_modules/binaryen/bin/wasm-opt'), '-Oz', '-Oz', ...FEATURES.map((f) => `--enable-${f}`), at(WASM), '-o', optimised]);
   copyFileSync(optimised, at(WASM));
   const base64 = readFileSync(at(WASM)).toString('base64');
   writeFileSync(at('pkg/gen/inline.js'), `export const base64 = "${base64}";\n`);
