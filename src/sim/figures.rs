@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::{Conditions, Town, Traffic};
 use crate::base::{Code, NodeId};
 use crate::peer::{Change, Event, Output, To};
-use crate::proto::directory::Signed;
+use crate::proto::directory::{Capability, Signed};
 
 /// The text that one participant sends to all.
 const SPEECH: usize = 1_000;
@@ -151,7 +151,8 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
     told(&format!("idle at {} B/s; some sign their records anew", run.figures.idle));
     let (mark, domain) = (run.mark(), run.town.domain);
     for node in run.town.participants.clone().into_iter().take(plan.repeats.max(3)) {
-        let _ = run.town.world.act(node, |p, now| p.advertise(now, domain, Vec::new()));
+        // Nothing is signed where nothing changed.
+        let _ = run.town.world.act(node, |p, now| p.advertise(now, domain, Vec::from([Capability::new("sim/idle", 1)])));
         run.pass(2_000);
     }
     let (traffic, signed) = run.since(&mark);
