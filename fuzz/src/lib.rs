@@ -68,8 +68,8 @@ pub fn statement(data: &[u8]) {
     let mut out = Vec::new();
     let _ = machine.learn(now(), Some(id(1)), data, &mut out);
     let _ = Membership::new(DOMAIN, data);
-    let _ = peerage::crypto::object::Header::verify(&DOMAIN, data);
-    let _ = peerage::crypto::lockbox::Lockbox::verify(&DOMAIN, data);
+    let _ = peerage::proto::objects::Header::verify(&DOMAIN, data);
+    let _ = peerage::proto::objects::Lockbox::verify(&DOMAIN, data);
     let _ = Membership::restore(founding.domain, &founding.genesis, data, now());
     if let Ok(msg) = membership::Msg::decode(data) {
         assert_eq!(membership::Msg::decode(&msg.encode()).as_ref(), Ok(&msg));

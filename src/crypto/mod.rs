@@ -9,7 +9,6 @@ pub mod chain;
 pub mod class;
 pub mod frame;
 pub mod invite;
-pub mod lockbox;
 pub mod object;
 pub mod rest;
 pub mod seal;

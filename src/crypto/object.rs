@@ -6,6 +6,7 @@
 //! chunk       IV 24 | XChaCha20-Poly1305(key, IV, plaintext), place in the authenticated data
 //! IV          the first 24 bytes of keyed BLAKE3(IV key, place | plaintext)
 //! place       index u64 | 0 chunk, 1 last chunk, 2 description (of index 0)
+//! description length u16, itself, then zeros up to a multiple of 256; sealed as a chunk is
 //! plaintext   of all chunks: the object's bytes, then zeros up to Padmé's length
 //! ```
 //!
@@ -13,7 +14,6 @@
 //! bytes, and if the source changed meanwhile, no IV serves twice. A sealed chunk is 64 KiB with all that belongs to it, so that
 //! chunks are subtrees of the BLAKE3 tree whose root the header signs ([`tree`]).
 
-mod header;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -31,8 +31,6 @@ use zeroize::Zeroizing;
 use super::sign::labelled;
 use crate::base::{DomainId, NodeId, Reject, Rng};
 
-pub use header::{DESCRIPTION, Header};
-
 /// A sealed chunk, bytes: all but the last one of an object have this length.
 pub const CHUNK: usize = 64 * 1024;
 const IV: usize = 24;
@@ -43,6 +41,13 @@ pub const CONTENT: usize = CHUNK - IV - TAG;
 pub const SMALLEST: u64 = 1_024;
 /// The largest object, bytes: 2^48.
 pub const LARGEST: u64 = 1 << 48;
+
+/// The longest description, bytes.
+pub const DESCRIPTION: usize = 4_096;
+/// Descriptions are filled up to a multiple of this, bytes.
+const STEP: usize = 256;
+/// The longest sealed description, bytes: IV, its length, itself, padding, tag.
+pub const SEALED_DESCRIPTION: usize = IV + (DESCRIPTION + 2).next_multiple_of(STEP) + TAG;
 
 /// The secret of one generation of a domain's stored objects.
 pub struct StorageKey(Zeroizing<[u8; 32]>);
@@ -103,11 +108,15 @@ impl StorageKey {
         StorageKey(Zeroizing::new(rng.bytes()))
     }
 
-    pub(super) fn from_bytes(bytes: &[u8; 32]) -> StorageKey {
+    /// One that was sealed, or kept.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> StorageKey {
         StorageKey(Zeroizing::new(*bytes))
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+    /// Itself, for sealing and keeping.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
@@ -129,10 +138,19 @@ impl StorageKey {
     /// The keys for reading an object.
     ///
     /// # Errors
-    /// [`Reject::Forged`] if the header commits to another storage key: what opens under two keys says two things.
-    pub fn read(&self, header: &Header) -> Result<ObjectKey, Reject> {
-        let key = self.object(&header.identity);
-        if bool::from(key.commitment.ct_eq(&header.commitment)) { Ok(key) } else { Err(Reject::Forged) }
+    /// [`Reject::Forged`] if its header commits to another storage key: what opens under two keys says two things.
+    pub fn read(&self, identity: &Identity, commitment: &[u8; 32]) -> Result<ObjectKey, Reject> {
+        let key = self.object(identity);
+        if bool::from(key.commitment.ct_eq(commitment)) { Ok(key) } else { Err(Reject::Forged) }
+    }
+
+    /// What follows from it for one use in the lockbox of its generation.
+    #[must_use]
+    pub fn lockbox(&self, domain: &DomainId, generation: u32, what: &str) -> Zeroizing<[u8; 32]> {
+        let mut out = Zeroizing::new([0; 32]);
+        let info = labelled("peerage/1/lockbox-key", domain, &generation.to_be_bytes());
+        Hkdf::<Sha256>::new(Some(what.as_bytes()), &self.0[..]).expand(&info, &mut out[..]).expect("32 bytes are a legal length"); // invariant: RFC 5869's bound
+        out
     }
 }
 
@@ -163,6 +181,29 @@ impl ObjectKey {
     /// [`Reject::Forged`] if it is not what the author sealed at this place of this version.
     pub fn open(&self, index: u64, last: bool, sealed: &[u8]) -> Result<Vec<u8>, Reject> {
         self.open_at(Place::of(index, last), sealed)
+    }
+
+    /// Seals an object's description.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`] over [`DESCRIPTION`].
+    pub fn seal_description(&self, description: &[u8]) -> Result<Vec<u8>, Reject> {
+        if description.len() > DESCRIPTION {
+            return Err(Reject::TooLarge);
+        }
+        let mut plaintext = [&(description.len() as u16).to_be_bytes(), description].concat();
+        plaintext.resize(plaintext.len().next_multiple_of(STEP), 0);
+        self.seal_at(Place::Description, &plaintext)
+    }
+
+    /// Opens an object's description.
+    ///
+    /// # Errors
+    /// [`Reject::Forged`].
+    pub fn open_description(&self, sealed: &[u8]) -> Result<Vec<u8>, Reject> {
+        let opened = self.open_at(Place::Description, sealed)?;
+        let (length, rest) = opened.split_first_chunk().ok_or(Reject::Forged)?;
+        Ok(rest.get(..usize::from(u16::from_be_bytes(*length))).ok_or(Reject::Forged)?.to_vec())
     }
 
     fn seal_at(&self, place: Place, content: &[u8]) -> Result<Vec<u8>, Reject> {

@@ -11,6 +11,13 @@ use crate::base::{Reject, Rng};
 
 /// In front of every sealed record: random, and with it a key of its own, so that the AEAD's nonce need not vary.
 const SALT: usize = 24;
+const TAG: usize = 16;
+
+/// How long a record of so many bytes is when it is sealed.
+#[must_use]
+pub const fn sealed(length: usize) -> usize {
+    SALT + length + TAG
+}
 
 /// Seals a record under its name: it opens under no other.
 #[must_use]

@@ -7,6 +7,7 @@ pub mod channel;
 pub mod detector;
 pub mod directory;
 pub mod membership;
+pub mod objects;
 pub mod overlay;
 pub mod session;
 pub mod state;

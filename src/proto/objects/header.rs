@@ -2,18 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::{IV, Identity, LARGEST, ObjectKey, Place, TAG};
 use crate::base::{DomainId, NodeId, Reject};
+use crate::crypto::object::{Identity, LARGEST, ObjectKey, SEALED_DESCRIPTION, StorageKey};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::wire::bytes::{Reader, Writer};
 
 /// The label under a header's signature.
 const LABEL: &str = "peerage/1/object";
 const FORMAT: u8 = 1;
-/// The longest description, bytes.
-pub const DESCRIPTION: usize = 4_096;
-/// Descriptions are filled up to a multiple of this, bytes.
-const STEP: usize = 256;
 
 /// One version of a stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +18,13 @@ pub struct Header {
     pub identity: Identity,
     /// To which keys ([`ObjectKey::commitment`]).
     pub commitment: [u8; 32],
-    /// The hash of the header of the version before; zeros for the first.
+    /// The hash ([`super::hash`]) of the header of the version before; zeros for the first.
     pub previous: [u8; 32],
     /// Bytes of all sealed chunks.
     pub size: u64,
     /// The root of the BLAKE3 tree over them.
     pub root: [u8; 32],
-    /// Name, type, true length and what else the author says, sealed.
+    /// Name, type, true length and what else the author says, sealed ([`ObjectKey::seal_description`]).
     pub description: Vec<u8>,
 }
 
@@ -42,7 +38,7 @@ impl Header {
         if key.node_id() != *author {
             return Err(Reject::Forbidden);
         }
-        if self.description.len() > SEALED || self.size > LARGEST * 2 {
+        if self.description.len() > SEALED_DESCRIPTION || self.size > LARGEST * 2 {
             return Err(Reject::TooLarge);
         }
         let mut w = Writer::new();
@@ -67,7 +63,7 @@ impl Header {
         let (object, version, generation, salt) = (r.array()?, r.u64()?, r.u32()?, r.array()?);
         let identity = Identity { domain: *domain, object, version, generation, author, salt };
         let (commitment, previous, size, root) = (r.array()?, r.array()?, r.u64()?, r.array()?);
-        let description = r.var(SEALED)?.to_vec();
+        let description = r.var(SEALED_DESCRIPTION)?.to_vec();
         r.end()?;
         if size > LARGEST * 2 {
             return Err(Reject::TooLarge);
@@ -76,39 +72,11 @@ impl Header {
         Ok(Header { identity, commitment, previous, size, root, description })
     }
 
-    /// The hash by which the next version names this one, over the signed bytes.
-    #[must_use]
-    pub fn hash(signed: &[u8]) -> [u8; 32] {
-        *blake3::hash(signed).as_bytes()
-    }
-}
-
-/// A sealed description at most: IV, its length, itself, padding, tag.
-const SEALED: usize = IV + (DESCRIPTION + 2).next_multiple_of(STEP) + TAG;
-
-impl ObjectKey {
-    /// Seals an object's description.
+    /// The keys for reading what it heads.
     ///
     /// # Errors
-    /// [`Reject::TooLarge`] over [`DESCRIPTION`].
-    pub fn seal_description(&self, description: &[u8]) -> Result<Vec<u8>, Reject> {
-        if description.len() > DESCRIPTION {
-            return Err(Reject::TooLarge);
-        }
-        let mut w = Writer::new();
-        w.var(description);
-        let mut plaintext = w.finish();
-        plaintext.resize(plaintext.len().next_multiple_of(STEP), 0);
-        self.seal_at(Place::Description, &plaintext)
-    }
-
-    /// Opens a header's description.
-    ///
-    /// # Errors
-    /// [`Reject::Forged`].
-    pub fn open_description(&self, header: &Header) -> Result<Vec<u8>, Reject> {
-        let opened = self.open_at(Place::Description, &header.description)?;
-        let mut r = Reader::new(&opened);
-        Ok(r.var(DESCRIPTION).map_err(|_| Reject::Forged)?.to_vec())
+    /// [`Reject::Forged`] if it commits to another storage key.
+    pub fn key(&self, storage: &StorageKey) -> Result<ObjectKey, Reject> {
+        storage.read(&self.identity, &self.commitment)
     }
 }

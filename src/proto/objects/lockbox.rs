@@ -3,7 +3,7 @@
 //! ```text
 //! format u8 | generation u32 | issuer 32 | created u64 | commitment 32
 //! u8 count of the lockboxes before this one, each: BLAKE3 of its signed bytes 32
-//! history var: nonce 24 | XChaCha20-Poly1305 of their storage keys, 32 each, in the same order; empty if there are none
+//! history var: their storage keys, 32 each, in the same order, sealed as a record at rest; empty if there are none
 //! u16 count of entries, rising by id, each: id 32 | HPKE enc 32 | sealed storage key 48
 //! Ed25519 of the issuer
 //! ```
@@ -11,29 +11,25 @@
 //! Whose generation follows which, who may issue one, and who is to be in it is the caller's to say.
 
 use alloc::{collections::BTreeMap, vec::Vec};
-use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305,
-    aead::{Aead, Payload},
-};
-use hkdf::Hkdf;
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::object::StorageKey;
-use super::seal::{self, ENC, KemKey, TAG};
-use super::sign::{self, SIGNATURE, SigningKey, labelled};
 use crate::base::{DomainId, Reject, Rng, Wall, limit};
+use crate::crypto::object::StorageKey;
+use crate::crypto::rest;
+use crate::crypto::seal::{self, ENC, KemKey, TAG};
+use crate::crypto::sign::{self, SIGNATURE, SigningKey, labelled};
 use crate::wire::bytes::{Reader, Writer};
 
 const FORMAT: u8 = 1;
+/// The name under which the history is sealed.
+const HISTORY: &str = "history";
 /// The label under a lockbox's signature.
 const LABEL: &str = "peerage/1/lockbox";
 /// Entries at most: all participants, and open invitations.
 pub const ENTRIES: usize = limit::RECORDS + 256;
 /// Lockboxes that one may follow at once: more than one where issuers changed the key at the same time.
 pub const PREVIOUS: usize = 8;
-const NONCE: usize = 24;
 const SEALED: usize = 32 + TAG;
 
 /// A lockbox whose form and signature hold.
@@ -68,12 +64,6 @@ pub struct Contents<'a> {
     pub recipients: &'a BTreeMap<[u8; 32], [u8; 32]>,
 }
 
-/// The hash by which a later lockbox names this one.
-#[must_use]
-pub fn hash(signed: &[u8]) -> [u8; 32] {
-    *blake3::hash(signed).as_bytes()
-}
-
 /// Makes a lockbox.
 ///
 /// # Errors
@@ -88,18 +78,13 @@ pub fn seal(domain: &DomainId, contents: &Contents<'_>, issuer: &SigningKey, rng
         return Err(Reject::Malformed);
     }
     let mut w = Writer::new();
-    w.u8(FORMAT).u32(*generation).raw(&issuer.public()).u64(created.0).raw(&*expand(domain, *generation, key, "commitment"));
+    w.u8(FORMAT).u32(*generation).raw(&issuer.public()).u64(created.0).raw(&*commitment(domain, *generation, key));
     w.u8(previous.len() as u8);
     for (hash, _) in *previous {
         w.raw(hash);
     }
     let keys = Zeroizing::new(previous.iter().flat_map(|(_, key)| *key.as_bytes()).collect::<Vec<u8>>());
-    let mut history = Vec::new();
-    if !keys.is_empty() {
-        let nonce: [u8; NONCE] = rng.bytes();
-        let sealed = history_cipher(domain, *generation, key).encrypt(&nonce.into(), &keys[..]).map_err(|_| Reject::TooLarge)?;
-        history = [&nonce[..], &sealed].concat();
-    }
+    let history = if keys.is_empty() { Vec::new() } else { rest::seal(&key.lockbox(domain, *generation, HISTORY), HISTORY, &keys, rng) };
     w.var(&history).u16(recipients.len() as u16);
     for (id, public) in *recipients {
         let (enc, sealed) = seal::seal(public, &info(domain, *generation), id, key.as_bytes(), rng)?;
@@ -128,7 +113,7 @@ impl Lockbox {
             return Err(Reject::TooLarge);
         }
         let previous = (0..count).map(|_| r.array()).collect::<Result<Vec<[u8; 32]>, _>>()?;
-        let history = r.var(NONCE + 32 * PREVIOUS + TAG)?.to_vec();
+        let history = r.var(rest::sealed(32 * PREVIOUS))?.to_vec();
         let count = usize::from(r.u16()?);
         if count > ENTRIES {
             return Err(Reject::TooLarge);
@@ -163,7 +148,7 @@ impl Lockbox {
         let (enc, sealed) = self.entries.get(id).ok_or(Reject::Forbidden)?;
         let opened = kem.open(&info(&self.domain, self.generation), id, enc, sealed)?;
         let key = StorageKey::from_bytes(opened.first_chunk().ok_or(Reject::Forged)?);
-        let commitment = expand(&self.domain, self.generation, &key, "commitment");
+        let commitment = commitment(&self.domain, self.generation, &key);
         if bool::from(commitment.ct_eq(&self.commitment)) { Ok(key) } else { Err(Reject::Forged) }
     }
 
@@ -175,9 +160,7 @@ impl Lockbox {
         if self.previous.is_empty() {
             return Ok(Vec::new());
         }
-        let (nonce, sealed) = self.history.split_first_chunk::<NONCE>().ok_or(Reject::Forged)?;
-        let cipher = history_cipher(&self.domain, self.generation, key);
-        let opened = Zeroizing::new(cipher.decrypt(nonce.into(), Payload::from(sealed)).map_err(|_| Reject::Forged)?);
+        let opened = rest::open(&key.lockbox(&self.domain, self.generation, HISTORY), HISTORY, &self.history)?;
         match opened.as_chunks::<32>() {
             (keys, []) if keys.len() == self.previous.len() => {
                 Ok(self.previous.iter().zip(keys).map(|(hash, key)| (*hash, StorageKey::from_bytes(key))).collect())
@@ -191,22 +174,14 @@ fn info(domain: &DomainId, generation: u32) -> Vec<u8> {
     labelled("peerage/1/lockbox-entry", domain, &generation.to_be_bytes())
 }
 
-/// What follows from a storage key, for one use in one lockbox.
-fn expand(domain: &DomainId, generation: u32, key: &StorageKey, what: &str) -> Zeroizing<[u8; 32]> {
-    let mut out = Zeroizing::new([0; 32]);
-    let hkdf = Hkdf::<Sha256>::new(Some(what.as_bytes()), key.as_bytes());
-    let info = labelled("peerage/1/lockbox-key", domain, &generation.to_be_bytes());
-    hkdf.expand(&info, &mut out[..]).expect("32 bytes are a legal length"); // invariant: RFC 5869's bound
-    out
-}
-
-fn history_cipher(domain: &DomainId, generation: u32, key: &StorageKey) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new((&*expand(domain, generation, key, "history")).into())
+fn commitment(domain: &DomainId, generation: u32, key: &StorageKey) -> Zeroizing<[u8; 32]> {
+    key.lockbox(domain, generation, "commitment")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::objects::hash;
     use alloc::vec;
 
     const DOMAIN: DomainId = DomainId::from_bytes([3; 32]);

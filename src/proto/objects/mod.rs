@@ -1,0 +1,15 @@
+//! What is said of stored objects: who may read (the lockbox), and what is stored (the header).
+
+mod header;
+mod lockbox;
+#[cfg(test)]
+mod tests;
+
+pub use header::Header;
+pub use lockbox::{Contents, ENTRIES, Lockbox, PREVIOUS, seal};
+
+/// The hash by which a later header or lockbox names this one, over the signed bytes.
+#[must_use]
+pub fn hash(signed: &[u8]) -> [u8; 32] {
+    *blake3::hash(signed).as_bytes()
+}
