@@ -23,7 +23,7 @@ const stages = [
   ['clippy-core', 'clippy, core without features', clippy('--no-default-features')],
   ['clippy-native', 'clippy, native', clippy()],
   ['clippy-wasm', 'clippy, browser', cargo('clippy', '--lib', '--locked', ...wasm, '--features', 'wasm', '--', '-D', 'warnings')],
-  ['rust', 'cargo test: core, simulator, native', cargo('test', '--locked')],
+  ['rust', 'cargo test: core, simulator, native', cargo('test', '--locked', '--no-fail-fast')],
   ['fuzz', 'fuzz targets, on changed seeds', cargo('test', '--locked', '--manifest-path', 'fuzz/Cargo.toml', '--target-dir', 'target/fuzz')],
   ['wire', 'format vectors in wasm', () => status('cargo', ['test', '--locked', ...wasm, '--test', 'wire'], {
     env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: 'wasm-bindgen-test-runner' },
