@@ -57,6 +57,12 @@ codes! {
     NoParticipant = "no-participant", retryable true;
     /// A frame or message longer than its bound.
     TooLarge = "too-large", retryable false;
+    /// No object or version of this name is stored.
+    NoObject = "no-object", retryable false;
+    /// The object has another version by now than the one that was to be replaced.
+    Conflict = "conflict", retryable false;
+    /// The domain or the member has stored as much as it may.
+    Quota = "quota", retryable false;
     /// A queue is full; wait and call again.
     Busy = "busy", retryable true;
     /// The operation was cancelled by its caller.

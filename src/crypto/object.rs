@@ -255,3 +255,10 @@ pub fn padded(length: u64) -> Result<u64, Reject> {
 pub fn chunks(length: u64) -> Result<u64, Reject> {
     Ok(padded(length)?.div_ceil(CONTENT as u64))
 }
+
+/// Whether all sealed chunks of some object together can have this many bytes.
+#[must_use]
+pub fn is_sealed_size(size: u64) -> bool {
+    let sealed = size.checked_sub(size.div_ceil(CHUNK as u64) * (IV + TAG) as u64);
+    sealed.is_some_and(|content| padded(content) == Ok(content))
+}

@@ -135,6 +135,8 @@ fn lengths_say_little_and_padding_costs_an_eighth_at_most() {
     assert_eq!(filled, [1_024, 1_024, 1_024, 1_024, 1_088, 65_536, 1_015_808, 1_107_296_256]);
     assert!((1_024..2_000_000).step_by(731).all(|l| (l..=l + l / 8).contains(&padded(l).unwrap())));
     assert_eq!([padded(LARGEST + 1), chunks(LARGEST + 1)], [Err(Reject::TooLarge); 2]);
+    assert!(lengths.iter().all(|l| is_sealed_size(padded(*l).unwrap() + chunks(*l).unwrap() * 40)));
+    assert!([0, 1, 1_063, 1_065, 65_536 + 40, 1_000_000, u64::MAX].iter().all(|size| !is_sealed_size(*size)));
     let key = storage(1).object(&identity());
     let sizes: Vec<usize> = [0, 1, 200, 254, 255, DESCRIPTION].iter().map(|n| key.seal_description(&vec![1; *n]).unwrap().len()).collect();
     assert_eq!(sizes, [296, 296, 296, 296, 552, 4_392]);

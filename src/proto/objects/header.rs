@@ -1,9 +1,10 @@
 //! What is said of a stored object, signed by its author: all that a store needs for checking and counting, and nothing to read.
+//! A version without chunks is a tombstone: it says that the object is deleted.
 
 use alloc::vec::Vec;
 
 use crate::base::{DomainId, NodeId, Reject};
-use crate::crypto::object::{Identity, LARGEST, ObjectKey, SEALED_DESCRIPTION, StorageKey};
+use crate::crypto::object::{CHUNK, Identity, ObjectKey, SEALED_DESCRIPTION, StorageKey, is_sealed_size};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::wire::bytes::{Reader, Writer};
 
@@ -20,9 +21,9 @@ pub struct Header {
     pub commitment: [u8; 32],
     /// The hash ([`super::hash`]) of the header of the version before; zeros for the first.
     pub previous: [u8; 32],
-    /// Bytes of all sealed chunks.
+    /// Bytes of all sealed chunks; 0 for a tombstone.
     pub size: u64,
-    /// The root of the BLAKE3 tree over them.
+    /// The root of the BLAKE3 tree over them; zeros for a tombstone.
     pub root: [u8; 32],
     /// Name, type, true length and what else the author says, sealed ([`ObjectKey::seal_description`]).
     pub description: Vec<u8>,
@@ -32,15 +33,17 @@ impl Header {
     /// The signed bytes.
     ///
     /// # Errors
-    /// [`Reject::Forbidden`] if `key` is not the author's, [`Reject::TooLarge`] for too long a description or too many bytes.
+    /// [`Reject::Forbidden`] if `key` is not the author's, [`Reject::TooLarge`] for too long a description, [`Reject::Malformed`] for
+    /// version 0 and a size that no padded object has.
     pub fn sign(&self, key: &SigningKey) -> Result<Vec<u8>, Reject> {
         let Identity { domain, object, version, generation, author, salt } = &self.identity;
         if key.node_id() != *author {
             return Err(Reject::Forbidden);
         }
-        if self.description.len() > SEALED_DESCRIPTION || self.size > LARGEST * 2 {
+        if self.description.len() > SEALED_DESCRIPTION {
             return Err(Reject::TooLarge);
         }
+        self.check()?;
         let mut w = Writer::new();
         w.u8(FORMAT).raw(author.as_bytes()).raw(object).u64(*version).u32(*generation).raw(salt);
         w.raw(&self.commitment).raw(&self.previous).u64(self.size).raw(&self.root).var(&self.description);
@@ -65,11 +68,29 @@ impl Header {
         let (commitment, previous, size, root) = (r.array()?, r.array()?, r.u64()?, r.array()?);
         let description = r.var(SEALED_DESCRIPTION)?.to_vec();
         r.end()?;
-        if size > LARGEST * 2 {
-            return Err(Reject::TooLarge);
-        }
+        let header = Header { identity, commitment, previous, size, root, description };
+        header.check()?;
         sign::verify(author.as_bytes(), LABEL, domain, message, signature)?;
-        Ok(Header { identity, commitment, previous, size, root, description })
+        Ok(header)
+    }
+
+    /// What holds of every header, whoever signs it.
+    fn check(&self) -> Result<(), Reject> {
+        let sound = if self.is_tombstone() { self.root == [0; 32] } else { is_sealed_size(self.size) };
+        let first = self.identity.version == 1;
+        if sound && self.identity.version > 0 && first == (self.previous == [0; 32]) { Ok(()) } else { Err(Reject::Malformed) }
+    }
+
+    /// Whether this version says that the object is deleted.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.size == 0
+    }
+
+    /// How many chunks it has.
+    #[must_use]
+    pub fn chunks(&self) -> u64 {
+        self.size.div_ceil(CHUNK as u64)
     }
 
     /// The keys for reading what it heads.

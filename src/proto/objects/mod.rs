@@ -4,9 +4,11 @@ mod header;
 mod lockbox;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 pub use header::Header;
 pub use lockbox::{Contents, ENTRIES, Lockbox, PREVIOUS, seal};
+pub use versions::{Head, follows};
 
 /// The hash by which a later header or lockbox names this one, over the signed bytes.
 #[must_use]
