@@ -1,8 +1,10 @@
 //! Layer 4: the event loop that joins a [`Peer`](crate::peer) and a platform, and the handle applications hold.
 
+pub mod disk;
 pub mod driver;
 pub mod handle;
 pub mod keeper;
+pub mod objects;
 pub mod port;
 pub mod store;
 

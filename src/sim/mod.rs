@@ -3,6 +3,8 @@
 //! Everything follows from the seed: the same seed gives the same run, and [`trace`](World::trace) is its hash.
 
 mod byzantine;
+#[cfg(feature = "native")]
+pub mod disk;
 pub mod figures;
 mod member;
 pub mod net;

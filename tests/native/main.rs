@@ -4,6 +4,7 @@ mod cli;
 mod cluster;
 mod hostile;
 mod links;
+mod objects;
 mod participant;
 mod reload;
 mod support;

@@ -1,6 +1,7 @@
 //! The native platform: tokio, and QUIC, TCP, WebSocket, WebRTC-direct and circuits.
 
 mod count;
+pub mod objects;
 mod record;
 mod rtc;
 pub mod server;
