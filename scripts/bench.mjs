@@ -48,6 +48,8 @@ await entry(async () => {
   heading('native');
   await bench('--bench', 'seal', '--bench', 'directory');
   await bench('--features', 'sim', '--bench', 'join');
+  heading('stored objects');
+  await run('cargo', ['bench', '--locked', '--bench', 'objects']);
   heading('wasm');
   const measured = wasm();
   heading('sealing');
