@@ -1,5 +1,5 @@
 //! What meets bytes from elsewhere, each as a function of those bytes that must not panic, and in which what was decoded and is
-//! encoded again is the same. `cargo test` feeds each its seeds, changed in ways that do not vary. To search one of them, here:
+//! encoded again is the same. `tests/fuzz` feeds each its seeds, changed in ways that do not vary. To search one of them, here:
 //!
 //! ```text
 //! cargo run                                                # writes the seeds to corpus/
@@ -264,8 +264,11 @@ fn sent(peer: &mut Peer) -> Vec<(LinkId, Lane, Vec<u8>)> {
     frames
 }
 
+/// A target: its name, itself, its seeds.
+pub type Target = (&'static str, fn(&[u8]), Vec<Vec<u8>>);
+
 /// All of them, by name, with inputs that get far.
-pub fn targets() -> Vec<(&'static str, fn(&[u8]), Vec<Vec<u8>>)> {
+pub fn targets() -> Vec<Target> {
     let founding = membership::found(&mut rng(), now(), "fuzz", &[], [6; 32]).expect("a domain");
     let root = SigningKey::from_seed(&founding.root.seed());
     let (link, statement_seed) = peerage::peer::make_invitation(

@@ -16,6 +16,9 @@ const NATIVES = 3;
 /** What each sends to each, bytes. */
 const SIZE = Math.round(Number(process.env.PEERAGE_TEST_MIB ?? 1) * 2 ** 20);
 
+/** How long tabs are frozen, seconds. */
+const FROZEN = Number(process.env.PEERAGE_TEST_FROZEN ?? 120);
+
 /** What a tab runs: joins, or comes back without the link if it was in the domain before; keeps the hash of what it receives. */
 const enter = async ([link, channel]) => {
   const { Node } = await import('/dist/index.js');
@@ -122,10 +125,10 @@ test('ten tabs and three natives outlive what happens to them', { timeout: 3_000
 
   await t.test('they join', (part) => whole(part, 'joined'));
 
-  await t.test('two tabs are frozen for two minutes', async (part) => {
+  await t.test(`two tabs are frozen for ${FROZEN} seconds`, async (part) => {
     const frozen = await Promise.all(tabs().slice(0, 2).map((one) => one.debug()));
     for (const one of frozen) await one.send('Page.setWebLifecycleState', { state: 'frozen' });
-    await new Promise((resolve) => { setTimeout(resolve, 120_000); });
+    await new Promise((resolve) => { setTimeout(resolve, FROZEN * 1_000); });
     for (const one of frozen) await one.send('Page.setWebLifecycleState', { state: 'active' });
     await whole(part, 'after two were frozen');
   });
