@@ -372,7 +372,7 @@ impl Model {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_power_fails_at_any_moment() {
     let (mut resumed, mut taken, mut failures) = (0, 0, 0);
-    for seed in 0..12 {
+    for seed in 0..8 {
         let mut rng = rng(100 + seed);
         let (disk, mut model) = (SimDisk::new(), Model::default());
         for _ in 0..10 {
@@ -392,7 +392,7 @@ fn nothing_acknowledged_is_lost_when_the_power_fails_at_any_moment() {
         }
         taken += model.taken.values().map(|v| v.put.version).sum::<u64>();
     }
-    assert!(resumed > 3 && taken > 250, "{failures} failures, {taken} versions, {resumed} puts went on");
+    assert!(resumed > 2 && taken > 150, "{failures} failures, {taken} versions, {resumed} puts went on");
 }
 
 /// Tells the test below what it is, in a process of its own.
@@ -432,7 +432,7 @@ fn puts_until_it_is_killed() {
 fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let scratch = Scratch::new("killed");
     let path = scratch.0.join("objects");
-    let restarts = std::env::var("PEERAGE_TEST_RESTARTS").map_or(20, |n| n.parse().expect("a number"));
+    let restarts = std::env::var("PEERAGE_TEST_RESTARTS").map_or(12, |n| n.parse().expect("a number"));
     let (mut rng, mut stored) = (rng(6), BTreeMap::<u8, u64>::new());
     for restart in 0..restarts {
         let mut child = Command::new(std::env::current_exe().unwrap())

@@ -75,11 +75,6 @@ fn story(n: usize, conditions: Conditions) {
 }
 
 #[test]
-fn forty_over_a_mesh() {
-    story(40, Conditions::default());
-}
-
-#[test]
 fn forty_over_a_mesh_with_one_frame_in_twenty_lost() {
     story(40, Conditions { loss: (5, 0), reorder: 5, ..Conditions::default() });
 }
