@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! format u8 | generation u32 | issuer 32 | created u64 | commitment 32
-//! u8 count of the lockboxes before this one, each: BLAKE3 of its signed bytes 32
-//! history var: their storage keys, 32 each, in the same order, sealed as a record at rest; empty if there are none
-//! u16 count of entries, rising by id, each: id 32 | HPKE enc 32 | sealed storage key 48
+//! u8 count of the storage keys that it follows, each: generation u32 | commitment 32
+//! history var: those keys, 32 each, in the same order, sealed as a record at rest; empty if there are none
+//! u16 count of entries, rising by id, each: id 32 | KEM key 32 | HPKE enc 32 | sealed storage key 48
 //! Ed25519 of the issuer
 //! ```
 //!
-//! Whose generation follows which, who may issue one, and who is to be in it is the caller's to say.
+//! A generation is named by its commitment, which follows from the key: several lockboxes may hold the same one, each for other
+//! recipients, and nobody can give two recipients two keys. The KEM keys are in it so that whoever makes the next one knows to
+//! what to seal for those who are away. Who may issue one, and who is to be in it, is for [`Keyring`](super::Keyring) and its caller.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use subtle::ConstantTimeEq;
@@ -28,67 +30,95 @@ const HISTORY: &str = "history";
 const LABEL: &str = "peerage/1/lockbox";
 /// Entries at most: all participants, and open invitations.
 pub const ENTRIES: usize = limit::RECORDS + 256;
-/// Lockboxes that one may follow at once: more than one where issuers changed the key at the same time.
+/// Storage keys that one may follow at once: more than one where issuers changed it at the same time.
 pub const PREVIOUS: usize = 8;
 const SEALED: usize = 32 + TAG;
+
+/// What names a storage key without telling it. The higher generation comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation {
+    /// Counted from 1.
+    pub number: u32,
+    /// Follows from the key, the domain and the number.
+    pub commitment: [u8; 32],
+}
+
+impl Generation {
+    /// The name of a storage key.
+    #[must_use]
+    pub fn of(domain: &DomainId, number: u32, key: &StorageKey) -> Generation {
+        Generation { number, commitment: *key.lockbox(domain, number, "commitment") }
+    }
+
+    /// Whether this is the name of that key.
+    fn is_of(&self, domain: &DomainId, key: &StorageKey) -> bool {
+        Generation::of(domain, self.number, key).commitment.ct_eq(&self.commitment).into()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    kem: [u8; 32],
+    enc: [u8; ENC],
+    sealed: [u8; SEALED],
+}
 
 /// A lockbox whose form and signature hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockbox {
     domain: DomainId,
-    /// Counted from 1.
-    pub generation: u32,
+    /// Whose key is in it.
+    pub generation: Generation,
     /// The public key of who made it.
     pub issuer: [u8; 32],
     /// When, by the issuer's clock.
     pub created: Wall,
-    /// The hashes of those it follows.
-    pub previous: Vec<[u8; 32]>,
-    commitment: [u8; 32],
+    /// The storage keys that this one follows, all of lower generations.
+    pub previous: Vec<Generation>,
     history: Vec<u8>,
-    entries: BTreeMap<[u8; 32], ([u8; ENC], [u8; SEALED])>,
+    entries: BTreeMap<[u8; 32], Entry>,
 }
 
 /// What goes into a lockbox.
 #[derive(Debug)]
 pub struct Contents<'a> {
     /// Counted from 1.
-    pub generation: u32,
+    pub number: u32,
     /// Now.
     pub created: Wall,
     /// The storage key.
     pub key: &'a StorageKey,
-    /// The lockboxes that it follows: the hash of each, and its storage key.
-    pub previous: &'a [([u8; 32], &'a StorageKey)],
-    /// Who is to open it: a participant's node id, an invitation's signing key or the root key, and the key to seal to.
+    /// Those that it follows.
+    pub previous: &'a [(Generation, &'a StorageKey)],
+    /// Who is to open it: a participant's node id, an invitation's signing key or the root key, and the KEM key to seal to.
     pub recipients: &'a BTreeMap<[u8; 32], [u8; 32]>,
 }
 
 /// Makes a lockbox.
 ///
 /// # Errors
-/// [`Reject::TooLarge`] for more than [`ENTRIES`] recipients or [`PREVIOUS`] lockboxes before, [`Reject::Malformed`] for generation 0,
-/// [`Reject::Forged`] for a low-order recipient key.
+/// [`Reject::TooLarge`] for more than [`ENTRIES`] recipients or [`PREVIOUS`] keys before, [`Reject::Malformed`] for a generation that is not
+/// above theirs, [`Reject::Forged`] for a low-order recipient key.
 pub fn seal(domain: &DomainId, contents: &Contents<'_>, issuer: &SigningKey, rng: &mut Rng) -> Result<Vec<u8>, Reject> {
-    let Contents { generation, created, key, previous, recipients } = contents;
+    let Contents { number, created, key, previous, recipients } = contents;
     if recipients.len() > ENTRIES || previous.len() > PREVIOUS {
         return Err(Reject::TooLarge);
     }
-    if *generation == 0 {
+    if previous.iter().map(|(g, _)| g.number).max().unwrap_or(0) >= *number {
         return Err(Reject::Malformed);
     }
     let mut w = Writer::new();
-    w.u8(FORMAT).u32(*generation).raw(&issuer.public()).u64(created.0).raw(&*commitment(domain, *generation, key));
+    w.u8(FORMAT).u32(*number).raw(&issuer.public()).u64(created.0).raw(&Generation::of(domain, *number, key).commitment);
     w.u8(previous.len() as u8);
-    for (hash, _) in *previous {
-        w.raw(hash);
+    for (generation, _) in *previous {
+        w.u32(generation.number).raw(&generation.commitment);
     }
     let keys = Zeroizing::new(previous.iter().flat_map(|(_, key)| *key.as_bytes()).collect::<Vec<u8>>());
-    let history = if keys.is_empty() { Vec::new() } else { rest::seal(&key.lockbox(domain, *generation, HISTORY), HISTORY, &keys, rng) };
+    let history = if keys.is_empty() { Vec::new() } else { rest::seal(&key.lockbox(domain, *number, HISTORY), HISTORY, &keys, rng) };
     w.var(&history).u16(recipients.len() as u16);
     for (id, public) in *recipients {
-        let (enc, sealed) = seal::seal(public, &info(domain, *generation), id, key.as_bytes(), rng)?;
-        w.raw(id).raw(&enc).raw(&sealed);
+        let (enc, sealed) = seal::seal(public, &info(domain, *number), id, key.as_bytes(), rng)?;
+        w.raw(id).raw(public).raw(&enc).raw(&sealed);
     }
     let signature = issuer.sign(LABEL, domain, w.as_slice());
     w.raw(&signature);
@@ -99,20 +129,21 @@ impl Lockbox {
     /// Reads a lockbox and checks its issuer's signature.
     ///
     /// # Errors
-    /// [`Reject::Malformed`] also for trailing bytes and entries that do not rise, [`Reject::Version`], [`Reject::TooLarge`],
-    /// [`Reject::Forged`].
+    /// [`Reject::Malformed`] also for trailing bytes, entries that do not rise, and generations that do not, [`Reject::Version`],
+    /// [`Reject::TooLarge`], [`Reject::Forged`].
     pub fn verify(domain: &DomainId, bytes: &[u8]) -> Result<Lockbox, Reject> {
         let (message, signature) = bytes.split_last_chunk::<SIGNATURE>().ok_or(Reject::Malformed)?;
         let mut r = Reader::new(message);
         if r.u8()? != FORMAT {
             return Err(Reject::Version);
         }
-        let (generation, issuer, created, commitment) = (r.u32()?, r.array()?, Wall(r.u64()?), r.array()?);
+        let (number, issuer, created, commitment) = (r.u32()?, r.array()?, Wall(r.u64()?), r.array()?);
         let count = usize::from(r.u8()?);
         if count > PREVIOUS {
             return Err(Reject::TooLarge);
         }
-        let previous = (0..count).map(|_| r.array()).collect::<Result<Vec<[u8; 32]>, _>>()?;
+        let generation = |r: &mut Reader<'_>| Ok(Generation { number: r.u32()?, commitment: r.array()? });
+        let previous = (0..count).map(|_| generation(&mut r)).collect::<Result<Vec<Generation>, Reject>>()?;
         let history = r.var(rest::sealed(32 * PREVIOUS))?.to_vec();
         let count = usize::from(r.u16()?);
         if count > ENTRIES {
@@ -120,23 +151,25 @@ impl Lockbox {
         }
         let mut entries = BTreeMap::new();
         for _ in 0..count {
-            let (id, entry) = (r.array()?, (r.array()?, r.array()?));
+            let (id, entry) = (r.array()?, Entry { kem: r.array()?, enc: r.array()?, sealed: r.array()? });
             if entries.last_key_value().is_some_and(|(last, _)| *last >= id) {
                 return Err(Reject::Malformed);
             }
             entries.insert(id, entry);
         }
         r.end()?;
-        if generation == 0 || history.is_empty() != previous.is_empty() {
+        let before = previous.iter().map(|g| g.number).max().unwrap_or(0);
+        if before >= number || history.is_empty() != previous.is_empty() {
             return Err(Reject::Malformed);
         }
         sign::verify(&issuer, LABEL, domain, message, signature)?;
-        Ok(Lockbox { domain: *domain, generation, issuer, created, previous, commitment, history, entries })
+        let generation = Generation { number, commitment };
+        Ok(Lockbox { domain: *domain, generation, issuer, created, previous, history, entries })
     }
 
-    /// Who can open it.
-    pub fn recipients(&self) -> impl Iterator<Item = &[u8; 32]> {
-        self.entries.keys()
+    /// Who can open it, and the KEM key of each.
+    pub fn recipients(&self) -> impl Iterator<Item = (&[u8; 32], &[u8; 32])> {
+        self.entries.iter().map(|(id, entry)| (id, &entry.kem))
     }
 
     /// Takes the storage key out, as this recipient.
@@ -145,28 +178,28 @@ impl Lockbox {
     /// [`Reject::Forbidden`] if there is no entry for it, [`Reject::Forged`] if the entry does not open, or holds another key than the
     /// issuer committed to: all recipients have the same.
     pub fn open(&self, id: &[u8; 32], kem: &KemKey) -> Result<StorageKey, Reject> {
-        let (enc, sealed) = self.entries.get(id).ok_or(Reject::Forbidden)?;
-        let opened = kem.open(&info(&self.domain, self.generation), id, enc, sealed)?;
-        let key = StorageKey::from_bytes(opened.first_chunk().ok_or(Reject::Forged)?);
-        let commitment = commitment(&self.domain, self.generation, &key);
-        if bool::from(commitment.ct_eq(&self.commitment)) { Ok(key) } else { Err(Reject::Forged) }
+        let Entry { enc, sealed, .. } = self.entries.get(id).ok_or(Reject::Forbidden)?;
+        let opened = kem.open(&info(&self.domain, self.generation.number), id, enc, sealed)?;
+        self.own(StorageKey::from_bytes(opened.first_chunk().ok_or(Reject::Forged)?))
     }
 
-    /// The storage keys of the lockboxes before this one, by their hashes: with them a newcomer reads what is older.
+    fn own(&self, key: StorageKey) -> Result<StorageKey, Reject> {
+        if self.generation.is_of(&self.domain, &key) { Ok(key) } else { Err(Reject::Forged) }
+    }
+
+    /// The storage keys that this one follows: with them a newcomer reads what is older.
     ///
     /// # Errors
-    /// [`Reject::Forged`] if it is not this lockbox's key.
-    pub fn history(&self, key: &StorageKey) -> Result<Vec<([u8; 32], StorageKey)>, Reject> {
+    /// [`Reject::Forged`] if it is not this lockbox's key, or they are not what the lockbox names.
+    pub fn history(&self, key: &StorageKey) -> Result<Vec<(Generation, StorageKey)>, Reject> {
         if self.previous.is_empty() {
             return Ok(Vec::new());
         }
-        let opened = rest::open(&key.lockbox(&self.domain, self.generation, HISTORY), HISTORY, &self.history)?;
-        match opened.as_chunks::<32>() {
-            (keys, []) if keys.len() == self.previous.len() => {
-                Ok(self.previous.iter().zip(keys).map(|(hash, key)| (*hash, StorageKey::from_bytes(key))).collect())
-            }
-            _ => Err(Reject::Forged),
-        }
+        let opened = rest::open(&key.lockbox(&self.domain, self.generation.number, HISTORY), HISTORY, &self.history)?;
+        let (keys, []) = opened.as_chunks::<32>() else { return Err(Reject::Forged) };
+        let named = self.previous.iter().zip(keys).map(|(generation, key)| (*generation, StorageKey::from_bytes(key)));
+        let named: Vec<_> = named.filter(|(generation, key)| generation.is_of(&self.domain, key)).collect();
+        if keys.len() == self.previous.len() && named.len() == keys.len() { Ok(named) } else { Err(Reject::Forged) }
     }
 }
 
@@ -174,14 +207,9 @@ fn info(domain: &DomainId, generation: u32) -> Vec<u8> {
     labelled("peerage/1/lockbox-entry", domain, &generation.to_be_bytes())
 }
 
-fn commitment(domain: &DomainId, generation: u32, key: &StorageKey) -> Zeroizing<[u8; 32]> {
-    key.lockbox(domain, generation, "commitment")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::objects::hash;
     use alloc::vec;
 
     const DOMAIN: DomainId = DomainId::from_bytes([3; 32]);
@@ -198,10 +226,14 @@ mod tests {
         of.iter().map(|n| ([*n; 32], *kem(*n).public())).collect()
     }
 
-    fn made(generation: u32, key: &StorageKey, previous: &[([u8; 32], &StorageKey)], of: &[u8]) -> Vec<u8> {
+    fn made(number: u32, key: &StorageKey, previous: &[(Generation, &StorageKey)], of: &[u8]) -> Vec<u8> {
         let recipients = recipients(of);
-        let contents = Contents { generation, created: Wall(5), key, previous, recipients: &recipients };
-        seal(&DOMAIN, &contents, &issuer(), &mut Rng::from_seed([generation as u8; 32])).unwrap()
+        let contents = Contents { number, created: Wall(5), key, previous, recipients: &recipients };
+        seal(&DOMAIN, &contents, &issuer(), &mut Rng::from_seed([number as u8; 32])).unwrap()
+    }
+
+    fn name(number: u32, key: &StorageKey) -> Generation {
+        Generation::of(&DOMAIN, number, key)
     }
 
     fn storage(n: u8) -> StorageKey {
@@ -217,7 +249,7 @@ mod tests {
         }
         assert_eq!(lockbox.open(&[3; 32], &kem(3)).unwrap_err(), Reject::Forbidden);
         assert_eq!(lockbox.open(&[1; 32], &kem(2)).unwrap_err(), Reject::Forged);
-        assert!(lockbox.recipients().eq(&[[1; 32], [2; 32], [7; 32]]));
+        assert!(lockbox.recipients().map(|(id, kem)| (*id, *kem)).eq(recipients(&[1, 2, 7])));
         assert!(lockbox.history(&key).unwrap().is_empty());
     }
 
@@ -225,7 +257,7 @@ mod tests {
     fn attack_31_who_was_evicted_opens_the_old_lockbox_and_not_the_new_one() {
         let (old, new) = (storage(1), storage(2));
         let first = made(1, &old, &[], &[1, 2]);
-        let second = made(2, &new, &[(hash(&first), &old)], &[1]);
+        let second = made(2, &new, &[(name(1, &old), &old)], &[1]);
         let second = Lockbox::verify(&DOMAIN, &second).unwrap();
         let evicted = Lockbox::verify(&DOMAIN, &first).unwrap().open(&[2; 32], &kem(2)).unwrap();
         assert_eq!(second.open(&[2; 32], &kem(2)).unwrap_err(), Reject::Forbidden);
@@ -236,12 +268,13 @@ mod tests {
     #[test]
     fn a_newcomer_reads_back_through_the_generations_also_where_two_came_at_once() {
         let (a, b, c) = (storage(1), storage(2), storage(3));
-        let (one, other) = (made(1, &a, &[], &[1]), made(1, &b, &[], &[1]));
-        let both = Lockbox::verify(&DOMAIN, &made(2, &c, &[(hash(&one), &a), (hash(&other), &b)], &[5])).unwrap();
+        let both = Lockbox::verify(&DOMAIN, &made(3, &c, &[(name(1, &a), &a), (name(2, &b), &b)], &[5])).unwrap();
         let key = both.open(&[5; 32], &kem(5)).unwrap();
         let history = both.history(&key).unwrap();
-        let found: Vec<_> = history.iter().map(|(hash, key)| (*hash, *key.as_bytes())).collect();
-        assert_eq!(found, [(hash(&one), *a.as_bytes()), (hash(&other), *b.as_bytes())]);
+        let found: Vec<_> = history.iter().map(|(name, key)| (*name, *key.as_bytes())).collect();
+        assert_eq!(found, [(name(1, &a), *a.as_bytes()), (name(2, &b), *b.as_bytes())]);
+        let lie = Lockbox::verify(&DOMAIN, &made(3, &c, &[(name(1, &b), &a)], &[5])).unwrap();
+        assert_eq!(lie.history(&c).unwrap_err(), Reject::Forged, "another key than it names");
     }
 
     #[test]
@@ -255,9 +288,9 @@ mod tests {
             let signature = issuer().sign(LABEL, &DOMAIN, &bytes);
             Lockbox::verify(&DOMAIN, &[&bytes[..], &signature].concat())
         };
-        let entry = |n: usize| start + n * 112..start + (n + 1) * 112;
+        let entry = |n: usize| start + n * 144..start + (n + 1) * 144;
         let mut swapped = good.clone();
-        swapped[start + 32..start + 112].copy_from_slice(&good[start + 112 + 32..start + 224]);
+        swapped[start + 32..start + 144].copy_from_slice(&good[start + 144 + 32..start + 288]);
         let swapped = resign(swapped).unwrap();
         assert_eq!(swapped.open(&[1; 32], &kem(1)).unwrap_err(), Reject::Forged, "another one's entry under this name");
         assert_eq!(swapped.open(&[1; 32], &kem(2)).unwrap_err(), Reject::Forged);
@@ -267,14 +300,14 @@ mod tests {
         assert_eq!(two_faced.open(&[1; 32], &kem(1)).unwrap().as_bytes(), key.as_bytes());
         assert_eq!(two_faced.open(&[2; 32], &kem(2)).unwrap_err(), Reject::Forged, "not the key that was committed to");
         let mut order = good.clone();
-        order[start..start + 112].copy_from_slice(&good[entry(1)]);
+        order[start..start + 144].copy_from_slice(&good[entry(1)]);
         assert_eq!(resign(order).unwrap_err(), Reject::Malformed, "twice the same");
     }
 
     #[test]
     fn no_bit_of_it_can_change_and_bounds_hold() {
         let (key, before) = (storage(1), storage(2));
-        let bytes = made(3, &key, &[([4; 32], &before)], &[1, 2]);
+        let bytes = made(3, &key, &[(name(2, &before), &before)], &[1, 2]);
         for i in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[i] ^= 1;
@@ -283,13 +316,15 @@ mod tests {
         }
         assert_eq!(Lockbox::verify(&DomainId::from_bytes([1; 32]), &bytes).unwrap_err(), Reject::Forged);
         let recipients = recipients(&[1]);
-        let contents = Contents { generation: 0, created: Wall(5), key: &key, previous: &[], recipients: &recipients };
+        let contents = Contents { number: 0, created: Wall(5), key: &key, previous: &[], recipients: &recipients };
         let mut rng = Rng::from_seed([1; 32]);
         assert_eq!(seal(&DOMAIN, &contents, &issuer(), &mut rng), Err(Reject::Malformed));
-        let many = vec![([1; 32], &before); PREVIOUS + 1];
-        assert_eq!(seal(&DOMAIN, &Contents { generation: 1, previous: &many, ..contents }, &issuer(), &mut rng), Err(Reject::TooLarge));
+        let many = vec![(name(1, &before), &before); PREVIOUS + 1];
+        assert_eq!(seal(&DOMAIN, &Contents { number: 2, previous: &many, ..contents }, &issuer(), &mut rng), Err(Reject::TooLarge));
+        let same = [(name(2, &before), &before)];
+        assert_eq!(seal(&DOMAIN, &Contents { number: 2, previous: &same, ..contents }, &issuer(), &mut rng), Err(Reject::Malformed));
         let weak = BTreeMap::from([([1; 32], [0; 32])]);
-        let contents = Contents { generation: 1, created: Wall(5), key: &key, previous: &[], recipients: &weak };
+        let contents = Contents { number: 1, created: Wall(5), key: &key, previous: &[], recipients: &weak };
         assert_eq!(seal(&DOMAIN, &contents, &issuer(), &mut rng), Err(Reject::Forged));
     }
 }

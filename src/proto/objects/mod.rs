@@ -1,13 +1,17 @@
 //! What is said of stored objects: who may read (the lockbox), and what is stored (the header).
 
 mod header;
+mod keyring;
+#[cfg(test)]
+mod keyring_tests;
 mod lockbox;
 #[cfg(test)]
 mod tests;
 mod versions;
 
 pub use header::Header;
-pub use lockbox::{Contents, ENTRIES, Lockbox, PREVIOUS, seal};
+pub use keyring::{GENERATIONS, Keyring, Policy, Taken};
+pub use lockbox::{Contents, ENTRIES, Generation, Lockbox, PREVIOUS, seal};
 pub use versions::{Head, follows};
 
 /// The hash by which a later header or lockbox names this one, over the signed bytes.
