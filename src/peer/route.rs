@@ -20,6 +20,7 @@ use super::{
     input::exchanges_data,
     link::Lane,
     seal::Topic,
+    spread::STATEMENTS,
 };
 use crate::base::{DomainId, NodeId, Now, Reject, only};
 use crate::crypto::Role;
@@ -60,6 +61,7 @@ impl Peer {
         if effects.iter().any(|e| !matches!(e, membership::Effect::Send { .. })) {
             self.mark_unsaved(id, Part::Statements);
         }
+        let together = if large { STATEMENTS } else { membership::CHUNK };
         let mut news: Vec<(Option<NodeId>, Vec<ByteVec>)> = Vec::new();
         for effect in effects {
             match effect {
@@ -69,11 +71,11 @@ impl Peer {
                 // Goes with its member's first record.
                 membership::Effect::Spread { except: Some(from), credential: Some(member), .. } if large && from == member => {}
                 membership::Effect::Spread { statement, except, credential } => match news.last_mut() {
-                    // As one message, so that a revocation in several parts is seen whole.
+                    // As one message, so that a revocation in several parts is seen whole: with what it keeps of 1,190 members at most.
                     Some((to, list))
                         if !(credential.is_some() && large)
                             && *to == except
-                            && list.iter().map(|s| s.len()).sum::<usize>() + statement.len() <= membership::CHUNK =>
+                            && list.iter().map(|s| s.len()).sum::<usize>() + statement.len() <= together =>
                     {
                         list.push(statement.into());
                     }

@@ -40,6 +40,8 @@ const NEWS_LAZY: usize = 3;
 pub(super) const LINK_ONLY: [u8; 1] = [1];
 /// Hashes of revocations remembered.
 const VIEWS: usize = 256;
+/// Bytes of statements that the tree takes as one piece of news, what is said around each left out.
+pub(super) const STATEMENTS: usize = broadcast::BODY - 512;
 /// So long after it opened a domain a node hands nothing on that a comparison brought: it is the one that lacked it.
 const NEWCOMER: Duration = Duration::from_secs(10);
 

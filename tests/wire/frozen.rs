@@ -4,7 +4,7 @@
 use peerage::base::{DomainId, Mono, NodeId, Now, Rng, Wall};
 use peerage::crypto::chain::{self, ChainKey, Owner};
 use peerage::crypto::{Class, Role, frame, invite, sign::SigningKey, tag};
-use peerage::proto::membership::{self, Body, Dates, InvitationSpec, Rights, Target};
+use peerage::proto::membership::{self, Body, Dates, InvitationSpec, Keep, Rights, Target};
 use peerage::proto::session::keymsg::{Entry, Header};
 use peerage::proto::session::prekey::Prekey;
 use peerage::wire::link::InviteLink;
@@ -44,6 +44,7 @@ fn made() -> Vec<(&'static str, String)> {
     let spec =
         InvitationSpec { sign_pk: key.public(), kem_pk: [22; 32], max_uses: 23, approve: false, not_before: Wall(24), expires: Wall(25) };
     let credential = Body::Credential { member: key.node_id(), role: Role::Manager, dates };
+    let whole = Body::Revocation { target: Target::Key([29; 32]), keep: Keep::Whole(vec![membership::StatementId([30; 32])]) };
     let invited = invite::derive(&domain, &[26; 32]);
     let link = InviteLink {
         domain,
@@ -65,7 +66,8 @@ fn made() -> Vec<(&'static str, String)> {
         ("delegation", hex::encode(membership::delegate(&domain, &key, other.public(), Rights::INVITE, dates))),
         ("invitation", hex::encode(membership::issue_invitation(&domain, &key, &spec))),
         ("credential", hex::encode(credential.sign(&domain, &key))),
-        ("revocation", hex::encode(membership::revoke(&domain, &key, Target::Key([29; 32]), &[membership::StatementId([30; 32])]))),
+        ("revocation", hex::encode(whole.sign(&domain, &key))),
+        ("revocation, short", hex::encode(membership::revoke(&domain, &key, Target::Key([29; 32]), &[membership::StatementId([30; 32])]))),
         ("invitation signing key", hex::encode(invited.sign.public())),
         ("invitation sealing key", hex::encode(invited.kem.public())),
         ("link", link.to_fragment()),

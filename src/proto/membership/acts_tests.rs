@@ -67,7 +67,7 @@ impl Place {
         self.learn(at(0), &statement);
     }
     fn here(&self, hours: u64) -> Vec<u16> {
-        (0..500).filter(|n| self.m.member(at(hours), &id(*n)).is_some()).collect()
+        (0..1_000).filter(|n| self.m.member(at(hours), &id(*n)).is_some()).collect()
     }
     fn statements(&self) -> Vec<Vec<u8>> {
         self.m.set.iter().map(|(_, e)| e.bytes.clone()).collect()
@@ -83,18 +83,20 @@ fn evicting_closes_the_way_in_and_spares_everybody_else() {
     let root = p.root.clone();
     p.invite(&root, 1_000, 0, false);
     p.invite(&root, 1_001, 0, false);
-    for n in 0..300 {
+    for n in 0..900 {
         p.join(1_000, n);
     }
     p.join(1_001, 7);
-    p.join(1_001, 400);
+    p.join(1_001, 950);
     let statements = p.m.evict(at(1), &root, &id(7)).unwrap();
-    assert_eq!(statements.len(), 1 + 3 + 1, "its key; the first link in three parts, as a list has 120; the second link");
+    assert_eq!(statements.len(), 1 + 3 + 1, "its key; the first link in three parts, as a list has 320; the second link");
+    // All of it is one message of the tree in a large domain.
+    assert!(statements.iter().map(Vec::len).sum::<usize>() < 12_000);
     p.learn_all(at(1), &statements);
-    let left: Vec<u16> = (0..300).filter(|n| *n != 7).chain([400]).collect();
+    let left: Vec<u16> = (0..900).filter(|n| *n != 7).chain([950]).collect();
     assert_eq!(p.here(1), left);
     assert_eq!((p.open(1_000), p.open(1_001)), (Err(Code::InviteRevoked), Err(Code::InviteRevoked)));
-    p.join(1_000, 401);
+    p.join(1_000, 951);
     let again = p.guest(1_000, 7, 1);
     p.learn(at(1), &again);
     assert_eq!(p.here(1), left, "neither a new key nor the old one comes in");
@@ -350,5 +352,25 @@ proptest::proptest! {
         let of = |r: &Place| (r.here(12 + when), r.m.view(), r.m.len());
         for r in &replicas[1..] { proptest::prop_assert_eq!(of(r), of(&replicas[0])); }
         if when == 0 { proptest::prop_assert_eq!(replicas[0].here(12), vec![1, 2, 10, 20]); }
+    }
+}
+
+#[test]
+fn keep_lists_of_both_kinds_are_read_in_order_only_and_mean_the_same() {
+    let (d, by) = (DomainId::from_bytes([1; 32]), key(1));
+    let ids: Vec<StatementId> = (1..=9).map(|n| StatementId([n; 32])).collect();
+    let target = Target::Key([1; 32]);
+    for keep in [Keep::Whole(ids.clone()), Keep::these(&ids)] {
+        assert!(keep.has(&[3; 32]) && !keep.has(&[10; 32]));
+        let body = Body::Revocation { target, keep };
+        let signed = body.sign(&d, &by);
+        assert_eq!(Statement::verify(&d, &signed).unwrap().body, body);
+    }
+    let mut odd = ids;
+    odd.swap(0, 1);
+    let short = odd.iter().map(|id| *id.0.first_chunk().unwrap()).collect();
+    for keep in [Keep::Whole(odd), Keep::Short(short)] {
+        let signed = Body::Revocation { target, keep }.sign(&d, &by);
+        assert_eq!(Statement::verify(&d, &signed), Err(Reject::Malformed));
     }
 }

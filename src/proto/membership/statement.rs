@@ -22,7 +22,9 @@ pub const NAME: usize = 64;
 /// Essential capabilities of a domain.
 pub const ESSENTIAL: usize = 16;
 /// Entries in one keep-list. Revocations of one target by one signer count as one, with all their entries.
-pub const KEEP: usize = 120;
+pub const KEEP: usize = 320;
+/// The same where entries are whole.
+const KEEP_WHOLE: usize = 120;
 /// The longest a credential may hold that its own member signed with an invitation's key.
 pub const SELF_SIGNED: Duration = Duration::from_secs(24 * 3_600 + 2 * 300);
 /// The longest that issuers, and what they sign for members, may hold.
@@ -143,6 +145,45 @@ pub enum Target {
     Key([u8; 32]),
 }
 
+/// The first bytes of a statement's id, or of the key that statements are about. Who was thrown out would have to find a key that
+/// begins as one of a thousand kept ones: 2^86 attempts.
+pub type Kept = [u8; 12];
+
+/// What rests on a revoked statement or key and stays all the same, in rising order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Ids of statements, or the keys they are about. No longer made: an eviction from a large domain names nearly everybody, to everybody.
+    Whole(Vec<StatementId>),
+    /// The beginnings of them.
+    Short(Vec<Kept>),
+}
+
+impl Keep {
+    /// Keeps these.
+    #[must_use]
+    pub fn these(ids: &[StatementId]) -> Keep {
+        let mut short: Vec<Kept> = ids.iter().map(|id| beginning(&id.0)).collect();
+        short.sort_unstable();
+        short.dedup();
+        Keep::Short(short)
+    }
+
+    /// Whether a statement with this id, or about this key, is among them.
+    #[must_use]
+    pub fn has(&self, id: &[u8; 32]) -> bool {
+        match self {
+            Keep::Whole(ids) => ids.binary_search(&StatementId(*id)).is_ok(),
+            Keep::Short(short) => short.binary_search(&beginning(id)).is_ok(),
+        }
+    }
+}
+
+fn beginning(id: &[u8; 32]) -> Kept {
+    let mut kept = [0; 12];
+    kept.copy_from_slice(&id[..12]);
+    kept
+}
+
 /// What an invitation says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvitationSpec {
@@ -187,8 +228,8 @@ pub enum Body {
     Revocation {
         /// What.
         target: Target,
-        /// What rests on it and stays all the same: ids of statements, or the keys they are about. Sorted.
-        keep: Vec<StatementId>,
+        /// What stays.
+        keep: Keep,
     },
     /// An issuer decided about somebody who bears an invitation that needs it, or that others used up.
     Approval {
@@ -214,7 +255,8 @@ impl Body {
             Body::Delegation { .. } => (1, "peerage/1/delegation"),
             Body::Invitation(_) => (2, "peerage/1/invitation"),
             Body::Credential { .. } => (3, "peerage/1/credential"),
-            Body::Revocation { .. } => (4, "peerage/1/revocation"),
+            Body::Revocation { keep: Keep::Whole(_), .. } => (4, "peerage/1/revocation"),
+            Body::Revocation { keep: Keep::Short(_), .. } => (6, "peerage/1/revocation-short"),
             Body::Approval { .. } => (5, "peerage/1/approval"),
         }
     }
@@ -223,6 +265,7 @@ impl Body {
     pub(super) fn order(&self) -> u8 {
         match self {
             Body::Approval { .. } => 0,
+            Body::Revocation { .. } => 4,
             _ => self.kind().0,
         }
     }
@@ -268,9 +311,19 @@ impl Body {
                     Target::Statement(id) => w.u8(1).raw(&id.0),
                     Target::Key(key) => w.u8(2).raw(key),
                 };
-                w.u8(keep.len().min(KEEP) as u8);
-                for id in keep.iter().take(KEEP) {
-                    w.raw(&id.0);
+                match keep {
+                    Keep::Whole(ids) => {
+                        w.u8(ids.len().min(KEEP_WHOLE) as u8);
+                        for id in ids.iter().take(KEEP_WHOLE) {
+                            w.raw(&id.0);
+                        }
+                    }
+                    Keep::Short(short) => {
+                        w.u16(short.len().min(KEEP) as u16);
+                        for kept in short.iter().take(KEEP) {
+                            w.raw(kept);
+                        }
+                    }
                 }
             }
             Body::Approval { member, granted } => {
@@ -312,7 +365,8 @@ impl Statement {
                 let member = NodeId::from_public_key(key(&mut r)?);
                 Body::Credential { member, role: Role::parse(r.u8()?)?, dates: dates(&mut r)? }
             }
-            4 => Body::Revocation { target: target(&mut r)?, keep: keep(&mut r)? },
+            4 => Body::Revocation { target: target(&mut r)?, keep: keep_whole(&mut r)? },
+            6 => Body::Revocation { target: target(&mut r)?, keep: keep_short(&mut r)? },
             5 => Body::Approval { member: NodeId::from_public_key(key(&mut r)?), granted: verdict(&mut r)? },
             _ => return Err(Reject::UnknownKind),
         };
@@ -355,12 +409,21 @@ fn verdict(r: &mut Reader<'_>) -> Result<bool, Reject> {
     }
 }
 
-fn keep(r: &mut Reader<'_>) -> Result<Vec<StatementId>, Reject> {
+fn keep_whole(r: &mut Reader<'_>) -> Result<Keep, Reject> {
     let n = usize::from(r.u8()?);
-    if n > KEEP {
+    Ok(Keep::Whole(rising(r, n, KEEP_WHOLE)?.into_iter().map(StatementId).collect()))
+}
+
+fn keep_short(r: &mut Reader<'_>) -> Result<Keep, Reject> {
+    let n = usize::from(r.u16()?);
+    Ok(Keep::Short(rising(r, n, KEEP)?))
+}
+
+fn rising<const N: usize>(r: &mut Reader<'_>, n: usize, most: usize) -> Result<Vec<[u8; N]>, Reject> {
+    if n > most {
         return Err(Reject::TooLarge);
     }
-    let list = (0..n).map(|_| r.array().map(StatementId)).collect::<Result<Vec<_>, _>>()?;
+    let list = (0..n).map(|_| r.array()).collect::<Result<Vec<[u8; N]>, _>>()?;
     if list.is_sorted_by(|a, b| a < b) { Ok(list) } else { Err(Reject::Malformed) }
 }
 
@@ -471,8 +534,5 @@ pub fn revoke_keeping(domain: &DomainId, by: &SigningKey, target: Target, keep: 
 /// A revocation. What rests on the target and is in `keep` (at most [`KEEP`]), by its id or its key, stays.
 #[must_use]
 pub fn revoke(domain: &DomainId, by: &SigningKey, target: Target, keep: &[StatementId]) -> Vec<u8> {
-    let mut keep = keep.to_vec();
-    keep.sort_unstable();
-    keep.dedup();
-    Body::Revocation { target, keep }.sign(domain, by)
+    Body::Revocation { target, keep: Keep::these(keep) }.sign(domain, by)
 }

@@ -126,7 +126,7 @@ impl Set {
         let lists = same.into_iter().flatten().filter_map(|id| self.get(id)).filter(|e| e.statement.signer == r.statement.signer);
         lists.into_iter().any(|e| {
             let Body::Revocation { keep, .. } = &e.statement.body else { return false };
-            keep.binary_search(id).is_ok() || key.is_some_and(|k| keep.binary_search(&StatementId(*k)).is_ok())
+            keep.has(&id.0) || key.is_some_and(|k| keep.has(k))
         })
     }
 

@@ -98,13 +98,13 @@ impl Keyring {
         if lockbox.generation.number != lockbox.previous.iter().map(|g| g.number).max().unwrap_or(0) + 1 {
             return Err(Reject::Malformed);
         }
-        let copy = Issue { issuer: lockbox.issuer, recipients: lockbox.recipients().map(|(id, kem)| (*id, *kem)).collect() };
+        let issue = Issue { issuer: lockbox.issuer, recipients: lockbox.recipients().map(|(id, kem)| (*id, *kem)).collect() };
         let mut held = None;
         match known {
             None if self.generations.len() >= GENERATIONS => return Err(Reject::Limit),
             None => {}
             Some(known) => {
-                if known.issues.iter().any(|c| *c == copy) {
+                if known.issues.contains(&issue) {
                     return Ok(Taken::Known);
                 }
                 if known.issues.len() >= LOCKBOXES {
@@ -116,7 +116,7 @@ impl Keyring {
                 held = known.key.as_ref().map(|k| StorageKey::from_bytes(k.as_bytes()));
             }
         }
-        let entry = as_whom.iter().find(|(id, _)| copy.recipients.contains_key(id));
+        let entry = as_whom.iter().find(|(id, _)| issue.recipients.contains_key(id));
         let key = match (held, entry) {
             (None, Some((id, kem))) => Some(lockbox.open(id, kem)?),
             (held, _) => held,
@@ -125,7 +125,7 @@ impl Keyring {
         let taken = if key.is_some() { Taken::Opened } else { Taken::Closed };
         let known = self.generations.entry(lockbox.generation).or_default();
         known.previous = lockbox.previous;
-        known.issues.push(copy);
+        known.issues.push(issue);
         known.key = key;
         for (generation, key) in history {
             self.learn(generation, key, true);
