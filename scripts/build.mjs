@@ -1,5 +1,7 @@
 // Builds everything that ships: the wasm file, the TypeScript facade, the page, the release binary. Skips what is up to date.
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { at, entry, fresh, good, heading, run, say } from './lib.mjs';
 import { setup } from './setup.mjs';
@@ -14,14 +16,18 @@ async function wasm() {
   heading('wasm');
   if (fresh(RUST, [WASM, 'pkg/gen/peerage.js', 'pkg/gen/inline.js'])) return good('up to date');
   const features = ['--no-default-features', '--features', 'wasm'];
-  await run('cargo', ['rustc', '--lib', '--crate-type', 'cdylib', '--target', 'wasm32-unknown-unknown', '--profile', 'wasm', '--locked', ...features]);
+  // Where the builder keeps sources is nobody's business, and takes room: panics name files.
+  const homes = [[join(process.env.CARGO_HOME ?? join(homedir(), '.cargo'), 'registry/src'), ''], [at(), '']];
+  const flags = homes.map(([from, to]) => `"--remap-path-prefix=${from}=${to}"`);
+  const remap = ['--config', `target.wasm32-unknown-unknown.rustflags=[${flags.join(', ')}]`];
+  await run('cargo', ['rustc', ...remap, '--lib', '--crate-type', 'cdylib', '--target', 'wasm32-unknown-unknown', '--profile', 'wasm', '--locked', ...features]);
   rmSync(at('pkg/gen'), { recursive: true, force: true });
   mkdirSync(at('pkg/gen'), { recursive: true });
   say('wasm-bindgen');
   await run('wasm-bindgen', [at(RAW), '--target', 'web', '--out-dir', at('pkg/gen'), '--out-name', 'peerage']);
-  say('wasm-opt -Oz, twice');
+  say('wasm-opt -Oz, until nothing changes');
   const optimised = at('target/peerage.opt.wasm');
-  await run(process.execPath, [at('node_modules/binaryen/bin/wasm-opt'), '-Oz', '-Oz', ...FEATURES.map((f) => `--enable-${f}`), at(WASM), '-o', optimised]);
+  await run(process.execPath, [at('node_modules/binaryen/bin/wasm-opt'), '-Oz', '-Oz', '-Oz', '--converge', '--strip-producers', '--strip-target-features', ...FEATURES.map((f) => `--enable-${f}`), at(WASM), '-o', optimised]);
   copyFileSync(optimised, at(WASM));
   const base64 = readFileSync(at(WASM)).toString('base64');
   writeFileSync(at('pkg/gen/inline.js'), `export const base64 = "${base64}";\n`);
