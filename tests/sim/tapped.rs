@@ -49,7 +49,9 @@ impl Tapped {
             _ if frame.get(1) != Some(&MEMBERSHIP) => false,
             Deaf::No => false,
             Deaf::Membership => true,
-            Deaf::Revocations => matches!(Msg::decode(&frame[10..]), Ok(Msg::Give(list)) if list.iter().any(|s| matches!(s.first(), Some(4 | 6)))),
+            Deaf::Revocations => {
+                matches!(Msg::decode(&frame[10..]), Ok(Msg::Give(list)) if list.iter().any(|s| matches!(s.first(), Some(4 | 6))))
+            }
         }
     }
 }

@@ -55,11 +55,10 @@ struct Open {
     number: u64,
     /// Not yet opened since the process began, or since something failed.
     file: Option<Arc<dyn DiskFile>>,
-    /// Whether the records know it.
-    recorded: bool,
     leaves: Vec<[u8; 32]>,
     /// Bytes of the chunks written.
     bytes: u64,
+    /// Chunks that are certain. The records know the put once there are any.
     durable: u64,
     touched: Wall,
     ended: bool,
@@ -102,19 +101,8 @@ impl<D: Disk> EmbeddedStore<D> {
         for (put, record) in records.puts()? {
             named.insert(name(record.file));
             state.next_file = state.next_file.max(record.file + 1);
-            let bytes = record.chunks * CHUNK as u64;
-            state.use_bytes(put.author, bytes);
-            let open = Open {
-                put,
-                number: record.file,
-                file: None,
-                recorded: true,
-                leaves: Vec::new(),
-                bytes,
-                durable: record.chunks,
-                touched: record.touched,
-                ended: false,
-            };
+            let open = Open::new(put, record);
+            state.use_bytes(put.author, open.bytes);
             state.puts.insert(put.id, (put.author, Arc::new(Mutex::new(open))));
         }
         for File { number, author, size } in records.files()? {
@@ -150,7 +138,7 @@ impl<D: Disk> EmbeddedStore<D> {
 
     /// Drops a put with all that it holds.
     fn discard(&self, open: &mut Open) -> Result<(), Error> {
-        if open.recorded {
+        if open.durable > 0 {
             self.records.forget_put(&open.put.id)?;
         }
         self.end(open, false);
@@ -183,11 +171,11 @@ impl<D: Disk> EmbeddedStore<D> {
         // A short one is the last one: it is synced with the version.
         if chunk.len() == CHUNK && index + 1 == open.durable + CHECKPOINT {
             file.sync().map_err(failed("a file cannot be synced"))?;
-            if !open.recorded {
+            if open.durable == 0 {
                 self.disk.sync().map_err(failed("names cannot be synced"))?;
             }
             self.records.note_put(&open.put, PutRecord { chunks: index + 1, file: open.number, touched: now })?;
-            (open.recorded, open.durable) = (true, index + 1);
+            open.durable = index + 1;
         }
         Ok(())
     }
@@ -210,7 +198,7 @@ impl<D: Disk> EmbeddedStore<D> {
         }
         file.write(header.size, open.leaves.as_flattened()).map_err(failed("a file cannot be written"))?;
         file.sync().map_err(failed("a file cannot be synced"))?;
-        if !open.recorded {
+        if open.durable == 0 {
             self.disk.sync().map_err(failed("names cannot be synced"))?;
         }
         Ok(())
@@ -283,6 +271,10 @@ impl State {
 }
 
 impl Open {
+    fn new(put: Put, PutRecord { chunks, file: number, touched }: PutRecord) -> Open {
+        Open { put, number, file: None, leaves: Vec::new(), bytes: chunks * CHUNK as u64, durable: chunks, touched, ended: false }
+    }
+
     fn progress(&self) -> Progress {
         Progress { written: self.bytes.div_ceil(CHUNK as u64), durable: self.durable }
     }
@@ -312,20 +304,9 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
                 if state.puts.values().filter(|(author, _)| *author == put.author).count() >= self.quota.puts {
                     return Err(Error::new(Code::Quota, "this member has as many puts under way as it may").hint("End one, or wait"));
                 }
-                let number = state.next_file;
+                let record = PutRecord { chunks: 0, file: state.next_file, touched: now };
                 state.next_file += 1;
-                let open = Open {
-                    put: *put,
-                    number,
-                    file: None,
-                    recorded: false,
-                    leaves: Vec::new(),
-                    bytes: 0,
-                    durable: 0,
-                    touched: now,
-                    ended: false,
-                };
-                let open = Arc::new(Mutex::new(open));
+                let open = Arc::new(Mutex::new(Open::new(*put, record)));
                 state.puts.insert(put.id, (put.author, Arc::clone(&open)));
                 open
             }
