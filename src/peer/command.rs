@@ -187,7 +187,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Leaves every domain and closes every link once its control lane is written.
+    /// Leaves every domain and closes every link. They are [down](LinkEvent::Down) once the other side has read their control lanes:
+    /// until [`Peer::is_drained`], what is queued there may not have left this process.
     pub fn close(&mut self, now: Now) {
         let ids: Vec<DomainId> = self.domains.keys().copied().collect();
         for id in ids {
@@ -202,6 +203,7 @@ impl Peer {
         }
         let links: Vec<_> = self.table.iter().map(|(id, _)| *id).collect();
         for link in links {
+            self.table.closing(link);
             self.command_link(LinkCommand::Close { link });
         }
     }

@@ -142,6 +142,11 @@ impl Table {
         }
     }
 
+    /// Whether some link that is being closed is not down yet.
+    pub fn is_closing(&self) -> bool {
+        self.links.values().any(|link| link.closing)
+    }
+
     pub fn queued(&mut self, id: LinkId, lane: Lane, bytes: usize) {
         if let Some(link) = self.links.get_mut(&id) {
             link.queued[lane as usize] += bytes;

@@ -59,6 +59,8 @@ pub struct Participant {
     pub child: Child,
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Every line so far.
+    said: Vec<Value>,
     pub node: String,
 }
 
@@ -66,16 +68,18 @@ impl Participant {
     pub async fn start(data: &Path, arguments: &[&str]) -> Participant {
         let mut child = peerage(data, &[&["join"], arguments].concat()).spawn().unwrap();
         let (input, lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
-        let mut participant = Participant { child, input, lines, node: String::new() };
+        let mut participant = Participant { child, input, lines, said: Vec::new(), node: String::new() };
         let joined = participant.line(|line| line["event"] == "joined").await;
         participant.node = joined["node"].as_str().unwrap().to_owned();
         participant
     }
 
+    /// The next line that is wanted. Those before it are passed over.
     pub async fn line(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 let line: Value = serde_json::from_str(&line).unwrap();
+                self.said.push(line.clone());
                 if wanted(&line) {
                     return line;
                 }
@@ -84,7 +88,19 @@ impl Participant {
             self.child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
             panic!("it ended: {said}");
         };
-        tokio::time::timeout(VERDICT, found).await.expect("a line in time")
+        let found = tokio::time::timeout(VERDICT, found).await;
+        found.unwrap_or_else(|_| {
+            let said: Vec<String> = self.said.iter().map(|line| line.to_string().chars().take(200).collect()).collect();
+            panic!("{} waits in vain; all it said: {said:#?}", self.node)
+        })
+    }
+
+    /// A line that is wanted: one passed over, or else the next.
+    pub async fn said(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        match self.said.iter().find(|line| wanted(line)) {
+            Some(line) => line.clone(),
+            None => self.line(wanted).await,
+        }
     }
 
     pub async fn say(&mut self, command: Value) {
