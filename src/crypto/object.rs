@@ -28,7 +28,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::sign::labelled;
+use super::seal::KemKey;
+use super::sign::{SigningKey, labelled};
 use crate::base::{DomainId, NodeId, Reject, Rng};
 
 /// A sealed chunk, bytes: all but the last one of an object have this length.
@@ -57,7 +58,7 @@ pub struct StorageKey(Zeroizing<[u8; 32]>);
 pub struct Identity {
     /// The domain.
     pub domain: DomainId,
-    /// The object: random.
+    /// The object.
     pub object: [u8; 16],
     /// Its version, counted from 1.
     pub version: u64,
@@ -101,6 +102,15 @@ impl Place {
     }
 }
 
+/// The KEM key to which storage keys of a domain are sealed for the holder of an identity or root key: HKDF-SHA256 of the seed.
+#[must_use]
+pub fn recipient(key: &SigningKey, domain: &DomainId) -> KemKey {
+    let mut out = Zeroizing::new([0; 32]);
+    let hkdf = Hkdf::<Sha256>::new(Some(b"peerage/1/storage-recipient"), &key.seed()[..]);
+    hkdf.expand(domain.as_bytes(), &mut out[..]).expect("32 bytes are a legal length"); // invariant: RFC 5869's bound
+    KemKey::derive(&out)
+}
+
 impl StorageKey {
     /// A new random one.
     #[must_use]
@@ -142,6 +152,17 @@ impl StorageKey {
     pub fn read(&self, identity: &Identity, commitment: &[u8; 32]) -> Result<ObjectKey, Reject> {
         let key = self.object(identity);
         if bool::from(key.commitment.ct_eq(commitment)) { Ok(key) } else { Err(Reject::Forged) }
+    }
+
+    /// A name of something that tells nothing of it to whoever has not the key, and is the same for all who have it.
+    #[must_use]
+    pub fn token(&self, domain: &DomainId, of: &str, value: &[u8]) -> [u8; 16] {
+        let key = self.lockbox(domain, 1, "tokens");
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        hasher.update(&(of.len() as u64).to_be_bytes()).update(of.as_bytes()).update(value);
+        let (mut token, hash) = ([0; 16], hasher.finalize());
+        token.copy_from_slice(&hash.as_bytes()[..16]);
+        token
     }
 
     /// What follows from it for one use in the lockbox of its generation.

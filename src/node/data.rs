@@ -184,38 +184,49 @@ impl DataDir {
     }
 }
 
-/// A folder of signed statements, one per file. Several processes may add to it; one may watch it.
+/// A folder of signed texts, one per file, named by their hashes. Several processes may add to it; one may watch it.
 #[derive(Debug)]
-pub struct Statements {
+pub struct Inbox {
     folder: DataDir,
+    /// The longest text, bytes, and the most of them.
+    size: usize,
+    count: usize,
     seen: BTreeSet<String>,
 }
 
-impl Statements {
-    /// The statements under this directory's `statements/`.
+impl Inbox {
+    /// Membership statements, under this directory's `statements/`.
     ///
     /// # Errors
     /// [`Code::Storage`].
-    pub fn open(domain: &DataDir) -> Result<Statements, Error> {
-        Ok(Statements { folder: domain.folder("statements")?, seen: BTreeSet::new() })
+    pub fn statements(domain: &DataDir) -> Result<Inbox, Error> {
+        Inbox::open(domain, "statements", limit::STATEMENT, limit::STATEMENTS)
     }
 
-    /// Adds a statement; nothing happens if it is there already.
+    /// Those in a folder of this directory, of so many bytes and so many at most.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn open(domain: &DataDir, name: &str, size: usize, count: usize) -> Result<Inbox, Error> {
+        Ok(Inbox { folder: domain.folder(name)?, size, count, seen: BTreeSet::new() })
+    }
+
+    /// Adds one; nothing happens if it is there already.
     ///
     /// # Errors
     /// [`Code::Storage`], [`Code::TooLarge`].
-    pub fn add(&self, statement: &[u8]) -> Result<(), Error> {
-        if statement.len() > limit::STATEMENT {
-            return Err(Error::new(Code::TooLarge, "a statement of more than 4 KiB"));
+    pub fn add(&self, text: &[u8]) -> Result<(), Error> {
+        if text.len() > self.size {
+            return Err(Error::new(Code::TooLarge, format!("more than {} bytes", self.size)));
         }
-        let name = blake3::hash(statement).to_hex().to_string();
+        let name = blake3::hash(text).to_hex().to_string();
         if self.folder.path().join(&name).exists() {
             return Ok(());
         }
-        self.folder.replace_secret(&name, statement)
+        self.folder.replace_secret(&name, text)
     }
 
-    /// The statements that came since the last call. Files that are no statement by name or size are passed over.
+    /// Those that came since the last call. Files that are none by name or size are passed over.
     ///
     /// # Errors
     /// [`Code::Storage`].
@@ -225,11 +236,11 @@ impl Statements {
         let mut fresh = Vec::new();
         for entry in fs::read_dir(&path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if self.seen.contains(&name) || blake3::Hash::from_hex(&name).is_err() || self.seen.len() >= limit::STATEMENTS {
+            if self.seen.contains(&name) || blake3::Hash::from_hex(&name).is_err() || self.seen.len() >= self.count {
                 continue;
             }
             let Some(bytes) = self.folder.read_secret(&name)? else { continue };
-            if bytes.len() <= limit::STATEMENT && blake3::hash(&bytes).to_hex().as_str() == name {
+            if bytes.len() <= self.size && blake3::hash(&bytes).to_hex().as_str() == name {
                 fresh.push(bytes.to_vec());
             }
             self.seen.insert(name);
@@ -286,7 +297,7 @@ mod tests {
     fn statements_are_seen_once_and_damaged_ones_never() {
         let scratch = Scratch::new("statements");
         let data = DataDir::open(&scratch.0).unwrap();
-        let (other, mut watcher) = (Statements::open(&data).unwrap(), Statements::open(&data).unwrap());
+        let (other, mut watcher) = (Inbox::statements(&data).unwrap(), Inbox::statements(&data).unwrap());
         other.add(b"one").unwrap();
         other.add(b"one").unwrap();
         assert_eq!(watcher.fresh().unwrap(), [b"one"]);

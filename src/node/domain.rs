@@ -1,12 +1,14 @@
 //! A domain on disk: `domain/` in the data directory. The root key is a file of its own; `statements/` is where other
 //! programs leave new ones for a running manager.
 
+pub(super) mod storage;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::data::{DataDir, Statements};
+use super::data::{DataDir, Inbox};
 use crate::base::{Code, DomainId, Error, InvitationId, NodeId, Now};
 use crate::crypto::{sign::SigningKey, tag};
 use crate::peer::{InviteOptions, Part, SavedDomain, found_domain, make_invitation};
@@ -26,6 +28,8 @@ const WORTHWHILE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The capability that every domain made here calls essential: its absence is shown to all.
 pub const MANAGING: &str = "domain/manager";
+/// The capability of whoever keeps domain data.
+pub const STORING: &str = "data/store";
 
 /// A domain's files.
 #[derive(Clone, Debug)]
@@ -83,6 +87,7 @@ impl DomainFiles {
         self.vacant()?;
         let saved = found_domain(&mut native::entropy()?, native::clock(), name, &[MANAGING.to_owned()])?;
         self.write(&saved)?;
+        self.supply_lockbox(&saved)?;
         Ok(saved)
     }
 
@@ -147,8 +152,8 @@ impl DomainFiles {
     ///
     /// # Errors
     /// [`Code::Storage`].
-    pub fn statements(&self) -> Result<Statements, Error> {
-        Statements::open(&self.0)
+    pub fn statements(&self) -> Result<Inbox, Error> {
+        Inbox::statements(&self.0)
     }
 
     /// Notes where the relays, and who the manager, are.
@@ -210,8 +215,9 @@ impl DomainFiles {
         let domain = domain_id(&saved.genesis);
         let manager = noted.manager.and_then(|m| m.parse::<NodeId>().ok());
         let rendezvous = *tag::rendezvous_key(&saved.secret).public();
-        let (link, statement) = make_invitation(at, &domain, &root, secret, rendezvous, manager, relays, options);
+        let (mut link, statement) = make_invitation(at, &domain, &root, secret, rendezvous, manager, relays, options);
         self.statements()?.add(&statement)?;
+        link.generation = self.supply_lockbox(saved)?;
         Ok(link)
     }
 
@@ -258,7 +264,9 @@ impl DomainFiles {
     /// Makes statements with the root key and leaves them for the manager.
     fn act(&self, saved: &SavedDomain, make: impl FnOnce(&Membership, &SigningKey) -> Result<Vec<Vec<u8>>, Error>) -> Result<(), Error> {
         let (root, folder) = (root(saved)?, self.statements()?);
-        make(&self.current(saved)?, &root)?.iter().try_for_each(|statement| folder.add(statement))
+        make(&self.current(saved)?, &root)?.iter().try_for_each(|statement| folder.add(statement))?;
+        // Who was thrown out, or may come by a link that was closed, is to read nothing that is stored from now on.
+        self.supply_lockbox(saved).map(|_| ())
     }
 
     /// The membership with what lies there for a manager that has not taken it yet.

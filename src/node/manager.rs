@@ -1,22 +1,28 @@
-//! The manager role. For now it keeps the domain findable and the membership stored, and shows by its capability that it is
-//! there; domain data and tasks build on it. It holds control keys only, and takes no part in channels.
+//! The manager role. It keeps the domain findable, the membership stored and the domain data, which it cannot read, served. It holds
+//! control keys only, and takes no part in channels.
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::children::Ready;
-use super::domain::{DomainFiles, MANAGING};
+use super::domain::{DomainFiles, MANAGING, STORING};
+use super::objects::Service;
 use super::relay::listeners;
 use crate::base::{DomainId, Error};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::peer::{Config, Event, Profile, SavedDomain};
-use crate::platform::native::{self, NativeConfig};
+use crate::platform::native::objects::{Directory, EmbeddedStore};
+use crate::platform::native::{self, NativeConfig, NativePlatform};
 use crate::proto::directory::Capability;
 use crate::runtime::handle::Node;
+use crate::runtime::objects::{ObjectStore, Quota};
 
 /// How often new statements are looked for, and changed ones stored.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the store is rid of what nobody needs.
+const COLLECT: Duration = Duration::from_secs(3_600);
 
 /// What a manager is to do.
 #[derive(Clone, Debug)]
@@ -29,6 +35,10 @@ pub struct ManagerConfig {
     pub certificate: String,
     /// Its name in the directory.
     pub name: String,
+    /// The folder of the stored objects.
+    pub objects: PathBuf,
+    /// How much may be stored.
+    pub quota: Quota,
     /// Where everything received is written down, if at all.
     pub record: Option<PathBuf>,
 }
@@ -53,22 +63,39 @@ pub async fn run(
         record: config.record,
         ..NativeConfig::default()
     };
-    let (node, driver) = native::start(key, &native, Config::native())?;
-    let profile = Profile { name: config.name, capabilities: vec![Capability::new(MANAGING, 1)] };
+    let platform = NativePlatform::new(&key, &native)?;
+    let streams = platform.streams().incoming()?;
+    let (node, driver) = native::start_on(platform, key, Config::native(), native::entropy()?.bytes());
+    let profile = Profile { name: config.name, capabilities: vec![Capability::new(MANAGING, 1), Capability::new(STORING, 1)] };
     let domain = node.open_domain(&saved, Role::Manager, profile)?;
+    let store = EmbeddedStore::open(Directory::open(&config.objects)?, domain, config.quota, &mut native::entropy()?)?;
+    let store: Arc<dyn ObjectStore> = Arc::new(store);
+    let service = Service::new(node.clone(), Arc::clone(&store), config.quota, files)?;
     for relay in &config.relays {
         node.use_relay(relay)?;
     }
     let driving = tokio::spawn(driver);
+    let serving = tokio::spawn(Arc::clone(&service).serve(streams));
     let mut keeper = Keeper { node: &node, domain, files, statements: files.statements()?, stored: saved };
     keeper.look()?;
     let mut ready = Some(ready);
     let mut clock = tokio::time::interval(LOOK);
+    let mut collecting = tokio::time::interval(COLLECT);
     tokio::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
-            _ = clock.tick() => keeper.look()?,
+            _ = clock.tick() => {
+                keeper.look()?;
+                service.refresh()?;
+            }
+            _ = collecting.tick() => {
+                let store = Arc::clone(&store);
+                tokio::task::spawn_blocking(move || match store.collect(native::clock().wall) {
+                    Ok(()) => {}
+                    Err(error) => tracing::warn!("what is not needed any more could not be removed: {}", error.one_line()),
+                });
+            }
             event = node.next_event() => match event {
                 Some(Event::Addresses) if listeners(&node.addresses()) >= wanted => if let Some(ready) = ready.take() {
                     let line = Ready { role: "manager".into(), id: node.id().to_string(), addresses: node.addresses(), http: String::new() };
@@ -82,6 +109,7 @@ pub async fn run(
         }
     }
     keeper.look()?;
+    serving.abort();
     node.close();
     // Bounded by the goodbye.
     let _ = driving.await;
@@ -93,7 +121,7 @@ struct Keeper<'a> {
     node: &'a Node,
     domain: DomainId,
     files: &'a DomainFiles,
-    statements: super::data::Statements,
+    statements: super::data::Inbox,
     stored: SavedDomain,
 }
 

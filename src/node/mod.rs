@@ -6,6 +6,7 @@ pub mod data;
 pub mod domain;
 pub mod lines;
 pub mod manager;
+pub mod objects;
 pub mod qr;
 pub mod relay;
 pub mod settings;

@@ -31,6 +31,7 @@ mod seal;
 mod shared;
 mod signal;
 mod spread;
+pub mod storage;
 mod table;
 mod views;
 

@@ -11,12 +11,12 @@ use futures::{channel::oneshot, future::poll_fn, task::AtomicWaker};
 use std::task::Poll;
 use zeroize::Zeroizing;
 
-use crate::base::{Code, DomainId, Error, InvitationId, NodeId, Now};
-use crate::crypto::Role;
+use crate::base::{Code, DomainId, Error, InvitationId, NodeId, Now, Rng};
+use crate::crypto::{Role, sign::SigningKey};
 use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Part, Peer, Profile, SavedDomain, Stats, To};
 use crate::proto::channel::{ChannelId, Message, Mode, SendId};
 use crate::proto::directory::{Capability, Participant, Query};
-use crate::proto::membership::{InvitationInfo, Rights};
+use crate::proto::membership::{InvitationInfo, Membership, Rights};
 use crate::proto::state::Entry;
 use crate::wire::link::InviteLink;
 
@@ -191,6 +191,31 @@ impl Node {
     fn look<T>(&self, look: impl FnOnce(&Peer, Now) -> T) -> T {
         let inner = self.0.lock();
         look(&inner.peer, (inner.clock)())
+    }
+
+    /// Looks at what the storage keys of a domain depend on, as [`Peer::look_at_keys`]. Nobody else is served meanwhile.
+    pub(crate) fn look_at_keys<T>(
+        &self,
+        domain: DomainId,
+        look: impl FnOnce(&Membership, &SigningKey, Option<&SigningKey>, Now) -> T,
+    ) -> Result<T, Error> {
+        self.look(|peer, now| peer.look_at_keys(domain, |membership, me, root| look(membership, me, root, now)))
+    }
+
+    /// Both clocks, now.
+    pub(crate) fn now(&self) -> Now {
+        (self.0.lock().clock)()
+    }
+
+    /// A generator for one use.
+    pub(crate) fn rng(&self) -> Rng {
+        self.with(|peer, _| peer.fork_rng("handle"))
+    }
+
+    /// Whether somebody is a member of a domain that this node is in.
+    #[must_use]
+    pub fn is_member(&self, domain: DomainId, node: NodeId) -> bool {
+        self.look_at_keys(domain, |membership, _, _, now| membership.member(now, &node).is_some()).unwrap_or(false)
     }
 
     /// This node's id.

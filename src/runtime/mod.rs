@@ -1,5 +1,6 @@
 //! Layer 4: the event loop that joins a [`Peer`](crate::peer) and a platform, and the handle applications hold.
 
+pub mod data;
 pub mod disk;
 pub mod driver;
 pub mod handle;

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use peerage::base::{Code, DomainId, Error, NodeId};
-use peerage::crypto::Role;
 use peerage::node::children::stop_signal;
 use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, recipients};
-use peerage::peer::{Config, Event, Path, Profile, To};
-use peerage::platform::native::{self, NativeConfig, store::RedbStore};
+use peerage::peer::{Event, Path, Profile, To};
+use peerage::platform::native::NativeConfig;
 use peerage::proto::channel::{ChannelId, Mode};
 use peerage::proto::directory::Query;
 use peerage::proto::state::Entry;
-use peerage::runtime::{handle::Node, keeper::Keeper};
+use peerage::runtime::handle::Node;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
 
+use super::participant::{Participant, enter};
 use super::{Common, say};
 
 /// Take part in a domain without a screen: events as JSON lines on standard output, commands on standard input
@@ -80,11 +80,7 @@ impl Join {
         let data = common.data(&settings)?.folder("participant")?;
         let listen = if self.listen.is_empty() { LISTEN.map(String::from).to_vec() } else { self.listen };
         let config = NativeConfig { listen, reserve: true, certificate: Some(data.certificate()?), ..NativeConfig::default() };
-        let store = RedbStore::open(&data.path().join("store.redb")).await?;
-        let (node, driver) = native::start(data.key("node.key")?, &config, Config::native())?;
-        let driving = tokio::spawn(driver);
-        let keeper = Keeper::new(node.clone(), store);
-        tokio::spawn(keeper.clone().run());
+        let Participant { node, keeper, driving, .. } = Participant::start(&data, &config).await?;
         let profile = Profile { name: self.name, capabilities: Vec::new() };
         tokio::pin!(stop);
         let domain = tokio::select! {
@@ -130,26 +126,6 @@ impl Join {
 }
 
 /// Joins by the link, or opens again what was joined before: the domain named, or the only one there is.
-async fn enter(keeper: &Keeper<RedbStore>, link: Option<String>, named: Option<DomainId>, profile: Profile) -> Result<DomainId, Error> {
-    if let Some(link) = link {
-        return keeper.join(&link, profile).await;
-    }
-    let stored = keeper.domains().await?;
-    let id = match (named, stored.as_slice()) {
-        (Some(id), _) => Ok(id),
-        (None, [id]) => Ok(*id),
-        (None, []) => {
-            Err(Error::new(Code::BadArgument, "no domain was joined with this data directory yet").hint("Give an invitation link"))
-        }
-        (None, several) => {
-            let ids = several.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            Err(Error::new(Code::BadArgument, "several domains were joined with this data directory")
-                .hint(format!("Choose with --domain: {ids}")))
-        }
-    }?;
-    keeper.reopen(id, Role::Participant, profile).await
-}
-
 /// Standard input, line by line. A task of its own reads, so that nothing half read is lost when something else happens first.
 fn lines() -> mpsc::Receiver<Result<String, Error>> {
     let (tell, told) = mpsc::channel(16);

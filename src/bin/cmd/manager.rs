@@ -8,6 +8,7 @@ use peerage::node::children::stop_signal;
 use peerage::node::domain::DomainFiles;
 use peerage::node::manager::{self, ManagerConfig};
 use peerage::node::settings::MANAGER_LISTEN;
+use peerage::runtime::objects::Quota;
 
 use super::{Common, say};
 
@@ -55,6 +56,8 @@ impl Manager {
             relays: if self.relay.is_empty() { settings.manager.relays.unwrap_or_default() } else { self.relay },
             certificate: own.certificate()?,
             name: self.name,
+            objects: own.folder("objects")?.path().to_path_buf(),
+            quota: Quota::default(),
             record: self.record.or(settings.manager.record),
         };
         let mut said = Ok(());

@@ -1,8 +1,10 @@
 //! The subcommands, and the flags they share.
 
+pub mod data;
 pub mod domain;
 pub mod join;
 pub mod manager;
+mod participant;
 pub mod relay;
 pub mod sim;
 pub mod up;

@@ -32,6 +32,8 @@ pub enum InvitationState {
 pub struct InvitationInfo {
     /// Its signing key, which names it.
     pub key: [u8; 32],
+    /// Its KEM key: what its bearer is to read is sealed to it.
+    pub kem: [u8; 32],
     /// How many members came through it, as far as is known here.
     pub uses: u32,
     /// How many may; 0 for no limit.
@@ -144,7 +146,15 @@ impl Membership {
                 Err(Code::InviteExpired) => InvitationState::Expired,
                 Err(_) => InvitationState::Revoked,
             };
-            all.push(InvitationInfo { key: *key, uses, max_uses: spec.max_uses, approve: spec.approve, expires: spec.expires, state });
+            all.push(InvitationInfo {
+                key: *key,
+                kem: spec.kem_pk,
+                uses,
+                max_uses: spec.max_uses,
+                approve: spec.approve,
+                expires: spec.expires,
+                state,
+            });
         }
         all.sort_by_key(|i| (i.expires, i.key));
         all

@@ -217,6 +217,21 @@ impl Keyring {
         seal(&self.domain, &Contents { number, created: now, key: &key, previous: &previous, recipients }, issuer, rng)
     }
 
+    /// Which of these have no entry in any lockbox of the generation that is written under; None if there is none.
+    #[must_use]
+    pub fn lacking(&self, all: &BTreeMap<[u8; 32], [u8; 32]>, policy: &Policy<'_>) -> Option<BTreeMap<[u8; 32], [u8; 32]>> {
+        let (generation, _) = self.writable(policy)?;
+        let issues = &self.generations.get(&generation)?.issues;
+        let has = |id: &[u8; 32]| issues.iter().any(|i| i.recipients.contains_key(id));
+        Some(all.iter().filter(|(id, _)| !has(id)).map(|(id, kem)| (*id, *kem)).collect())
+    }
+
+    /// Under what the names of objects are made ([`StorageKey::token`]): generation 1's key, which no later one replaces. Of two the first.
+    #[must_use]
+    pub fn first(&self) -> Option<&StorageKey> {
+        self.keys(1).next()
+    }
+
     /// Gives a key to more recipients, such as a new invitation: one more lockbox of the generation that is written under.
     ///
     /// # Errors

@@ -72,6 +72,10 @@ fn invalid(reject: Reject) -> Error {
     Error::new(reject.code(), "what was sent is no chunk or header of an object")
 }
 
+fn interrupted() -> Error {
+    Error::new(Code::NoObject, "this put was interrupted").hint("Begin it again: it goes on where it was")
+}
+
 fn missing() -> Error {
     Error::new(Code::NoObject, "no such object, version or chunk is stored")
 }
@@ -325,7 +329,7 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
         let open = self.put(put)?;
         let mut open = lock(&open);
         let Some(file) = open.file.clone().filter(|_| !open.ended) else {
-            return Err(Error::new(Code::NoObject, "this put was interrupted").hint("Begin it again: it goes on where it was"));
+            return Err(interrupted());
         };
         let written = open.leaves.len() as u64;
         if index < written {
@@ -366,8 +370,8 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
         }
         let open = self.put(&header.commitment)?;
         let mut open = lock(&open);
-        if open.ended {
-            return Err(missing());
+        if open.ended || open.file.is_none() {
+            return Err(interrupted());
         }
         match self.seal(&mut open, &header).and_then(|()| self.take(now, &header, signed, open.number)) {
             Ok(cursor) => {

@@ -1,0 +1,55 @@
+//! A participant under the identity in the data directory, for the commands that take part in a domain.
+
+use peerage::base::{Code, DomainId, Error};
+use peerage::crypto::Role;
+use peerage::node::data::DataDir;
+use peerage::peer::{Config, Profile};
+use peerage::platform::native::{self, NativeConfig, NativePlatform, NativeStreams, store::RedbStore};
+use peerage::runtime::{handle::Node, keeper::Keeper};
+use tokio::task::JoinHandle;
+
+/// A running node with its store.
+pub struct Participant {
+    pub node: Node,
+    pub keeper: Keeper<RedbStore>,
+    pub store: RedbStore,
+    pub streams: NativeStreams,
+    /// Ends when the node has been closed.
+    pub driving: JoinHandle<()>,
+}
+
+impl Participant {
+    /// Starts the node whose key and store are in a directory.
+    pub async fn start(data: &DataDir, config: &NativeConfig) -> Result<Participant, Error> {
+        let store = RedbStore::open(&data.path().join("store.redb")).await?;
+        let key = data.key("node.key")?;
+        let platform = NativePlatform::new(&key, config)?;
+        let streams = platform.streams();
+        let (node, driver) = native::start_on(platform, key, Config::native(), native::entropy()?.bytes());
+        let driving = tokio::spawn(driver);
+        let keeper = Keeper::new(node.clone(), store.clone());
+        tokio::spawn(keeper.clone().run());
+        Ok(Participant { node, keeper, store, streams, driving })
+    }
+}
+
+/// Joins by a link, or opens the domain that was joined before.
+pub async fn enter(keeper: &Keeper<RedbStore>, link: Option<String>, named: Option<DomainId>, profile: Profile) -> Result<DomainId, Error> {
+    if let Some(link) = link {
+        return keeper.join(&link, profile).await;
+    }
+    let stored = keeper.domains().await?;
+    let id = match (named, stored.as_slice()) {
+        (Some(id), _) => Ok(id),
+        (None, [id]) => Ok(*id),
+        (None, []) => {
+            Err(Error::new(Code::BadArgument, "no domain was joined with this data directory yet").hint("Give an invitation link"))
+        }
+        (None, several) => {
+            let ids = several.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            Err(Error::new(Code::BadArgument, "several domains were joined with this data directory")
+                .hint(format!("Choose with --domain: {ids}")))
+        }
+    }?;
+    keeper.reopen(id, Role::Participant, profile).await
+}

@@ -1,0 +1,55 @@
+//! Streams of the data protocol on the connections of the links.
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
+use libp2p::StreamProtocol;
+use libp2p_stream::{Control, OpenStreamError};
+
+use crate::base::{Code, Error, NodeId};
+use crate::platform::links::address::{node_id, peer_id};
+use crate::proto::objects::message::PROTOCOL;
+use crate::runtime::data::{ByteStream, Streams};
+
+/// Opens and takes streams of the data protocol. Clones are the same.
+#[derive(Clone)]
+pub struct NativeStreams(Control);
+
+impl std::fmt::Debug for NativeStreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NativeStreams")
+    }
+}
+
+impl NativeStreams {
+    pub(super) fn new(control: Control) -> NativeStreams {
+        NativeStreams(control)
+    }
+
+    /// Takes what others open from now on, with who they are.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] if somebody does already.
+    pub fn incoming(&self) -> Result<impl Stream<Item = (NodeId, Box<dyn ByteStream>)> + Send + Unpin + use<>, Error> {
+        let incoming = self.0.clone().accept(StreamProtocol::new(PROTOCOL));
+        let incoming = incoming.map_err(|_| Error::new(Code::Busy, "the data protocol is served already"))?;
+        Ok(incoming.filter_map(|(peer, stream)| {
+            // Foreign nodes have keys of other kinds.
+            std::future::ready(node_id(&peer).map(|node| (node, Box::new(stream) as Box<dyn ByteStream>)))
+        }))
+    }
+}
+
+impl Streams for NativeStreams {
+    fn open(&self, to: NodeId) -> BoxFuture<'static, Result<Box<dyn ByteStream>, Error>> {
+        let mut control = self.0.clone();
+        async move {
+            let peer = peer_id(to).ok_or_else(|| Error::new(Code::BadId, "no node has this id"))?;
+            match control.open_stream(peer, StreamProtocol::new(PROTOCOL)).await {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn ByteStream>),
+                Err(OpenStreamError::UnsupportedProtocol(_)) => Err(Error::new(Code::Unreachable, "it does not serve domain data")),
+                Err(e) => Err(Error::new(Code::Unreachable, "there is no connection to it").caused_by(e)),
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,361 @@
+//! The data protocol, `/peerage/data/1`: what a participant asks the store of a domain, each message behind its length as an unsigned
+//! varint. The first is [`Request::Open`]. Answers come in the order of the requests; chunks of a put are not answered one by one.
+//!
+//! ```text
+//! tag u8 | fields, big-endian; what is of variable length is last, or behind its length
+//! ```
+
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+
+use super::enrolment::Enrolment;
+use super::lockbox::{ENTRIES, PREVIOUS};
+use super::stored::{Changes, Cursor, ObjectId, Progress, Put, PutId, Quota, Used};
+use crate::base::{Code, DomainId, NodeId, Reject};
+use crate::crypto::object::CHUNK;
+use crate::wire::bytes::{Reader, Writer};
+
+/// The protocol's name.
+pub const PROTOCOL: &str = "/peerage/data/1";
+/// The longest message, bytes: a lockbox.
+pub const MESSAGE: usize = 1_024 + PREVIOUS * (36 + 32) + ENTRIES * 144;
+/// Headers in one answer take about this many bytes.
+pub const HEADERS: usize = 64 * 1024;
+/// Hashes in one answer.
+pub const LEAVES: usize = 2_048;
+/// The longest text of an error, bytes.
+const TEXT: usize = 512;
+
+/// What is asked of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Of which domain the rest is. Answered by [`Answer::Done`].
+    Open(DomainId),
+    /// Begin a put or go on with it; its chunks follow. Answered by [`Answer::Progress`], and again whenever more is durable.
+    Begin(Put),
+    /// The next chunk of the put begun last. Not answered, unless it fails.
+    Chunk {
+        /// Which.
+        index: u64,
+        /// Itself, sealed.
+        bytes: Vec<u8>,
+    },
+    /// Make the put a version, or store a tombstone: its signed header. Answered by [`Answer::Committed`].
+    Commit(Vec<u8>),
+    /// End a put. Answered by [`Answer::Done`].
+    Abandon(PutId),
+    /// The headers of an object up to a version, the newest first. Answered by [`Answer::Headers`].
+    History {
+        /// Of which object.
+        object: ObjectId,
+        /// The highest version.
+        up_to: u64,
+        /// How many at most.
+        most: u32,
+    },
+    /// Subtree hashes. Answered by [`Answer::Leaves`].
+    Leaves {
+        /// Of which object.
+        object: ObjectId,
+        /// Of which version.
+        version: u64,
+        /// From which chunk on.
+        from: u64,
+    },
+    /// Chunks. Answered by as many [`Answer::Chunk`], or by fewer and an error.
+    Chunks {
+        /// Of which object.
+        object: ObjectId,
+        /// Of which version.
+        version: u64,
+        /// From which chunk on.
+        from: u64,
+        /// How many.
+        count: u32,
+    },
+    /// What changed. Answered by [`Answer::Changes`].
+    Changes {
+        /// Since when.
+        since: Cursor,
+        /// If nothing did, answer when something does, or after a while.
+        wait: bool,
+    },
+    /// How much is and may be stored. Answered by [`Answer::Used`].
+    Used,
+    /// All lockboxes, the newest first. Answered by one [`Answer::Lockbox`] each and [`Answer::Done`].
+    Lockboxes,
+    /// Keep a lockbox. Answered by [`Answer::Done`].
+    Lockbox(Vec<u8>),
+    /// Keep the asker's own enrolment. Answered by [`Answer::Done`].
+    Enrol(Vec<u8>),
+    /// The enrolments of all members. Answered by [`Answer::Enrolments`].
+    Enrolments,
+}
+
+/// What a store answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It did not work; after an error in a put's chunks the put has to be begun again.
+    Error {
+        /// Why.
+        code: Code,
+        /// In words.
+        message: String,
+    },
+    /// It is done.
+    Done,
+    /// How far a put is.
+    Progress(Progress),
+    /// The version is there, and on disk.
+    Committed(Cursor),
+    /// Signed headers.
+    Headers(Vec<Vec<u8>>),
+    /// Subtree hashes.
+    Leaves(Vec<[u8; 32]>),
+    /// A sealed chunk.
+    Chunk(Vec<u8>),
+    /// What changed.
+    Changes(Changes),
+    /// How much is stored, and may be.
+    Used(Used, Quota),
+    /// A lockbox.
+    Lockbox(Vec<u8>),
+    /// Signed enrolments.
+    Enrolments(Vec<Vec<u8>>),
+}
+
+fn cursor(r: &mut Reader<'_>) -> Result<Cursor, Reject> {
+    Ok(Cursor { epoch: r.u64()?, at: r.u64()?, floor: r.u64()? })
+}
+
+fn write_cursor(w: &mut Writer, c: &Cursor) {
+    w.u64(c.epoch).u64(c.at).u64(c.floor);
+}
+
+fn flag(r: &mut Reader<'_>) -> Result<bool, Reject> {
+    match r.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Reject::Malformed),
+    }
+}
+
+/// The rest, bounded.
+fn rest(r: &mut Reader<'_>, most: usize) -> Result<Vec<u8>, Reject> {
+    let bytes = r.rest();
+    if bytes.len() > most { Err(Reject::TooLarge) } else { Ok(bytes.to_vec()) }
+}
+
+fn list(r: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Reject> {
+    let mut all = Vec::new();
+    while r.remaining() > 0 {
+        all.push(r.var(usize::from(u16::MAX))?.to_vec());
+    }
+    Ok(all)
+}
+
+impl Request {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Request::Open(domain) => w.u8(1).raw(domain.as_bytes()),
+            Request::Begin(put) => w.u8(2).raw(&put.id).raw(put.author.as_bytes()).raw(&put.object).u64(put.version),
+            Request::Chunk { index, bytes } => w.u8(3).u64(*index).raw(bytes),
+            Request::Commit(header) => w.u8(4).raw(header),
+            Request::Abandon(put) => w.u8(5).raw(put),
+            Request::History { object, up_to, most } => w.u8(6).raw(object).u64(*up_to).u32(*most),
+            Request::Leaves { object, version, from } => w.u8(7).raw(object).u64(*version).u64(*from),
+            Request::Chunks { object, version, from, count } => w.u8(8).raw(object).u64(*version).u64(*from).u32(*count),
+            Request::Changes { since, wait } => {
+                w.u8(9);
+                write_cursor(&mut w, since);
+                w.u8(u8::from(*wait))
+            }
+            Request::Used => w.u8(10),
+            Request::Lockboxes => w.u8(11),
+            Request::Lockbox(bytes) => w.u8(12).raw(bytes),
+            Request::Enrol(bytes) => w.u8(13).raw(bytes),
+            Request::Enrolments => w.u8(14),
+        };
+        w.finish()
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Reject::Malformed`], [`Reject::UnknownKind`], [`Reject::TooLarge`].
+    pub fn decode(bytes: &[u8]) -> Result<Request, Reject> {
+        let mut r = Reader::new(bytes);
+        let request = match r.u8()? {
+            1 => Request::Open(DomainId::from_bytes(r.array()?)),
+            2 => Request::Begin(Put { id: r.array()?, author: NodeId::from_public_key(r.array()?), object: r.array()?, version: r.u64()? }),
+            3 => Request::Chunk { index: r.u64()?, bytes: rest(&mut r, CHUNK)? },
+            4 => Request::Commit(rest(&mut r, HEADERS)?),
+            5 => Request::Abandon(r.array()?),
+            6 => Request::History { object: r.array()?, up_to: r.u64()?, most: r.u32()? },
+            7 => Request::Leaves { object: r.array()?, version: r.u64()?, from: r.u64()? },
+            8 => Request::Chunks { object: r.array()?, version: r.u64()?, from: r.u64()?, count: r.u32()? },
+            9 => Request::Changes { since: cursor(&mut r)?, wait: flag(&mut r)? },
+            10 => Request::Used,
+            11 => Request::Lockboxes,
+            12 => Request::Lockbox(rest(&mut r, MESSAGE)?),
+            13 => Request::Enrol(rest(&mut r, Enrolment::LENGTH)?),
+            14 => Request::Enrolments,
+            _ => return Err(Reject::UnknownKind),
+        };
+        r.end()?;
+        Ok(request)
+    }
+}
+
+impl Answer {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Answer::Error { code, message } => {
+                let message = &message[..message.floor_char_boundary(TEXT)];
+                w.u8(1).var(code.as_str().as_bytes()).var(message.as_bytes());
+            }
+            Answer::Done => _ = w.u8(2),
+            Answer::Progress(p) => _ = w.u8(3).u64(p.written).u64(p.durable),
+            Answer::Committed(at) => {
+                w.u8(4);
+                write_cursor(&mut w, at);
+            }
+            Answer::Headers(headers) => {
+                w.u8(5);
+                headers.iter().for_each(|h| _ = w.var(h));
+            }
+            Answer::Leaves(leaves) => {
+                w.u8(6);
+                leaves.iter().for_each(|leaf| _ = w.raw(leaf));
+            }
+            Answer::Chunk(bytes) => _ = w.u8(7).raw(bytes),
+            Answer::Changes(Changes { headers, next, more, anew }) => {
+                w.u8(8);
+                write_cursor(&mut w, next);
+                w.u8(u8::from(*more)).u8(u8::from(*anew));
+                headers.iter().for_each(|h| _ = w.var(h));
+            }
+            Answer::Used(used, quota) => {
+                w.u8(9).u64(used.total).u64(used.member).u64(quota.total).u64(quota.member);
+                for n in [quota.puts, quota.versions, quota.history, quota.objects] {
+                    w.u64(n as u64);
+                }
+            }
+            Answer::Lockbox(bytes) => _ = w.u8(10).raw(bytes),
+            Answer::Enrolments(all) => {
+                w.u8(11);
+                all.iter().for_each(|e| _ = w.var(e));
+            }
+        }
+        w.finish()
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Reject::Malformed`], [`Reject::UnknownKind`], [`Reject::TooLarge`].
+    pub fn decode(bytes: &[u8]) -> Result<Answer, Reject> {
+        let mut r = Reader::new(bytes);
+        let answer = match r.u8()? {
+            1 => {
+                let (code, message) = (r.text(64)?, r.text(TEXT)?);
+                // A later program may know more codes.
+                let known = Code::ALL.iter().copied().find(|c| c.as_str() == code);
+                Answer::Error { code: known.unwrap_or(Code::Unsupported), message: plain(&message) }
+            }
+            2 => Answer::Done,
+            3 => Answer::Progress(Progress { written: r.u64()?, durable: r.u64()? }),
+            4 => Answer::Committed(cursor(&mut r)?),
+            5 => Answer::Headers(list(&mut r)?),
+            6 => {
+                let (leaves, []) = r.rest().as_chunks::<32>() else { return Err(Reject::Malformed) };
+                Answer::Leaves(leaves.to_vec())
+            }
+            7 => Answer::Chunk(rest(&mut r, CHUNK)?),
+            8 => {
+                let (next, more, anew) = (cursor(&mut r)?, flag(&mut r)?, flag(&mut r)?);
+                Answer::Changes(Changes { headers: list(&mut r)?, next, more, anew })
+            }
+            9 => {
+                let used = Used { total: r.u64()?, member: r.u64()? };
+                let (total, member) = (r.u64()?, r.u64()?);
+                let mut count = || Ok::<_, Reject>(usize::try_from(r.u64()?).unwrap_or(usize::MAX));
+                let (puts, versions, history, objects) = (count()?, count()?, count()?, count()?);
+                Answer::Used(used, Quota { total, member, puts, versions, history, objects })
+            }
+            10 => Answer::Lockbox(rest(&mut r, MESSAGE)?),
+            11 => Answer::Enrolments(list(&mut r)?),
+            _ => return Err(Reject::UnknownKind),
+        };
+        r.end()?;
+        Ok(answer)
+    }
+}
+
+/// A stranger's text, fit for a terminal.
+fn plain(text: &str) -> String {
+    if text.chars().any(char::is_control) { text.escape_debug().collect() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{string::ToString, vec};
+
+    #[test]
+    fn messages_come_back_and_what_is_cut_or_too_long_does_not() {
+        let at = Cursor { epoch: 1, at: 2, floor: 3 };
+        let put = Put { id: [1; 32], author: NodeId::from_public_key([2; 32]), object: [3; 16], version: 4 };
+        let requests = [
+            Request::Open(DomainId::from_bytes([1; 32])),
+            Request::Begin(put),
+            Request::Chunk { index: 5, bytes: vec![6; CHUNK] },
+            Request::Commit(vec![7; 300]),
+            Request::Abandon([8; 32]),
+            Request::History { object: [3; 16], up_to: u64::MAX, most: 1 },
+            Request::Leaves { object: [3; 16], version: 1, from: 9 },
+            Request::Chunks { object: [3; 16], version: 1, from: 9, count: 10 },
+            Request::Changes { since: at, wait: true },
+            Request::Used,
+            Request::Lockboxes,
+            Request::Lockbox(vec![1; MESSAGE - 1]),
+            Request::Enrol(vec![1; Enrolment::LENGTH]),
+            Request::Enrolments,
+        ];
+        for request in requests {
+            assert!(request.encode().len() <= MESSAGE);
+            assert_eq!(Request::decode(&request.encode()), Ok(request));
+        }
+        let quota = Quota::default();
+        let answers = [
+            Answer::Error { code: Code::Conflict, message: "no".to_string() },
+            Answer::Done,
+            Answer::Progress(Progress { written: 1, durable: 0 }),
+            Answer::Committed(at),
+            Answer::Headers(vec![vec![1; 300], vec![2; 400]]),
+            Answer::Leaves(vec![[1; 32]; LEAVES]),
+            Answer::Chunk(vec![6; CHUNK]),
+            Answer::Changes(Changes { headers: vec![vec![1; 300]], next: at, more: true, anew: false }),
+            Answer::Used(Used { total: 1, member: 2 }, quota),
+            Answer::Lockbox(vec![3; 500]),
+            Answer::Enrolments(vec![vec![1; Enrolment::LENGTH]; 3]),
+        ];
+        for answer in answers {
+            assert!(answer.encode().len() <= MESSAGE);
+            assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        }
+        assert_eq!(Request::decode(&Request::Chunk { index: 0, bytes: vec![0; CHUNK + 1] }.encode()), Err(Reject::TooLarge));
+        assert_eq!(Request::decode(&[]), Err(Reject::Malformed));
+        assert_eq!(Request::decode(&[99]), Err(Reject::UnknownKind));
+        assert_eq!(Request::decode(&[10, 0]), Err(Reject::Malformed));
+        let long = Answer::Error { code: Code::Quota, message: "é".repeat(TEXT) };
+        assert!(matches!(Answer::decode(&long.encode()), Ok(Answer::Error { message, .. }) if message.len() == TEXT));
+        let ringing = Answer::Error { code: Code::Quota, message: "\u{7}".to_string() };
+        assert!(matches!(Answer::decode(&ringing.encode()), Ok(Answer::Error { message, .. }) if message == "\\u{7}"));
+    }
+}

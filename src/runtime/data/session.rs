@@ -1,0 +1,122 @@
+//! One stream to the store, and how it is got again.
+
+use std::time::Duration;
+
+use asynchronous_codec::{Bytes, Framed};
+use futures::future::{BoxFuture, Either, select};
+use futures::{AsyncRead, AsyncWrite, FutureExt, SinkExt, StreamExt};
+use futures_timer::Delay;
+use unsigned_varint::codec::UviBytes;
+
+use crate::base::{Code, DomainId, Error, NodeId};
+use crate::proto::objects::message::{Answer, MESSAGE, Request};
+
+/// How long an answer may take. A put's answer may wait for a disk.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A stream of bytes to another node.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// Opens streams of [the data protocol](crate::proto::objects::message) to nodes that there is a connection to.
+pub trait Streams: Send + Sync {
+    /// A new stream.
+    ///
+    /// # Errors
+    /// [`Code::Unreachable`] if there is no connection, or the other side does not speak the protocol.
+    fn open(&self, to: NodeId) -> BoxFuture<'static, Result<Box<dyn ByteStream>, Error>>;
+}
+
+/// Frames of the data protocol on a stream.
+pub fn framed<T: AsyncRead + AsyncWrite>(stream: T) -> Framed<T, UviBytes<Bytes>> {
+    let mut codec = UviBytes::default();
+    codec.set_max_len(MESSAGE);
+    Framed::new(stream, codec)
+}
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The stream is gone, and with it all that waits; another may do better.
+    Lost(Error),
+    /// The answer is no.
+    Refused(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Refused(error)
+    }
+}
+
+/// A stream on which the domain was opened.
+pub(super) struct Session(Framed<Box<dyn ByteStream>, UviBytes<Bytes>>);
+
+fn lost(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Trouble {
+    Trouble::Lost(Error::new(Code::Unreachable, "the stream to the domain manager broke").caused_by(cause))
+}
+
+/// What came is no answer to what was asked.
+pub(super) fn astray() -> Trouble {
+    Trouble::Refused(Error::new(Code::Malformed, "the domain manager's answer makes no sense").hint("It may be of another version"))
+}
+
+impl Session {
+    pub(super) async fn open(stream: Box<dyn ByteStream>, domain: DomainId) -> Result<Session, Trouble> {
+        let mut session = Session(framed(stream));
+        match session.ask(&Request::Open(domain)).await? {
+            Answer::Done => Ok(session),
+            _ => Err(astray()),
+        }
+    }
+
+    /// Sends a request; its answer is taken with [`Session::answer`].
+    pub(super) async fn send(&mut self, request: &Request) -> Result<(), Trouble> {
+        self.feed(request).await?;
+        self.flush().await
+    }
+
+    /// Everything fed leaves.
+    pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
+        within(self.0.flush()).await?.map_err(lost)
+    }
+
+    /// Sends it with what follows.
+    pub(super) async fn feed(&mut self, request: &Request) -> Result<(), Trouble> {
+        within(self.0.feed(Bytes::from(request.encode()))).await?.map_err(lost)
+    }
+
+    pub(super) async fn answer(&mut self) -> Result<Answer, Trouble> {
+        let next = within(self.0.next()).await?;
+        Session::read(next.ok_or_else(|| lost("it was closed"))?)
+    }
+
+    /// An answer that has come already.
+    pub(super) fn ready_answer(&mut self) -> Result<Option<Answer>, Trouble> {
+        match self.0.next().now_or_never() {
+            None => Ok(None),
+            Some(next) => Session::read(next.ok_or_else(|| lost("it was closed"))?).map(Some),
+        }
+    }
+
+    fn read(frame: Result<impl AsRef<[u8]>, std::io::Error>) -> Result<Answer, Trouble> {
+        match Answer::decode(frame.map_err(lost)?.as_ref()) {
+            Ok(Answer::Error { code, message }) => Err(Trouble::Refused(Error::new(code, format!("the domain manager says: {message}")))),
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(astray()),
+        }
+    }
+
+    pub(super) async fn ask(&mut self, request: &Request) -> Result<Answer, Trouble> {
+        self.send(request).await?;
+        self.answer().await
+    }
+}
+
+/// What does not take too long.
+pub(super) async fn within<T>(what: impl Future<Output = T> + Unpin) -> Result<T, Trouble> {
+    match select(what, Delay::new(ANSWER)).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right(_) => Err(Trouble::Lost(Error::new(Code::Timeout, "the domain manager does not answer"))),
+    }
+}
