@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use peerage::node::children::Ready;
 use peerage::peer::LinkEvent;
@@ -16,8 +17,11 @@ use crate::support::{Node, PATIENCE, connect};
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
+    /// One of its own, whoever else likes the name.
     pub fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("peerage-cli-{name}-{}", std::process::id()));
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("peerage-cli-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Scratch(path)
     }

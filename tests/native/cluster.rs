@@ -83,7 +83,7 @@ async fn processes_form_a_cluster_that_outlives_its_manager_and_its_relay() {
     a.line(|line| line["event"] == "degraded" && line["capability"] == "domain/manager").await;
     a.say(json!({"cmd": "send", "channel": "chat", "text": "without it"})).await;
     b.line(from(&a.node, "without it")).await;
-    home.manager = manage(&home.owner, &home.ready.addresses[0]).await;
+    home.manager = manage(&home.owner, &home.ready.addresses[0], &[]).await;
     a.line(|line| line["event"] == "restored" && line["capability"] == "domain/manager").await;
 
     // Without the relay likewise.

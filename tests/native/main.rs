@@ -2,9 +2,11 @@
 
 mod cli;
 mod cluster;
+mod data;
 mod hostile;
 mod links;
 mod objects;
 mod participant;
 mod reload;
+mod store_that_lies;
 mod support;

@@ -34,7 +34,7 @@ impl Home {
         assert!(peerage(&owner, &["domain", "create", "town"]).output().await.unwrap().status.success());
         // Before the manager starts, so that it knows the invitation from its first moment.
         let link = invite(&owner, &ready.addresses[0], &[]).await;
-        let manager = manage(&owner, &ready.addresses[0]).await;
+        let manager = manage(&owner, &ready.addresses[0], &[]).await;
         Home { relay, ready, manager, owner, link }
     }
 }
@@ -47,8 +47,8 @@ pub async fn invite(owner: &Path, relay: &str, more: &[&str]) -> String {
 }
 
 /// A manager of the owner's domain, listening.
-pub async fn manage(owner: &Path, relay: &str) -> Child {
-    let mut manager = peerage(owner, &[&["manager", "--relay", relay], &LISTEN[..]].concat()).spawn().unwrap();
+pub async fn manage(owner: &Path, relay: &str, more: &[&str]) -> Child {
+    let mut manager = peerage(owner, &[&["manager", "--relay", relay], &LISTEN[..], more].concat()).spawn().unwrap();
     let mut told = BufReader::new(manager.stdout.take().unwrap()).lines();
     tokio::time::timeout(PATIENCE, told.next_line()).await.expect("the manager listens").unwrap().expect("it says so");
     manager

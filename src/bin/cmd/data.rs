@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
-use super::participant::{Participant, enter};
+use super::participant::{Participant, enter, evicted};
 use super::{Common, say};
 
 /// Store, read and list the domain's data: files that all participants can read, and the manager that keeps them cannot
@@ -151,7 +151,8 @@ impl Data {
         let work = async {
             let domain = enter(&keeper, link, domain, Profile { name, capabilities: Vec::new() }).await?;
             let data = DomainData::open(node.clone(), domain, Arc::new(streams), store).await?;
-            what.run(&data).await
+            // Nobody here leaves it meanwhile: it was closed to this node.
+            what.run(&data).await.map_err(|error| if error.code() == Code::Closed { evicted() } else { error })
         };
         let result = tokio::select! {
             result = work => result,

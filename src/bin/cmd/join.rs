@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
 
-use super::participant::{Participant, enter};
+use super::participant::{Participant, enter, evicted};
 use super::{Common, say};
 
 /// Take part in a domain without a screen: events as JSON lines on standard output, commands on standard input
@@ -90,7 +90,7 @@ impl Join {
         say(&json!({"event": "joined", "node": node.id().to_string(), "domain": domain.to_string(), "name": node.domain_name(domain)?}))?;
         let (out, mut printed) = mpsc::channel(64);
         let mut session = Session { node: node.clone(), domain, channels: BTreeMap::new(), forget: false, out };
-        let (mut input, mut evicted) = (lines(), false);
+        let (mut input, mut thrown_out) = (lines(), false);
         loop {
             tokio::select! {
                 () = &mut stop => break,
@@ -100,7 +100,7 @@ impl Join {
                             say(&line)?;
                         }
                         if matches!(event, Event::Closed { .. }) {
-                            evicted = true;
+                            thrown_out = true;
                             break;
                         }
                     }
@@ -118,8 +118,8 @@ impl Join {
         node.close();
         // Bounded by the peer's own goodbye.
         let _ = driving.await;
-        if evicted {
-            return Err(Error::new(Code::Forbidden, "this node is no member of the domain any more").hint("Ask the domain's owner why"));
+        if thrown_out {
+            return Err(evicted());
         }
         kept
     }

@@ -53,3 +53,8 @@ pub async fn enter(keeper: &Keeper<RedbStore>, link: Option<String>, named: Opti
     }?;
     keeper.reopen(id, Role::Participant, profile).await
 }
+
+/// What somebody is told who was evicted.
+pub fn evicted() -> Error {
+    Error::new(Code::Forbidden, "this node is no member of the domain any more").hint("Ask the domain's owner why")
+}

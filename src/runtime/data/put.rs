@@ -176,12 +176,12 @@ impl<R: AsyncRead + Unpin> Upload<'_, R> {
                 self.progress(&answer, told)?;
             }
             let Some((index, chunk)) = self.sealer.next().await? else { break };
-            // What the manager has already is sealed all the same: its hash counts.
-            if index >= next {
-                session.feed(&Request::Chunk { index, bytes: chunk.clone() }).await?;
-            }
+            // What the manager has already is sealed all the same: its hash counts. Kept first: the stream may break.
             if index >= self.durable {
-                self.waiting.push_back((index, chunk));
+                self.waiting.push_back((index, chunk.clone()));
+            }
+            if index >= next {
+                session.feed(&Request::Chunk { index, bytes: chunk }).await?;
             }
         }
         Ok(())

@@ -1,0 +1,193 @@
+//! A manager whose store lies: what a participant makes of it. Real nodes, a real service and store on a real disk; only the answers
+//! are changed on their way out.
+
+use std::sync::{Arc, Mutex};
+
+use peerage::base::{Code, DomainId, Error, NodeId, Wall};
+use peerage::crypto::Role;
+use peerage::crypto::sign::SigningKey;
+use peerage::node::data::DataDir;
+use peerage::node::domain::DomainFiles;
+use peerage::node::objects::Service;
+use peerage::peer::{Config, Profile, SavedDomain};
+use peerage::platform::native::objects::{Directory, EmbeddedStore};
+use peerage::platform::native::{self, NativeConfig, NativePlatform, NativeStreams, entropy};
+use peerage::proto::objects::Head;
+use peerage::runtime::data::{DomainData, PutOptions};
+use peerage::runtime::handle::Node;
+use peerage::runtime::objects::{Changes, Cursor, ObjectId, ObjectStore, Progress, Put, PutId, Quota, Used};
+use peerage::runtime::store::MemoryStore;
+
+use crate::cli::Scratch;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    None,
+    /// Two chunks in each other's place.
+    Reordered,
+    /// The chunks of another object.
+    Swapped,
+    /// The last chunk is shorter.
+    Truncated,
+    /// A bit of a chunk, of a hash, of a header.
+    Chunk,
+    Leaf,
+    Header,
+    /// Another object's headers.
+    Renamed,
+    /// As if the newest version had never been.
+    RolledBack,
+    /// As if the object had never been.
+    Hidden,
+    /// One version left out.
+    Gap,
+}
+
+struct Lying {
+    inner: EmbeddedStore<Directory>,
+    lie: Mutex<Lie>,
+    /// What is lied about, and what is given out instead.
+    objects: Mutex<Vec<ObjectId>>,
+}
+
+impl Lying {
+    fn lie(&self) -> Lie {
+        *self.lie.lock().unwrap()
+    }
+
+    fn other(&self, object: &ObjectId) -> ObjectId {
+        *self.objects.lock().unwrap().iter().find(|o| *o != object).unwrap()
+    }
+}
+
+impl ObjectStore for Lying {
+    fn domain(&self) -> DomainId {
+        self.inner.domain()
+    }
+    fn begin(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
+        let mut objects = self.objects.lock().unwrap();
+        if !objects.contains(&put.object) {
+            objects.push(put.object);
+        }
+        self.inner.begin(now, put)
+    }
+    fn append(&self, now: Wall, put: &PutId, index: u64, chunk: &[u8]) -> Result<Progress, Error> {
+        self.inner.append(now, put, index, chunk)
+    }
+    fn commit(&self, now: Wall, signed: &[u8]) -> Result<Cursor, Error> {
+        self.inner.commit(now, signed)
+    }
+    fn abandon(&self, author: &NodeId, put: &PutId) -> Result<(), Error> {
+        self.inner.abandon(author, put)
+    }
+    fn head(&self, object: &ObjectId) -> Result<Option<Head>, Error> {
+        self.inner.head(object)
+    }
+    fn history(&self, object: &ObjectId, up_to: u64, most: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let all = self.inner.history(object, up_to, most)?;
+        Ok(match self.lie() {
+            Lie::Header => all.into_iter().map(|mut h| (h[100] ^= 1, h).1).collect(),
+            Lie::Renamed => self.inner.history(&self.other(object), up_to, most)?,
+            Lie::RolledBack => self.inner.history(object, 1, most)?,
+            Lie::Hidden => Vec::new(),
+            Lie::Gap => all.into_iter().enumerate().filter(|(i, _)| *i != 1).map(|(_, h)| h).collect(),
+            _ => all,
+        })
+    }
+    fn chunk(&self, object: &ObjectId, version: u64, index: u64) -> Result<Vec<u8>, Error> {
+        let mut chunk = match self.lie() {
+            Lie::Reordered => self.inner.chunk(object, version, index ^ 1)?,
+            Lie::Swapped => self.inner.chunk(&self.other(object), 1, index)?,
+            _ => self.inner.chunk(object, version, index)?,
+        };
+        match self.lie() {
+            Lie::Truncated => chunk.truncate(chunk.len() / 2),
+            Lie::Chunk => chunk[1_000] ^= 1,
+            _ => {}
+        }
+        Ok(chunk)
+    }
+    fn leaves(&self, object: &ObjectId, version: u64, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
+        let mut leaves = self.inner.leaves(object, version, from, most)?;
+        if self.lie() == Lie::Leaf {
+            leaves[0][0] ^= 1;
+        }
+        Ok(leaves)
+    }
+    fn changes(&self, since: Cursor, bytes: usize) -> Result<Changes, Error> {
+        self.inner.changes(since, bytes)
+    }
+    fn used(&self, member: &NodeId) -> Used {
+        self.inner.used(member)
+    }
+    fn collect(&self, now: Wall) -> Result<(), Error> {
+        self.inner.collect(now)
+    }
+}
+
+fn profile(name: &str) -> Profile {
+    Profile { name: name.into(), capabilities: Vec::new() }
+}
+
+/// A node of the domain on loopback.
+async fn node(saved: &SavedDomain, role: Role, name: &str) -> (Node, DomainId, NativeStreams) {
+    let key = SigningKey::generate(&mut entropy().unwrap());
+    let config = NativeConfig { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..NativeConfig::default() };
+    let platform = NativePlatform::new(&key, &config).unwrap();
+    let streams = platform.streams();
+    let (node, driver) = native::start_on(platform, key, Config::native(), entropy().unwrap().bytes());
+    let domain = node.open_domain(saved, role, profile(name)).unwrap();
+    tokio::spawn(driver);
+    while node.addresses().is_empty() {
+        node.next_event().await.unwrap();
+    }
+    (node, domain, streams)
+}
+
+#[tokio::test]
+async fn attack_28_what_a_manager_swaps_cuts_reorders_renames_or_rolls_back_is_refused() {
+    let scratch = Scratch::new("lies");
+    let files = DomainFiles::open(&DataDir::open(&scratch.0).unwrap()).unwrap();
+    let saved = files.create("town").unwrap();
+    let (manager, domain, streams) = node(&saved, Role::Manager, "manager").await;
+    let disk = Directory::open(&scratch.0.join("objects")).unwrap();
+    let inner = EmbeddedStore::open(disk, domain, Quota::default(), &mut entropy().unwrap()).unwrap();
+    let store = Arc::new(Lying { inner, lie: Mutex::new(Lie::None), objects: Mutex::default() });
+    let service = Service::new(manager.clone(), store.clone(), Quota::default(), &files).unwrap();
+    tokio::spawn(service.serve(streams.incoming().unwrap()));
+
+    let knows = SavedDomain { contacts: vec![(manager.id(), manager.addresses())], ..saved };
+    let (owner, _, streams) = node(&knows, Role::Participant, "owner").await;
+    let memory = MemoryStore::default();
+    let data = DomainData::open(owner.clone(), domain, Arc::new(streams.clone()), memory.clone()).await.unwrap();
+
+    let content: Vec<u8> = (0..300_000u32).flat_map(u32::to_be_bytes).collect();
+    let put = async |path: &str, content: &[u8]| data.put(path, content, PutOptions::default(), |_| ()).await.unwrap().version;
+    assert_eq!(put("other", &content[4..]).await, 1);
+    for version in 1..=3 {
+        assert_eq!(put("map", &content).await, version);
+    }
+    let read = async || data.get("map", None).await?.bytes().await;
+    assert_eq!(read().await.unwrap(), content);
+
+    let lies =
+        [Lie::Reordered, Lie::Swapped, Lie::Truncated, Lie::Chunk, Lie::Leaf, Lie::Header, Lie::Renamed, Lie::RolledBack, Lie::Hidden];
+    for lie in lies {
+        *store.lie.lock().unwrap() = lie;
+        assert_eq!(read().await.unwrap_err().code(), Code::Forged, "{lie:?}");
+        *store.lie.lock().unwrap() = Lie::None;
+        assert_eq!(read().await.unwrap(), content, "after {lie:?}");
+    }
+    *store.lie.lock().unwrap() = Lie::Gap;
+    assert_eq!(data.history("map").await.unwrap_err().code(), Code::Forged);
+
+    // What was seen before a restart is remembered.
+    *store.lie.lock().unwrap() = Lie::RolledBack;
+    let data = DomainData::open(owner.clone(), domain, Arc::new(streams), memory).await.unwrap();
+    assert_eq!(data.entry("map").await.unwrap_err().code(), Code::Forged);
+    *store.lie.lock().unwrap() = Lie::None;
+    assert_eq!(data.entry("map").await.unwrap().version, 3);
+    for node in [manager, owner] {
+        node.close();
+    }
+}
