@@ -6,11 +6,13 @@ pub mod error;
 mod gather;
 pub mod id;
 pub mod limit;
+mod map;
 pub mod rng;
 pub mod time;
 
 pub use error::{Code, Error, Reject};
 pub use gather::{Gather, only};
 pub use id::{DomainId, InvitationId, LinkId, NodeId};
+pub use map::Map;
 pub use rng::Rng;
 pub use time::{Mono, Now, Wall};

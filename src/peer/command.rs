@@ -197,7 +197,7 @@ impl Peer {
         }
         self.joins.clear();
         self.spare_relays.clear();
-        let relays: Vec<String> = core::mem::take(&mut self.relays).into_keys().collect();
+        let relays: Vec<String> = core::mem::take(&mut self.relays).into_iter().map(|(key, _)| key).collect();
         for address in relays {
             self.command_link(LinkCommand::DropRelay { address });
         }

@@ -114,7 +114,7 @@ impl Peer {
 
     /// The network changed for the better: whom dials did not reach is dialled again.
     pub(super) fn dial_again(&mut self, now: Now) {
-        for dial in self.dials.values_mut().filter(|d| !d.running) {
+        for dial in self.dials.iter_mut().map(|(_, v)| v).filter(|d| !d.running) {
             let soon = now.mono.after(Duration::from_millis(self.rng.below(1_000)));
             (dial.next, dial.failures) = (dial.next.min(soon), 0);
         }

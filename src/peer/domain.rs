@@ -1,14 +1,10 @@
 //! One domain this node is in: its parts, and who of its members is linked.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use zeroize::Zeroizing;
 
 use super::{find::Finder, members::Affairs, output::Profile, signal::Signals, spread::Spread, views::Views};
-use crate::base::{DomainId, Gather, Mono, NodeId, Reject, Wall};
+use crate::base::{DomainId, Gather, Map, Mono, NodeId, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{
     channel::Channels, detector::Detector, directory::Directory, membership::Membership, overlay::Locator, session::Session, state::State,
@@ -58,20 +54,20 @@ pub(super) struct Domain {
     pub signals: Signals,
     pub role: Role,
     pub profile: Profile,
-    pub greetings: BTreeMap<NodeId, Greeting>,
+    pub greetings: Map<NodeId, Greeting>,
     /// Whom to dial before the directory says so: of the join answer, of the last process, of a search.
-    pub contacts: BTreeMap<NodeId, Vec<String>>,
+    pub contacts: Map<NodeId, Vec<String>>,
     /// Participants taken for down, and when what was sent to them is given up.
-    pub lost: BTreeMap<NodeId, Mono>,
+    pub lost: Map<NodeId, Mono>,
     /// The members as of the last look, for telling what changed.
-    pub known: BTreeMap<NodeId, Role>,
+    pub known: Map<NodeId, Role>,
     /// While a join is under way: when it is given up.
     pub joining: Option<Mono>,
     /// When validity of some statement changes by the clock alone.
     pub next_change: Option<Wall>,
     pub sealed: u64,
     pub opened: u64,
-    pub rejected: BTreeMap<Reject, u64>,
+    pub rejected: Map<Reject, u64>,
 }
 
 impl Domain {

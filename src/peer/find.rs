@@ -70,7 +70,7 @@ impl Peer {
 
     /// A relay is there that was not: who reaches nobody asks at once.
     pub(super) fn find_again(&mut self, now: Now) {
-        for domain in self.domains.values_mut().filter(|d| d.is_lonely()) {
+        for domain in self.domains.iter_mut().map(|(_, v)| v).filter(|d| d.is_lonely()) {
             (domain.finder.next, domain.finder.searches) = (Some(now.mono), 0);
         }
         self.find_members(now);
@@ -92,7 +92,7 @@ impl Peer {
 
     /// A response through a relay; false if no search waits for it.
     pub(super) fn find_response(&mut self, now: Now, from: NodeId, response: &DomainResponse) -> Result<bool, Reject> {
-        for domain in self.domains.values_mut() {
+        for domain in self.domains.iter_mut().map(|(_, v)| v) {
             let Some((seeker, _)) = domain.finder.search.as_mut().filter(|(s, _)| s.expects(&response.id)) else { continue };
             if let Some(Answer { member, body }) = seeker.handle(now, from, response)? {
                 let found: Found = cbor::decode(&body)?;
@@ -120,7 +120,8 @@ impl Peer {
             return Ok(());
         }
         if domain.contacts.len() >= limit::CONTACTS {
-            domain.contacts.pop_first();
+            let first = domain.contacts.first().map(|(node, _)| *node);
+            first.map(|node| domain.contacts.remove(&node));
         }
         domain.contacts.insert(node, addresses.to_vec());
         let dial = self.dials.entry(node).or_default();

@@ -3,7 +3,7 @@
 //! The joiner signs its own credential with the invitation's key, asks for any member through a relay, gets the genesis and
 //! somebody's addresses, dials them, and is in once a member's Hello holds and the domain secret was given.
 
-use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
+use alloc::{borrow::Cow, string::String, vec::Vec};
 use core::time::Duration;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 };
 use zeroize::Zeroizing;
 
-use crate::base::{Code, DomainId, Error, Mono, NodeId, Now, Reject, limit};
+use crate::base::{Code, DomainId, Error, Map, Mono, NodeId, Now, Reject, limit};
 use crate::crypto::{Role, invite, tag};
 use crate::proto::{
     channel::{self, Channels},
@@ -113,7 +113,7 @@ impl Peer {
     pub(super) fn join_relays(&mut self, now: Now) {
         let relays = self.relay_links();
         let mut effects = Vec::new();
-        for join in self.joins.values_mut() {
+        for join in self.joins.iter_mut().map(|(_, v)| v) {
             join.asked |= !relays.is_empty();
             join.seeker.on_timeout(now, &relays, &mut effects);
         }
@@ -121,7 +121,7 @@ impl Peer {
     }
 
     pub(super) fn join_timeouts(&mut self, now: Now) {
-        for join in self.joins.values_mut() {
+        for join in self.joins.iter_mut().map(|(_, v)| v) {
             if let Some(wait) = join.waiting.as_mut().filter(|w| w.next <= now.mono && now.mono < w.end) {
                 wait.next = now.mono.after(wait.every);
                 join.seeker = Seeker::new(now, join.request.clone(), self.rng.fork("seeker"));
@@ -201,7 +201,7 @@ impl Peer {
             return Ok(());
         }
         let Some(join) = self.joins.remove(&id) else { return Ok(()) };
-        let contacts: BTreeMap<NodeId, Vec<String>> = body
+        let contacts: Map<NodeId, Vec<String>> = body
             .contacts
             .into_iter()
             .take(8)
@@ -277,7 +277,7 @@ impl Peer {
 
     fn answer(&mut self, now: Now, request: &DomainRequest) -> Result<DomainResponse, Reject> {
         let ours = |d: &&mut Domain| d.locator.as_ref().is_some_and(|l| l.is_ours(now, &request.tag));
-        let domain = self.domains.values_mut().find(ours).ok_or(Reject::Misdirected)?;
+        let domain = self.domains.iter_mut().map(|(_, v)| v).find(ours).ok_or(Reject::Misdirected)?;
         let id = domain.id;
         let locator = domain.locator.as_mut().ok_or(Reject::Misdirected)?;
         let ask = locator.open(now, request)?;
@@ -342,15 +342,15 @@ impl Peer {
             signals: Signals::default(),
             role,
             profile,
-            greetings: BTreeMap::new(),
-            contacts: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            known: BTreeMap::new(),
+            greetings: Map::new(),
+            contacts: Map::new(),
+            lost: Map::new(),
+            known: Map::new(),
             joining: None,
             next_change: None,
             sealed: 0,
             opened: 0,
-            rejected: BTreeMap::new(),
+            rejected: Map::new(),
         }
     }
 }

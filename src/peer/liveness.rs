@@ -123,7 +123,7 @@ impl Peer {
     /// A member cannot be dialled: if that goes on, others are asked.
     pub(super) fn sought(&mut self, now: Now, node: NodeId, failures: u32) {
         if failures >= FAILURES {
-            for domain in self.domains.values_mut() {
+            for domain in self.domains.iter_mut().map(|(_, v)| v) {
                 domain.detector.dial_failed(now, node);
             }
         }

@@ -3,11 +3,7 @@
 //! A member that came through an invitation renews its own credential with the invitation's key for as long as that holds.
 //! After that, and for those who cannot, the holder of the root key or an issuer does, for whoever is online.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::time::Duration;
 
 use super::{
@@ -19,7 +15,7 @@ use super::{
     notice::Notice,
     seal::Topic,
 };
-use crate::base::{Code, DomainId, Error, Gather, InvitationId, Mono, NodeId, Now, Reject, Wall, limit};
+use crate::base::{Code, DomainId, Error, Gather, InvitationId, Map, Mono, NodeId, Now, Reject, Wall, limit};
 use crate::crypto::{Role, invite, sign::SigningKey};
 use crate::proto::directory::Status;
 use crate::proto::membership::{self, Body, Dates, Effect, InvitationInfo, Rights, Statement};
@@ -51,8 +47,8 @@ pub(super) struct Affairs {
     /// When it is looked next whose membership ends soon.
     due: Mono,
     /// Whom this node means to renew, and when: not all issuers at once.
-    planned: BTreeMap<NodeId, Mono>,
-    waiting: BTreeMap<NodeId, Waiting>,
+    planned: Map<NodeId, Mono>,
+    waiting: Map<NodeId, Waiting>,
 }
 
 impl Domain {

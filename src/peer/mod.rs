@@ -36,12 +36,12 @@ mod table;
 mod views;
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     string::String,
     vec::Vec,
 };
 
-use crate::base::{DomainId, Mono, NodeId, Now, Rng};
+use crate::base::{DomainId, Map, Mono, NodeId, Now, Rng};
 use crate::crypto::sign::SigningKey;
 use crate::proto::overlay::Registry;
 use crate::wire::frame::{self, Kind};
@@ -77,14 +77,14 @@ pub struct Peer {
     rng: Rng,
     table: Table,
     addresses: Vec<String>,
-    relays: BTreeMap<String, Relay>,
+    relays: Map<String, Relay>,
     /// Relays that are not used yet.
     spare_relays: Vec<(String, NodeId)>,
     registry: Option<Registry>,
-    domains: BTreeMap<DomainId, Domain>,
-    joins: BTreeMap<DomainId, Join>,
-    dials: BTreeMap<NodeId, Dial>,
-    probes: BTreeMap<NodeId, Probe>,
+    domains: Map<DomainId, Domain>,
+    joins: Map<DomainId, Join>,
+    dials: Map<NodeId, Dial>,
+    probes: Map<NodeId, Probe>,
     outputs: VecDeque<Output>,
     /// This node says that it sleeps.
     suspended: bool,
@@ -93,7 +93,7 @@ pub struct Peer {
     /// What of which domain is to be stored anew.
     unsaved: BTreeSet<(DomainId, Part)>,
     /// The statements' records of domains that this node was evicted from.
-    last_words: BTreeMap<DomainId, zeroize::Zeroizing<Vec<u8>>>,
+    last_words: Map<DomainId, zeroize::Zeroizing<Vec<u8>>>,
     tick: Option<Mono>,
 }
 
@@ -111,18 +111,18 @@ impl Peer {
             rng,
             table: Table::new(me),
             addresses: Vec::new(),
-            relays: BTreeMap::new(),
+            relays: Map::new(),
             spare_relays: Vec::new(),
             registry,
-            domains: BTreeMap::new(),
-            joins: BTreeMap::new(),
-            dials: BTreeMap::new(),
-            probes: BTreeMap::new(),
+            domains: Map::new(),
+            joins: Map::new(),
+            dials: Map::new(),
+            probes: Map::new(),
             outputs: VecDeque::new(),
             suspended: false,
             last_input: None,
             unsaved: BTreeSet::new(),
-            last_words: BTreeMap::new(),
+            last_words: Map::new(),
             tick: None,
         }
     }

@@ -217,7 +217,7 @@ pub struct Stats {
     /// Frames opened, both classes.
     pub opened: u64,
     /// Messages refused, by reason.
-    pub rejected: alloc::collections::BTreeMap<crate::base::Reject, u64>,
+    pub rejected: crate::base::Map<crate::base::Reject, u64>,
     /// Valid members, online or not, this node included.
     pub members: u64,
     /// Members with an authenticated link to this node.

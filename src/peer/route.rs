@@ -462,7 +462,7 @@ impl Peer {
             registry.on_timeout(now, &mut effects);
         }
         let relays = self.relay_links();
-        for domain in self.domains.values_mut() {
+        for domain in self.domains.iter_mut().map(|(_, v)| v) {
             if let Some(locator) = &mut domain.locator {
                 locator.on_timeout(now, &relays, &mut effects);
             }

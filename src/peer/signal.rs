@@ -3,7 +3,7 @@
 //!
 //! Who says it signs it with its identity key: whoever carries it may drop it, and can neither change it nor say it itself.
 
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 use minicbor::{Decode, Encode, bytes::ByteVec};
 
@@ -13,7 +13,7 @@ use super::{
     link::{Lane, LinkCommand},
     seal::Topic,
 };
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Wall, limit, only};
+use crate::base::{DomainId, Map, Mono, NodeId, Now, Reject, Wall, limit, only};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::wire::cbor;
 
@@ -70,7 +70,7 @@ pub(super) struct Signals {
     /// When the last message that was sent said it was.
     said: Wall,
     /// What came of each member.
-    by: BTreeMap<NodeId, Told>,
+    by: Map<NodeId, Told>,
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +128,7 @@ impl Peer {
 
     /// The platform has something to tell a node that it is about to connect to.
     pub(super) fn signal(&mut self, now: Now, node: NodeId, message: Vec<u8>) {
-        let Some(domain) = self.domains.values_mut().find(|d| d.may_signal(&node)) else { return };
+        let Some(domain) = self.domains.iter_mut().map(|(_, v)| v).find(|d| d.may_signal(&node)) else { return };
         let at = Wall(now.wall.0.max(domain.signals.said.0 + 1));
         domain.signals.said = at;
         let signal = Signal::new(&self.identity, &domain.id, &node, at, message);

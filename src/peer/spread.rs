@@ -5,7 +5,7 @@
 //! only neighbours need one another's keys.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     vec::Vec,
 };
 use core::time::Duration;
@@ -17,7 +17,7 @@ use super::{
     link::{Lane, LinkCommand, Side},
     seal::Topic,
 };
-use crate::base::{DomainId, Gather, Mono, NodeId, Now, Reject, limit};
+use crate::base::{DomainId, Gather, Map, Mono, NodeId, Now, Reject, limit};
 use crate::crypto::{Class, Role};
 use crate::proto::{
     broadcast::{self, Broadcast, Cast, Mesh, Msg, Replays},
@@ -63,7 +63,7 @@ pub(super) struct Spread {
     /// All that have not left: whom a partition hides is among them.
     listed: Mesh,
     /// Participants that messages are for, though they are no neighbours.
-    wanted: BTreeMap<NodeId, Mono>,
+    wanted: Map<NodeId, Mono>,
     casts: Broadcast,
     news: Broadcast,
     replays: Replays,
@@ -79,7 +79,7 @@ impl Spread {
         Spread {
             live: Mesh::new(domain, me),
             listed: Mesh::new(domain, me),
-            wanted: BTreeMap::new(),
+            wanted: Map::new(),
             casts: Broadcast::new(me, CASTS_TOLD, usize::MAX),
             news: Broadcast::new(me, NEWS_TOLD, NEWS_LAZY),
             replays: Replays::default(),

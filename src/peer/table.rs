@@ -1,10 +1,10 @@
 //! The links of one node: which there are to whom, what was counted on them, and which of several to one node is used.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use super::link::{Lane, Path, Side};
-use crate::base::{LinkId, Mono, NodeId, limit};
+use crate::base::{LinkId, Map, Mono, NodeId, limit};
 
 /// How long a better link must have been up before a worse one to the same node is closed: what was queued on the old
 /// one arrives meanwhile.
@@ -33,12 +33,12 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Table {
     me: NodeId,
-    links: BTreeMap<LinkId, Link>,
+    links: Map<LinkId, Link>,
 }
 
 impl Table {
     pub fn new(me: NodeId) -> Table {
-        Table { me, links: BTreeMap::new() }
+        Table { me, links: Map::new() }
     }
 
     pub fn up(&mut self, now: Mono, id: LinkId, node: NodeId, path: Path, side: Side, address: String) {

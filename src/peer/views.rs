@@ -2,11 +2,11 @@
 //! changes and hourly. Where two differ, sets are exchanged at once, and data waits for a moment: somebody may have been
 //! evicted who would still read it. Who does not come to agree is flagged and waited for no more.
 
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
 use super::{Event, Flag, Peer, link::Lane, notice::Notice, seal::Topic};
-use crate::base::{DomainId, Mono, NodeId, Now, Reject};
+use crate::base::{DomainId, Map, Mono, NodeId, Now, Reject};
 use crate::wire::cbor;
 
 /// How long data waits for sets to come together.
@@ -35,9 +35,9 @@ struct Differing {
 pub(super) struct Views {
     told: [u8; 32],
     beat: Mono,
-    fresh: BTreeMap<NodeId, Mono>,
-    differing: BTreeMap<NodeId, Differing>,
-    flagged: BTreeMap<NodeId, Mono>,
+    fresh: Map<NodeId, Mono>,
+    differing: Map<NodeId, Differing>,
+    flagged: Map<NodeId, Mono>,
     hold: Mono,
     next_hold: Mono,
 }

@@ -7,7 +7,7 @@ pub mod handler;
 pub mod lanes;
 mod relays;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Transport, connection_limits, identify, identity, noise, ping, relay, yamux};
 
-use crate::base::{Code, Error, NodeId, Rng, limit};
+use crate::base::{Code, Error, Map, NodeId, Rng, limit};
 use crate::peer::{LinkCommand, LinkEvent};
 use dialling::Pending;
 use relays::{Relays, Standing};
@@ -101,20 +101,20 @@ pub struct Links<X: NetworkBehaviour> {
     swarm: Swarm<Behaviour<X>>,
     observe: Box<dyn FnMut(X::ToSwarm) -> Option<LinkEvent> + Send>,
     events: VecDeque<LinkEvent>,
-    dials: BTreeMap<ConnectionId, Pending>,
+    dials: Map<ConnectionId, Pending>,
     /// Dials of circuits whose relay is being connected first.
     waiting: Vec<(PeerId, NodeId, Vec<Multiaddr>)>,
     /// Connections to relays made for [`Links::waiting`].
-    bridges: BTreeMap<ConnectionId, PeerId>,
+    bridges: Map<ConnectionId, PeerId>,
     relays: Relays,
     /// Direct connections by peer.
-    direct: BTreeMap<PeerId, Vec<ConnectionId>>,
+    direct: Map<PeerId, Vec<ConnectionId>>,
     listening: Vec<(ListenerId, Multiaddr)>,
     external: Vec<Multiaddr>,
     told: Vec<String>,
-    rtt: BTreeMap<ConnectionId, (Option<Duration>, u32)>,
+    rtt: Map<ConnectionId, (Option<Duration>, u32)>,
     /// Connections that have not answered since an occasion to doubt them, and how many there were.
-    doubted: BTreeMap<ConnectionId, u64>,
+    doubted: Map<ConnectionId, u64>,
     doubts: u64,
     ticks: FuturesUnordered<BoxFuture<'static, Tick>>,
 }
@@ -195,16 +195,16 @@ where
             swarm,
             observe: Box::new(observe),
             events: VecDeque::new(),
-            dials: BTreeMap::new(),
+            dials: Map::new(),
             waiting: Vec::new(),
-            bridges: BTreeMap::new(),
+            bridges: Map::new(),
             relays: Relays::new(rng.fork("relays")),
-            direct: BTreeMap::new(),
+            direct: Map::new(),
             listening: Vec::new(),
             external: Vec::new(),
             told: Vec::new(),
-            rtt: BTreeMap::new(),
-            doubted: BTreeMap::new(),
+            rtt: Map::new(),
+            doubted: Map::new(),
             doubts: 0,
             ticks: FuturesUnordered::new(),
         }
@@ -264,7 +264,9 @@ where
 
     /// Cuts those that have not.
     fn cut_doubted(&mut self, doubt: u64) {
-        for (connection, _) in self.doubted.extract_if(.., |_, d| *d == doubt) {
+        let cut: Vec<ConnectionId> = self.doubted.iter().filter(|(_, d)| **d == doubt).map(|(connection, _)| *connection).collect();
+        self.doubted.retain(|_, d| *d != doubt);
+        for connection in cut {
             self.swarm.behaviour_mut().lanes.cut(connection);
         }
     }

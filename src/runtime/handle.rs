@@ -1,7 +1,7 @@
 //! The async face of a node: what the command line, the JavaScript surface and Rust applications hold.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::Duration,
@@ -11,7 +11,7 @@ use futures::{channel::oneshot, future::poll_fn, task::AtomicWaker};
 use std::task::Poll;
 use zeroize::Zeroizing;
 
-use crate::base::{Code, DomainId, Error, InvitationId, NodeId, Now, Rng};
+use crate::base::{Code, DomainId, Error, InvitationId, Map, NodeId, Now, Rng};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Part, Peer, Profile, SavedDomain, Stats, To};
 use crate::proto::channel::{ChannelId, Message, Mode, SendId};
@@ -45,9 +45,9 @@ pub(crate) struct Inner {
     events: VecDeque<Event>,
     event_waker: Option<Waker>,
     keeper_waker: Option<Waker>,
-    joins: BTreeMap<DomainId, oneshot::Sender<Result<(), Error>>>,
-    sends: BTreeMap<(DomainId, SendId), oneshot::Sender<Handed>>,
-    readers: BTreeMap<(DomainId, ChannelId), Vec<Waker>>,
+    joins: Map<DomainId, oneshot::Sender<Result<(), Error>>>,
+    sends: Map<(DomainId, SendId), oneshot::Sender<Handed>>,
+    readers: Map<(DomainId, ChannelId), Vec<Waker>>,
     probes: Vec<(NodeId, oneshot::Sender<Result<LinkInfo, Error>>)>,
 }
 
@@ -62,9 +62,9 @@ impl Shared {
             events: VecDeque::new(),
             event_waker: None,
             keeper_waker: None,
-            joins: BTreeMap::new(),
-            sends: BTreeMap::new(),
-            readers: BTreeMap::new(),
+            joins: Map::new(),
+            sends: Map::new(),
+            readers: Map::new(),
             probes: Vec::new(),
         };
         Arc::new(Shared { inner: Mutex::new(inner), driver: AtomicWaker::new() })
@@ -119,7 +119,7 @@ impl Inner {
         self.joins.clear();
         self.sends.clear();
         self.probes.clear();
-        for waker in std::mem::take(&mut self.readers).into_values().flatten() {
+        for waker in std::mem::take(&mut self.readers).into_iter().flat_map(|(_, wakers)| wakers) {
             waker.wake();
         }
         for waker in [self.event_waker.take(), self.keeper_waker.take()].into_iter().flatten() {

@@ -1,6 +1,6 @@
 //! The behaviour that gives every connection its [`Handler`] and turns their reports into link numbers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use futures::channel::mpsc;
@@ -13,7 +13,7 @@ use libp2p::swarm::{
 
 use super::address;
 use super::handler::{End, Handler, Order, Report};
-use crate::base::{LinkId, limit};
+use crate::base::{LinkId, Map, limit};
 use crate::peer::{Lane, LinkEvent, Side};
 
 /// What the behaviour tells the swarm's owner.
@@ -38,8 +38,8 @@ struct Connection {
 
 /// Lanes on every connection.
 pub struct Behaviour {
-    connections: BTreeMap<ConnectionId, Connection>,
-    links: BTreeMap<LinkId, ConnectionId>,
+    connections: Map<ConnectionId, Connection>,
+    links: Map<LinkId, ConnectionId>,
     next_link: u64,
     actions: VecDeque<ToSwarm<Event, std::convert::Infallible>>,
     /// Peers whose connection outlives its link: relays in use.
@@ -49,14 +49,7 @@ pub struct Behaviour {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Behaviour {
-            connections: BTreeMap::new(),
-            links: BTreeMap::new(),
-            next_link: 1,
-            actions: VecDeque::new(),
-            keep: Vec::new(),
-            waker: None,
-        }
+        Behaviour { connections: Map::new(), links: Map::new(), next_link: 1, actions: VecDeque::new(), keep: Vec::new(), waker: None }
     }
 }
 

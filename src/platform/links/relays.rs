@@ -1,14 +1,13 @@
 //! Relays a node keeps: which are wanted, how they stand, when to try again. No I/O: [`Links`](super::Links) asks
 //! [`Relays::due`] and tells what happened.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 
-use crate::base::Rng;
+use crate::base::{Map, Rng};
 
 /// First wait before a relay is tried again; doubles up to [`LAST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -40,14 +39,14 @@ pub struct Relay {
 /// The relays by identity.
 pub struct Relays {
     /// All of them.
-    pub by_peer: BTreeMap<PeerId, Relay>,
+    pub by_peer: Map<PeerId, Relay>,
     rng: Rng,
 }
 
 impl Relays {
     /// None yet; the generator jitters the waits.
     pub fn new(rng: Rng) -> Relays {
-        Relays { by_peer: BTreeMap::new(), rng }
+        Relays { by_peer: Map::new(), rng }
     }
 
     /// Wants a relay; true if it is new.

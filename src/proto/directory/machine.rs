@@ -2,19 +2,14 @@
 
 mod repair;
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    vec,
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, string::String, vec, vec::Vec};
 use core::time::Duration;
 
 use super::entry::Entry;
 use super::msg::{BUCKETS, Item, LISTED, Msg};
 use super::query::{Participant, Query, Status};
 use super::record::{LEASE, Presence, Profile, Record, Signed, Version};
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, limit};
+use crate::base::{DomainId, Map, Mono, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{class::Role, sign::SigningKey};
 use repair::CatchingUp;
 
@@ -151,16 +146,16 @@ pub struct Directory {
     dirty: bool,
     /// When it is signed anew, out of [`JITTER`].
     jitter: u32,
-    entries: BTreeMap<NodeId, Entry>,
+    entries: Map<NodeId, Entry>,
     due: BTreeSet<(Mono, NodeId)>,
     digests: [u64; BUCKETS],
     /// Neighbours; a time where a first comparison is still owed.
-    links: BTreeMap<NodeId, Option<Mono>>,
+    links: Map<NodeId, Option<Mono>>,
     /// What this directory waits for while it is young.
     catching_up: CatchingUp,
     round: Mono,
     /// Essential capabilities; `true` while reported as missing.
-    essential: BTreeMap<String, bool>,
+    essential: Map<String, bool>,
     /// Whether the end of the grace may show that one of them is missing.
     waiting: bool,
     born: Mono,
@@ -182,10 +177,10 @@ impl Directory {
             signed_at: None,
             dirty: false,
             jitter: 0,
-            entries: BTreeMap::new(),
+            entries: Map::new(),
             due: BTreeSet::new(),
             digests: [0; BUCKETS],
-            links: BTreeMap::new(),
+            links: Map::new(),
             catching_up: CatchingUp::default(),
             round: now.mono.after(ROUND),
             waiting: !config.essential.is_empty(),

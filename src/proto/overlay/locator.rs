@@ -1,9 +1,6 @@
 //! The member's side, one per domain: makes the domain findable at this node's relays and opens what arrives there.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 use zeroize::Zeroizing;
 
@@ -11,7 +8,7 @@ use super::Effect;
 use super::msg::{DomainRequest, DomainResponse, Msg, PUT, RequestId};
 use super::record::{LIFETIME, Record};
 use super::sealed::{self, RequestKind};
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng};
+use crate::base::{DomainId, Map, Mono, NodeId, Now, Reject, Rng};
 use crate::crypto::{seal::KemKey, sign::SigningKey, tag};
 
 /// Records are put again after this time, well before they expire, and often enough to be there when a slot turns.
@@ -45,8 +42,8 @@ pub struct Locator {
     rng: Rng,
     contacts: Vec<u8>,
     /// When records are put next, and the wait after that.
-    relays: BTreeMap<NodeId, (Mono, Duration)>,
-    seen: BTreeMap<RequestId, Mono>,
+    relays: Map<NodeId, (Mono, Duration)>,
+    seen: Map<RequestId, Mono>,
 }
 
 impl Locator {
@@ -59,8 +56,8 @@ impl Locator {
             rendezvous: tag::rendezvous_key(secret),
             rng,
             contacts: Vec::new(),
-            relays: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            relays: Map::new(),
+            seen: Map::new(),
         }
     }
 

@@ -1,15 +1,12 @@
 //! The stranger's side: finds a member of a domain through relays and hears its answer.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
 use super::Effect;
 use super::msg::{DomainResponse, Msg, RequestId, Status};
 use super::sealed::{self, Answer, RequestKind};
-use crate::base::{Code, DomainId, Mono, NodeId, Now, Reject, Rng};
+use crate::base::{Code, DomainId, Map, Mono, NodeId, Now, Reject, Rng};
 use crate::crypto::{seal::KemKey, tag};
 
 /// How long one request may take.
@@ -50,8 +47,8 @@ struct Relay {
 pub struct Seeker {
     seek: Seek,
     rng: Rng,
-    relays: BTreeMap<NodeId, Relay>,
-    tries: BTreeMap<RequestId, Try>,
+    relays: Map<NodeId, Relay>,
+    tries: Map<RequestId, Try>,
     /// The places tried in this round.
     visited: BTreeSet<u8>,
     attempt: u8,
@@ -68,8 +65,8 @@ impl Seeker {
         Seeker {
             seek,
             rng,
-            relays: BTreeMap::new(),
-            tries: BTreeMap::new(),
+            relays: Map::new(),
+            tries: Map::new(),
             visited: BTreeSet::new(),
             attempt: 0,
             deadline: now.mono.after(DEADLINE),
