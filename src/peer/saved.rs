@@ -3,10 +3,10 @@
 //! Never kept: sender chains, prekeys, anything derived from them. A process that opens a domain again makes all of them anew,
 //! so no stored state, however old, leads to a key or nonce that was used before.
 
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use zeroize::Zeroizing;
 
-use crate::base::{Code, DomainId, Error, NodeId, Reject, limit};
+use crate::base::{Code, DomainId, Error, Map, NodeId, Reject, limit};
 use crate::crypto::sign::SigningKey;
 use crate::proto::{
     directory::record,
@@ -111,7 +111,7 @@ impl SavedDomain {
     ///
     /// # Errors
     /// [`Code::Storage`] if a record is damaged, another domain's, or of a newer version.
-    pub fn decode(id: DomainId, records: &BTreeMap<Part, Zeroizing<Vec<u8>>>) -> Result<Option<SavedDomain>, Error> {
+    pub fn decode(id: DomainId, records: &Map<Part, Zeroizing<Vec<u8>>>) -> Result<Option<SavedDomain>, Error> {
         let body = |part: Part| match records.get(&part) {
             Some(bytes) => decode_record(part as u8, id.as_bytes(), bytes).map(Some).map_err(|r| damaged(&id, part, r)),
             None => Ok(None),
@@ -149,7 +149,7 @@ impl SavedDomain {
     /// [`Code::Storage`] if it is damaged or of a newer version.
     pub fn from_bundle(bundle: &[u8]) -> Result<SavedDomain, Error> {
         let damaged = || unreadable("what was backed up".into(), Reject::Malformed);
-        let (mut records, mut rest, mut id) = (BTreeMap::new(), bundle, None);
+        let (mut records, mut rest, mut id) = (Map::new(), bundle, None);
         for part in BUNDLED {
             let (length, after) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
             let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| damaged())?;

@@ -1,7 +1,7 @@
 //! Keeps a store in step with a running node, and opens domains again from it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,7 +11,7 @@ use futures_timer::Delay;
 
 use super::handle::Node;
 use super::store::{Bytes, Changes, Store, domain_of, name};
-use crate::base::{Code, DomainId, Error, Gather};
+use crate::base::{Code, DomainId, Error, Gather, Map};
 use crate::crypto::Role;
 use crate::peer::{Event, Part, Profile, SavedDomain};
 use crate::wire::link::InviteLink;
@@ -28,7 +28,7 @@ pub struct Keeper<S> {
     store: S,
     /// Hashes of the records as they are in the store, by name: what is equal is not written again, and what was never read or
     /// written here is looked at before it is replaced.
-    stored: Arc<Mutex<BTreeMap<String, blake3::Hash>>>,
+    stored: Arc<Mutex<Map<String, blake3::Hash>>>,
     /// One at a time reads and writes.
     turn: Arc<Turn<()>>,
 }
@@ -183,7 +183,7 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn read(&self, id: DomainId) -> Result<Option<SavedDomain>, Error> {
-        let mut records: BTreeMap<Part, Bytes> = BTreeMap::new();
+        let mut records: Map<Part, Bytes> = Map::new();
         for part in Part::ALL {
             if let Some(bytes) = self.store.get(&name(&id, part)).await? {
                 records.insert(part, bytes);
@@ -194,7 +194,7 @@ impl<S: Store> Keeper<S> {
         Ok(saved)
     }
 
-    fn note<T>(&self, with: impl FnOnce(&mut BTreeMap<String, blake3::Hash>) -> T) -> T {
+    fn note<T>(&self, with: impl FnOnce(&mut Map<String, blake3::Hash>) -> T) -> T {
         with(&mut self.stored.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

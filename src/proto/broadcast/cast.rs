@@ -1,8 +1,8 @@
 //! The message: what its origin signs, and how a replay is told.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 
-use crate::base::{DomainId, NodeId, Now, Reject, Wall, limit};
+use crate::base::{DomainId, Map, NodeId, Now, Reject, Wall, limit};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::wire::bytes::{Reader, Writer};
 
@@ -79,7 +79,7 @@ struct Seen {
 
 /// Which casts were taken: each at most once, for every origin.
 #[derive(Default)]
-pub struct Replays(BTreeMap<NodeId, Seen>);
+pub struct Replays(Map<NodeId, Seen>);
 
 impl Replays {
     /// Whether a cast may still be taken.

@@ -7,7 +7,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::msg::{CastId, IDS, Msg, cast_id};
-use crate::base::{Mono, NodeId, Now, Reject, limit};
+use crate::base::{Map, Mono, NodeId, Now, Reject, limit};
 
 /// How long an urgent cast waits for company before neighbours outside the tree are told of it.
 const SOON: Duration = Duration::from_millis(100);
@@ -79,7 +79,7 @@ pub struct Broadcast {
     tell_after: Duration,
     /// How many neighbours outside the tree are told.
     lazy: usize,
-    neighbours: BTreeMap<NodeId, Neighbour>,
+    neighbours: Map<NodeId, Neighbour>,
     /// Casts kept; `None` once only the id is remembered.
     casts: BTreeMap<CastId, Option<Held>>,
     /// By age, for dropping the bytes and then the id.
@@ -101,7 +101,7 @@ impl Broadcast {
             me,
             tell_after,
             lazy,
-            neighbours: BTreeMap::new(),
+            neighbours: Map::new(),
             casts: BTreeMap::new(),
             fresh: VecDeque::new(),
             stale: VecDeque::new(),
@@ -301,7 +301,7 @@ impl Broadcast {
         if self.tell.take_if(|at| now.mono >= *at).is_some() {
             self.tell_of(now, out);
         }
-        let mut wanted: BTreeMap<NodeId, Vec<CastId>> = BTreeMap::new();
+        let mut wanted: Map<NodeId, Vec<CastId>> = Map::new();
         while let Some(&(at, id)) = self.due.first()
             && at <= now.mono
         {

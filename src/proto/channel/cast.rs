@@ -2,18 +2,14 @@
 //! put in order again here. Nobody acknowledges them: the broadcast brings what a link lost, and a gap that stays longer
 //! than [`PATIENCE`] is passed over, from the start of the next message.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    string::String,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, string::String, vec::Vec};
 use core::time::Duration;
 
 use super::{
     SendId,
     msg::{Head, Item, Tag},
 };
-use crate::base::{Mono, NodeId, Now, Reject, Wall, limit};
+use crate::base::{Map, Mono, NodeId, Now, Reject, Wall, limit};
 use crate::wire::bytes::Writer;
 
 /// How long a piece may be missing while later ones are here.
@@ -37,7 +33,7 @@ struct Out {
 pub struct Outbox {
     queue: VecDeque<Out>,
     bytes: usize,
-    next: BTreeMap<Tag, u64>,
+    next: Map<Tag, u64>,
 }
 
 impl Outbox {
@@ -111,7 +107,7 @@ struct Stream {
     epoch: u64,
     /// The next piece; none before it is known where to begin.
     next: Option<u64>,
-    early: BTreeMap<u64, Early>,
+    early: Map<u64, Early>,
     early_bytes: usize,
     assembly: Option<Assembly>,
     /// When the gap before the first early piece is passed over.
@@ -128,9 +124,9 @@ pub struct Whole {
 /// All that is being put in order.
 #[derive(Default)]
 pub struct Inbox {
-    streams: BTreeMap<(NodeId, Tag), Stream>,
+    streams: Map<(NodeId, Tag), Stream>,
     /// Bytes of whole messages the application has not taken, by origin.
-    unread: BTreeMap<NodeId, usize>,
+    unread: Map<NodeId, usize>,
     /// Messages lost to a gap or to a bound.
     pub lost: u64,
 }
@@ -155,7 +151,7 @@ impl Inbox {
         if pos > u64::MAX / 2 || head.is_some_and(|h| h.total as usize > limit::CAST_MESSAGE || (h.total as usize) < bytes.len()) {
             return Err(Reject::Malformed);
         }
-        let fresh = || Stream { epoch, next: None, early: BTreeMap::new(), early_bytes: 0, assembly: None, due: None };
+        let fresh = || Stream { epoch, next: None, early: Map::new(), early_bytes: 0, assembly: None, due: None };
         let stream = self.streams.entry(key).or_insert_with(fresh);
         if epoch < stream.epoch {
             return Err(Reject::Stale);
@@ -218,14 +214,15 @@ impl Inbox {
             let Some(stream) = self.streams.get_mut(&key) else { continue };
             self.lost += u64::from(stream.next.is_some());
             stream.assembly = None;
-            while let Some((pos, piece)) = stream.early.first_key_value() {
+            while let Some((pos, piece)) = stream.early.first() {
+                let pos = *pos;
                 if piece.head.is_some() {
-                    stream.next = Some(*pos);
+                    stream.next = Some(pos);
                     break;
                 }
                 stream.early_bytes -= piece.bytes.len();
-                stream.next = Some(*pos + 1);
-                stream.early.pop_first();
+                stream.next = Some(pos + 1);
+                stream.early.remove(&pos);
             }
             let whole = stream.join(&mut self.lost);
             stream.due = (!stream.early.is_empty()).then(|| now.mono.after(PATIENCE));

@@ -5,7 +5,7 @@ mod receiving;
 mod sending;
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     string::String,
     vec::Vec,
 };
@@ -16,7 +16,7 @@ use super::{
     receiver::{Complete, RecvStream},
     sender::{SendStream, cost},
 };
-use crate::base::{Code, Error, Mono, NodeId, Now, Reject, Rng, Wall, limit};
+use crate::base::{Code, Error, Map, Mono, NodeId, Now, Reject, Rng, Wall, limit};
 use crate::wire::frame::Lane;
 
 /// Acknowledgements in one payload.
@@ -64,21 +64,21 @@ pub struct Channels {
     last_epoch: u64,
     next_channel: u32,
     next_send: u64,
-    channels: BTreeMap<ChannelId, Channel>,
-    names: BTreeMap<String, ChannelId>,
-    open: BTreeMap<Tag, ChannelId>,
+    channels: Map<ChannelId, Channel>,
+    names: Map<String, ChannelId>,
+    open: Map<Tag, ChannelId>,
     effects: VecDeque<Effect>,
     timers: BTreeSet<(Mono, Timer)>,
 
-    outgoing: BTreeMap<SendId, Outgoing>,
+    outgoing: Map<SendId, Outgoing>,
     sending: usize,
-    senders: BTreeMap<(NodeId, Tag), SendStream>,
+    senders: Map<(NodeId, Tag), SendStream>,
     round: VecDeque<(NodeId, Tag)>,
 
-    receivers: BTreeMap<(NodeId, Tag), RecvStream>,
-    inbox: BTreeMap<Tag, VecDeque<(NodeId, Complete)>>,
+    receivers: Map<(NodeId, Tag), RecvStream>,
+    inbox: Map<Tag, VecDeque<(NodeId, Complete)>>,
     acks: BTreeSet<(NodeId, Tag)>,
-    reserved: BTreeMap<NodeId, u64>,
+    reserved: Map<NodeId, u64>,
     wanting: VecDeque<(NodeId, Tag)>,
 
     latest_out: latest::Outbox,
@@ -102,19 +102,19 @@ impl Channels {
             last_epoch: 0,
             next_channel: 0,
             next_send: 0,
-            channels: BTreeMap::new(),
-            names: BTreeMap::new(),
-            open: BTreeMap::new(),
+            channels: Map::new(),
+            names: Map::new(),
+            open: Map::new(),
             effects: VecDeque::new(),
             timers: BTreeSet::new(),
-            outgoing: BTreeMap::new(),
+            outgoing: Map::new(),
             sending: 0,
-            senders: BTreeMap::new(),
+            senders: Map::new(),
             round: VecDeque::new(),
-            receivers: BTreeMap::new(),
-            inbox: BTreeMap::new(),
+            receivers: Map::new(),
+            inbox: Map::new(),
             acks: BTreeSet::new(),
-            reserved: BTreeMap::new(),
+            reserved: Map::new(),
             wanting: VecDeque::new(),
             latest_out: latest::Outbox::default(),
             latest_in: latest::Inbox::default(),
@@ -420,8 +420,9 @@ fn arm(timers: &mut BTreeSet<(Mono, Timer)>, timer: Timer, armed: &mut Option<Mo
 const FIRST_TAG: Tag = Tag([0; 8]);
 const LAST_TAG: Tag = Tag([0xff; 8]);
 
-fn keys_of<T>(map: &BTreeMap<(NodeId, Tag), T>, node: NodeId) -> Vec<(NodeId, Tag)> {
-    map.range((node, FIRST_TAG)..=(node, LAST_TAG)).map(|(key, _)| *key).collect()
+fn keys_of<T>(map: &Map<(NodeId, Tag), T>, node: NodeId) -> Vec<(NodeId, Tag)> {
+    let (Ok(first) | Err(first)) = map.find_index(&(node, FIRST_TAG));
+    map.keys().skip(first).take_while(|(owner, _)| *owner == node).copied().collect()
 }
 
 fn keys_of_set(set: &BTreeSet<(NodeId, Tag)>, node: NodeId) -> impl Iterator<Item = (NodeId, Tag)> {

@@ -1,15 +1,12 @@
 //! The machine: what is known of each member, and how time passes.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
 use super::msg::{ACCUSATION, Msg};
 use super::probe::{PROBES, Probe};
 use super::word::{COUNTS, Strikes};
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall, limit};
+use crate::base::{DomainId, Map, Mono, NodeId, Now, Reject, Rng, Wall, limit};
 use crate::crypto::sign::SigningKey;
 
 /// The time between two probes of this node's, stretched by its health. Each goes to the next member of a shuffled round.
@@ -96,7 +93,7 @@ pub(super) struct Member {
     /// When it was last sought because it could not be dialled.
     pub missed: Option<Mono>,
     pub state: State,
-    pub words: BTreeMap<NodeId, Word>,
+    pub words: Map<NodeId, Word>,
     /// What this node's own probes say since the suspicion began.
     pub seen: Seen,
 }
@@ -152,11 +149,11 @@ pub struct Detector {
     pub(super) rng: Rng,
     /// The incarnation of this node's own record, once there is one.
     pub(super) own: Option<u64>,
-    pub(super) members: BTreeMap<NodeId, Member>,
+    pub(super) members: Map<NodeId, Member>,
     /// Members with an authenticated link, and what they may still ask.
-    pub(super) links: BTreeMap<NodeId, Bucket>,
+    pub(super) links: Map<NodeId, Bucket>,
     pub(super) suspects: BTreeSet<NodeId>,
-    pub(super) probes: BTreeMap<NodeId, Probe>,
+    pub(super) probes: Map<NodeId, Probe>,
     /// Whom this round of probes has still to visit.
     pub(super) round: Vec<NodeId>,
     pub(super) period: Mono,
@@ -165,7 +162,7 @@ pub struct Detector {
     skipped: Duration,
     pub(super) budget: Bucket,
     /// Whose accusations were found wrong here.
-    pub(super) strikes: BTreeMap<NodeId, Strikes>,
+    pub(super) strikes: Map<NodeId, Strikes>,
     /// When this node last refuted, and what it still has to.
     pub(super) refuted: Option<Mono>,
     pub(super) refute: Option<u64>,
@@ -181,16 +178,16 @@ impl Detector {
             key,
             rng,
             own: None,
-            members: BTreeMap::new(),
-            links: BTreeMap::new(),
+            members: Map::new(),
+            links: Map::new(),
             suspects: BTreeSet::new(),
-            probes: BTreeMap::new(),
+            probes: Map::new(),
             round: Vec::new(),
             period: now.mono.after(PERIOD),
             health: 0,
             skipped: Duration::ZERO,
             budget: Bucket::full(now.mono, BURST),
-            strikes: BTreeMap::new(),
+            strikes: Map::new(),
             refuted: None,
             refute: None,
         }
@@ -216,16 +213,16 @@ impl Detector {
             lost: None,
             missed: None,
             state: State::Trusted,
-            words: BTreeMap::new(),
+            words: Map::new(),
             seen: Seen::Nothing,
         };
         let member = self.members.entry(node).or_insert_with(fresh);
         let refuted = incarnation > member.incarnation;
         (member.incarnation, member.watched) = (incarnation.max(member.incarnation), watched);
         if refuted {
-            let wrong = if member.state != State::Down { core::mem::take(&mut member.words) } else { BTreeMap::new() };
+            let wrong = if member.state != State::Down { core::mem::take(&mut member.words) } else { Map::new() };
             member.words.clear();
-            for accuser in wrong.into_keys() {
+            for (accuser, _) in wrong {
                 self.strike(at, accuser);
             }
         }

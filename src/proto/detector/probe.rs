@@ -178,7 +178,7 @@ impl Detector {
 
     /// A helper answered.
     pub(super) fn helped(&mut self, from: NodeId, nonce: u64, linked: bool) {
-        if let Some(probe) = self.probes.values_mut().find(|p| p.nonce == nonce && p.asked.contains(&from)) {
+        if let Some(probe) = self.probes.iter_mut().map(|(_, v)| v).find(|p| p.nonce == nonce && p.asked.contains(&from)) {
             probe.helped = true;
             probe.linked |= linked;
         }

@@ -212,11 +212,11 @@ impl Detector {
 
     /// Old strikes fade.
     pub(super) fn forgive(&mut self, at: Mono) {
-        self.strikes.retain(|_, s| {
+        for (_, s) in &mut self.strikes {
             while s.count > 0 && at.since(s.fades) >= FORGIVE {
                 (s.count, s.fades) = (s.count - 1, s.fades.after(FORGIVE));
             }
-            s.count > 0
-        });
+        }
+        self.strikes.retain(|_, s| s.count > 0);
     }
 }

@@ -192,7 +192,7 @@ impl Membership {
 
     /// The keys of the members that came through an invitation.
     fn through(&self, now: Now, key: &[u8; 32], but: Option<&NodeId>) -> Vec<StatementId> {
-        let members = self.members(now).into_keys().filter(|n| Some(n) != but && self.came_through(n).contains(key));
+        let members = self.members(now).into_iter().map(|(n, _)| n).filter(|n| Some(n) != but && self.came_through(n).contains(key));
         members.map(|n| StatementId(*n.as_bytes())).collect()
     }
 
@@ -211,6 +211,6 @@ impl Membership {
         };
         let decided = |b: &Body| matches!(b, Body::Revocation { .. } | Body::Approval { .. });
         let decisions = self.set.iter().filter(|(_, e)| e.statement.signer == *issuer && decided(&e.statement.body)).map(|(id, _)| *id);
-        self.members(now).into_keys().filter(rests).map(|n| StatementId(*n.as_bytes())).chain(decisions).collect()
+        self.members(now).into_iter().map(|(n, _)| n).filter(rests).map(|n| StatementId(*n.as_bytes())).chain(decisions).collect()
     }
 }

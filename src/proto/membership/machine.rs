@@ -1,9 +1,6 @@
 //! The machine: takes statements from anywhere, tells what is new, and brings two members' sets together.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 use sha2::{Digest, Sha256};
 
@@ -13,7 +10,7 @@ use super::{
     statement::{Body, Genesis, Rights, Statement, StatementId, read_genesis, statement_id},
     validity::Gone,
 };
-use crate::base::{Code, DomainId, Gather, Mono, NodeId, Now, Reject, Wall, limit};
+use crate::base::{Code, DomainId, Gather, Map, Mono, NodeId, Now, Reject, Wall, limit};
 use crate::crypto::sign::labelled;
 use crate::wire::bytes::{Reader, Writer};
 
@@ -76,7 +73,7 @@ pub struct Membership {
     genesis_bytes: Vec<u8>,
     pub(super) set: Set,
     digest: [u8; 32],
-    neighbours: BTreeMap<NodeId, Neighbour>,
+    neighbours: Map<NodeId, Neighbour>,
     /// The last full comparison with anybody.
     compared: Option<Mono>,
     round: Mono,
@@ -108,7 +105,7 @@ impl Membership {
             genesis: parsed,
             genesis_bytes: genesis.to_vec(),
             digest: [0; 32],
-            neighbours: BTreeMap::new(),
+            neighbours: Map::new(),
             compared: None,
             round: Mono(0),
         })
@@ -201,7 +198,7 @@ impl Membership {
 
     /// All members now.
     #[must_use]
-    pub fn members(&self, now: Now) -> BTreeMap<NodeId, Member> {
+    pub fn members(&self, now: Now) -> Map<NodeId, Member> {
         self.set.members(now.wall)
     }
 
@@ -430,7 +427,7 @@ impl Membership {
             return;
         }
         let theirs: BTreeSet<ShortId> = shorts(ids).filter(|s| (first..=last).contains(s)).gather();
-        let mine: BTreeMap<ShortId, StatementId> = self.set.range(low(first), high(last)).map(|(id, _)| (short(id), *id)).gather();
+        let mine: Map<ShortId, StatementId> = self.set.range(low(first), high(last)).map(|(id, _)| (short(id), *id)).gather();
         let lacking: Vec<u8> = theirs.iter().filter(|s| !mine.contains_key(*s)).flatten().copied().collect();
         if !lacking.is_empty() {
             out.push(Effect::Send { to, msg: Msg::Want(lacking.into()) });

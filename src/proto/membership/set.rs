@@ -3,14 +3,11 @@
 //! Of the credentials that one signer gives one member in one role only the one that holds longest is kept: a renewal takes
 //! the place of what it renews, in whatever order the two come.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
 use super::statement::{Body, Dates, Statement, StatementId, Target};
-use crate::base::{NodeId, Reject, Wall, limit};
+use crate::base::{Map, NodeId, Reject, Wall, limit};
 use crate::crypto::Role;
 
 /// Statements by one key, at most.
@@ -56,16 +53,16 @@ pub(super) struct Set {
     pub(super) root: [u8; 32],
     entries: BTreeMap<StatementId, Entry>,
     arrivals: u64,
-    pub(super) delegations: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
-    pub(super) invitations: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
-    pub(super) credentials: BTreeMap<NodeId, BTreeSet<StatementId>>,
-    pub(super) approvals: BTreeMap<NodeId, BTreeSet<StatementId>>,
-    pub(super) by_statement: BTreeMap<StatementId, BTreeSet<StatementId>>,
-    pub(super) by_key: BTreeMap<[u8; 32], BTreeSet<StatementId>>,
-    signed: BTreeMap<[u8; 32], usize>,
-    orphans: BTreeMap<StatementId, [u8; 32]>,
+    pub(super) delegations: Map<[u8; 32], BTreeSet<StatementId>>,
+    pub(super) invitations: Map<[u8; 32], BTreeSet<StatementId>>,
+    pub(super) credentials: Map<NodeId, BTreeSet<StatementId>>,
+    pub(super) approvals: Map<NodeId, BTreeSet<StatementId>>,
+    pub(super) by_statement: Map<StatementId, BTreeSet<StatementId>>,
+    pub(super) by_key: Map<[u8; 32], BTreeSet<StatementId>>,
+    signed: Map<[u8; 32], usize>,
+    orphans: Map<StatementId, [u8; 32]>,
     /// Who came through an invitation, in order of arrival.
-    uses: BTreeMap<[u8; 32], Vec<NodeId>>,
+    uses: Map<[u8; 32], Vec<NodeId>>,
 }
 
 impl Set {
@@ -271,7 +268,7 @@ impl Set {
     }
 }
 
-fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<StatementId>>, at: &K, id: &StatementId) {
+fn forget<K: Ord>(index: &mut Map<K, BTreeSet<StatementId>>, at: &K, id: &StatementId) {
     if let Some(ids) = index.get_mut(at) {
         ids.remove(id);
         if ids.is_empty() {

@@ -172,7 +172,7 @@ proptest::proptest! {
         ];
         let mut expected = Fixture::new();
         for s in &all { expected.learn(s).unwrap(); }
-        let names = |m: &Membership| m.members(at(1)).into_keys().collect::<Vec<_>>();
+        let names = |m: &Membership| m.members(at(1)).into_iter().map(|(n, _)| n).collect::<Vec<_>>();
         let mut right = vec![id(2), id(4), id(5)];
         right.sort();
         proptest::prop_assert_eq!(names(&expected.m), right);

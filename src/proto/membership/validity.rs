@@ -4,13 +4,13 @@
 //! it keeps. Revocations of one target by one signer are one with all their keep-lists; those of different signers each keep
 //! for themselves. A statement is valid if along some path to the root nothing hits it and every date holds.
 
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{
     set::{Entry, Member, Set},
     statement::{Body, ISSUED, InvitationSpec, Rights, SELF_SIGNED, Statement, StatementId, Target},
 };
-use crate::base::{Code, Gather, NodeId, Wall, limit};
+use crate::base::{Code, Gather, Map, NodeId, Wall, limit};
 use crate::crypto::Role;
 
 /// Why somebody is no member.
@@ -207,7 +207,7 @@ impl Set {
         best
     }
 
-    pub fn members(&self, now: Wall) -> BTreeMap<NodeId, Member> {
+    pub fn members(&self, now: Wall) -> Map<NodeId, Member> {
         self.credentials.keys().filter_map(|n| self.member(n, now).map(|m| (*n, m))).gather()
     }
 

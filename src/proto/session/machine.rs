@@ -12,7 +12,7 @@ use super::{
     receiver::{KEEP, RecvChain},
     sender::Epoch,
 };
-use crate::base::{DomainId, Gather, Mono, NodeId, Now, Reject, Rng, Wall, limit};
+use crate::base::{DomainId, Gather, Map, Mono, NodeId, Now, Reject, Rng, Wall, limit};
 use crate::crypto::{
     Class, Role,
     chain::{ChainKey, Kid, Owner},
@@ -88,15 +88,15 @@ pub struct Session {
     record: Vec<u8>,
     prekey_count: u32,
     prekey_due: Mono,
-    members: BTreeMap<NodeId, Member>,
+    members: Map<NodeId, Member>,
     /// By kid and sender: a kid is told in clear, so an insider may register another's as its own at somebody who does not
     /// know it yet; the signature tells whose a frame is.
     chains: BTreeMap<(Kid, NodeId), RecvChain>,
     /// Where chains dropped ahead of their end had come to, as long as a key message for them can still be opened: they are
     /// not taken at a lower index, so that nothing is read twice.
-    dropped: BTreeMap<(NodeId, Kid), (u32, Mono)>,
+    dropped: Map<(NodeId, Kid), (u32, Mono)>,
     /// Members no more: what is known of their epochs, for as long, should they come back.
-    past: BTreeMap<NodeId, (Member, Mono)>,
+    past: Map<NodeId, (Member, Mono)>,
     epoch: Epoch,
     /// Data was sealed in this epoch.
     sent_data: bool,
@@ -131,10 +131,10 @@ impl Session {
             record: Vec::new(),
             prekey_count: 0,
             prekey_due: now.mono,
-            members: BTreeMap::new(),
+            members: Map::new(),
             chains: BTreeMap::new(),
-            dropped: BTreeMap::new(),
-            past: BTreeMap::new(),
+            dropped: Map::new(),
+            past: Map::new(),
             epoch,
             sent_data: false,
             lost: false,

@@ -1,12 +1,9 @@
 //! This process' own epoch: the pair of sender chains, the key that signs their messages, and who was given them.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{keymsg::Entry, prekey::PrekeyId};
-use crate::base::{DomainId, Mono, NodeId, Reject, Rng};
+use crate::base::{DomainId, Map, Mono, NodeId, Reject, Rng};
 use crate::crypto::{
     Class,
     chain::{self, ChainKey, Kid, Owner},
@@ -36,7 +33,7 @@ pub struct Epoch {
     pub seq: u64,
     pub started: Mono,
     /// Which prekeys were given which classes, by flag bits.
-    pub given: BTreeMap<(NodeId, PrekeyId), u8>,
+    pub given: Map<(NodeId, PrekeyId), u8>,
     /// Who holds keys of this epoch.
     pub holders: BTreeSet<NodeId>,
 }
@@ -52,7 +49,7 @@ impl Epoch {
             let prev = before.map_or(([0; 16], 0), |e| (e.chain(class).kid, e.chain(class).index));
             Chain { owner, kid, key: ChainKey::first(&owner, &kid, &seed), index: 0, bytes: 0, prev }
         });
-        Epoch { signer, chains, seq: 0, started: now, given: BTreeMap::new(), holders: BTreeSet::new() }
+        Epoch { signer, chains, seq: 0, started: now, given: Map::new(), holders: BTreeSet::new() }
     }
 
     fn chain(&self, class: Class) -> &Chain {

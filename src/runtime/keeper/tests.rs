@@ -1,5 +1,6 @@
 //! Keepers on stores that lose, tear and refuse: what was acknowledged is there, and nothing is overwritten unasked.
 
+use std::collections::BTreeMap;
 use std::future::{Ready, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};

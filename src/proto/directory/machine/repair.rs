@@ -1,13 +1,13 @@
 //! What two directories say to each other to find and mend what differs.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::super::entry::Entry;
 use super::super::msg::{BATCH, BUCKETS, Item, LISTED, Msg, Summary};
 use super::super::record::Version;
 use super::{Directory, Effect, TURN, YOUNG, bucket};
-use crate::base::{Gather, Mono, NodeId, Now, limit};
+use crate::base::{Gather, Map, Mono, NodeId, Now, limit};
 
 /// Where so many buckets differ from a neighbour's and hold less than one record each, it is here that most is missing.
 const MANY: u32 = 16;
@@ -21,7 +21,7 @@ pub(super) struct CatchingUp {
     /// With whom the comparison is under way, and until when its answer is waited for.
     with: Option<(NodeId, Mono)>,
     /// Records asked for, and until when they are waited for.
-    asked: BTreeMap<NodeId, Mono>,
+    asked: Map<NodeId, Mono>,
     /// What was asked for is here, or nothing was lacking: from now on comparisons cost little.
     done: bool,
 }
@@ -98,7 +98,7 @@ impl Directory {
     }
 
     pub(super) fn compare(&mut self, now: Now, from: NodeId, buckets: u64, entries: &[Summary], out: &mut Vec<Effect>) {
-        let theirs: BTreeMap<NodeId, Version> = entries.iter().map(|s| (NodeId::from_public_key(s.node), s.version())).gather();
+        let theirs: Map<NodeId, Version> = entries.iter().map(|s| (NodeId::from_public_key(s.node), s.version())).gather();
         let young = self.is_young(now);
         self.catching_up.with.take_if(|(with, _)| *with == from);
         self.catching_up.asked.retain(|_, until| young && now.mono < *until);
