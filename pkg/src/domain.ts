@@ -1,5 +1,6 @@
 import { qrSvg, type DomainCore, type NodeCore } from '../gen/peerage.js';
 import { Channel, type ChannelOptions } from './channel.js';
+import { DomainData } from './data.js';
 import { call, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
 import { SharedState } from './state.js';
@@ -90,6 +91,8 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
   readonly name: string;
   /** What the participants share and keep. */
   readonly state: SharedState;
+  /** Objects that the domain manager keeps and cannot read. */
+  readonly data: DomainData;
   readonly #core: DomainCore;
   readonly #node: NodeCore;
   readonly #missing = new Set<string>();
@@ -103,6 +106,7 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
     this.id = core.id;
     this.name = call(() => core.name());
     this.state = new SharedState(core, this);
+    this.data = new DomainData(() => node.data(core.id));
   }
 
   /** This node's own row in the directory. */

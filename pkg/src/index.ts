@@ -13,6 +13,7 @@
  * @packageDocumentation
  */
 export { Channel, type ChannelOptions, type Message, type Meta, type SendOptions } from './channel.js';
+export { Body, DomainData, type Change, type Entry, type GetOptions, type PutOptions, type Quota } from './data.js';
 export { Domain, Invite, qr, type DomainEvents, type Invitation, type InviteOptions, type Right } from './domain.js';
 export { PeerageError } from './error.js';
 export { init, type InitOptions } from './init.js';

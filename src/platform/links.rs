@@ -6,6 +6,7 @@ mod dialling;
 pub mod handler;
 pub mod lanes;
 mod relays;
+pub mod streams;
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -25,6 +26,7 @@ use crate::base::{Code, Error, Map, NodeId, Rng, limit};
 use crate::peer::{LinkCommand, LinkEvent};
 use dialling::Pending;
 use relays::{Relays, Standing};
+use streams::LinkStreams;
 
 /// How long a connection without lanes or other streams stays, for foreign nodes that ping now and then.
 const IDLE: Duration = Duration::from_secs(60);
@@ -58,6 +60,7 @@ pub(crate) struct Behaviour<X: NetworkBehaviour> {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     circuit: relay::client::Behaviour,
+    streams: libp2p_stream::Behaviour,
     extra: X,
 }
 
@@ -186,6 +189,7 @@ where
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
             circuit,
+            streams: libp2p_stream::Behaviour::new(),
             extra,
         };
         let swarm = Swarm::new(transport, behaviour, me, executor.with_idle_connection_timeout(IDLE));
@@ -239,6 +243,12 @@ where
             self.external.push(address);
             self.tell_addresses();
         }
+    }
+
+    /// Opens and takes streams of the data protocol on the links' connections.
+    #[must_use]
+    pub fn streams(&self) -> LinkStreams {
+        LinkStreams::new(self.swarm.behaviour().streams.new_control())
     }
 
     /// The platform's own behaviour.
@@ -510,7 +520,7 @@ where
             BehaviourEvent::Ping(ping::Event { connection, result, .. }) => self.on_ping(connection, result),
             BehaviourEvent::Extra(event) => self.events.extend((self.observe)(event)),
             BehaviourEvent::Limits(never) => match never {},
-            BehaviourEvent::Identify(_) | BehaviourEvent::Circuit(_) => {}
+            BehaviourEvent::Identify(_) | BehaviourEvent::Circuit(_) | BehaviourEvent::Streams(()) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! npm package: the facade in `pkg/src` wraps them, and no application ever holds one.
 
 mod channel;
+mod data;
 mod domain;
 mod error;
 mod event;

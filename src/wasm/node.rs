@@ -4,22 +4,26 @@ use futures::future::{Either, select};
 use js_sys::Promise;
 use serde::Serialize;
 use std::pin::pin;
+use std::sync::Arc;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 use zeroize::Zeroizing;
 
-use super::{domain::DomainCore, error, event::JsEvent, from_js, link::JsLink, participant::JsProfile, to_js};
+use super::{data::DataCore, domain::DomainCore, error, event::JsEvent, from_js, link::JsLink, participant::JsProfile, to_js};
 use crate::base::{Code, DomainId, Error};
 use crate::crypto::Role;
 use crate::peer::SavedDomain;
-use crate::platform::browser::{self, BrowserStore, JsStore};
-use crate::runtime::{handle::Node, keeper::Keeper};
+use crate::platform::browser::{self, BrowserStore, JsStore, Started};
+use crate::platform::links::streams::LinkStreams;
+use crate::runtime::{data::DomainData, handle::Node, keeper::Keeper};
 
 /// A running node.
 #[wasm_bindgen]
 pub struct NodeCore {
     node: Node,
     keeper: Keeper<BrowserStore>,
+    store: BrowserStore,
+    streams: Arc<LinkStreams>,
 }
 
 /// A domain in the store.
@@ -42,14 +46,15 @@ impl NodeCore {
         let key = Zeroizing::new(key);
         let key = <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new);
         let key = key.map_err(|_| error::to_js(&Error::new(Code::BadArgument, "the store's key has 32 bytes")))?;
-        let (node, keeper) = browser::start(store, key, &rtc).await.map_err(|e| error::to_js(&e))?;
+        let started = browser::start(store, key, &rtc).await.map_err(|e| error::to_js(&e))?;
+        let Started { node, keeper, store, streams } = started;
         for relay in relays {
             if let Err(e) = node.use_relay(&relay) {
                 node.close();
                 return Err(error::to_js(&e));
             }
         }
-        Ok(NodeCore { node, keeper })
+        Ok(NodeCore { node, keeper, store, streams: Arc::new(streams) })
     }
 
     /// The node's id.
@@ -108,6 +113,16 @@ impl NodeCore {
         let saved = SavedDomain::from_bundle(&bundle).map_err(|e| error::to_js(&e))?;
         let id = keeper.restore(&saved, profile.into()).await.map_err(|e| error::to_js(&e))?;
         Ok(DomainCore::new(node, id))
+    }
+
+    /// The data of a domain that this node is in.
+    ///
+    /// # Errors
+    /// `storage`, `bad-id`.
+    pub async fn data(&self, id: String) -> Result<DataCore, JsValue> {
+        let (node, streams, store) = (self.node.clone(), self.streams.clone(), self.store.clone());
+        let data = DomainData::open(node, parse(&id)?, streams, store).await.map_err(|e| error::to_js(&e))?;
+        Ok(DataCore::new(data))
     }
 
     /// The domains in the store.

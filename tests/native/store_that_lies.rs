@@ -10,8 +10,9 @@ use peerage::node::data::DataDir;
 use peerage::node::domain::DomainFiles;
 use peerage::node::objects::Service;
 use peerage::peer::{Config, Profile, SavedDomain};
+use peerage::platform::links::streams::LinkStreams;
 use peerage::platform::native::objects::{Directory, EmbeddedStore};
-use peerage::platform::native::{self, NativeConfig, NativePlatform, NativeStreams, entropy};
+use peerage::platform::native::{self, NativeConfig, NativePlatform, entropy};
 use peerage::proto::objects::Head;
 use peerage::runtime::data::{DomainData, PutOptions};
 use peerage::runtime::handle::Node;
@@ -130,7 +131,7 @@ fn profile(name: &str) -> Profile {
 }
 
 /// A node of the domain on loopback.
-async fn node(saved: &SavedDomain, role: Role, name: &str) -> (Node, DomainId, NativeStreams) {
+async fn node(saved: &SavedDomain, role: Role, name: &str) -> (Node, DomainId, LinkStreams) {
     let key = SigningKey::generate(&mut entropy().unwrap());
     let config = NativeConfig { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..NativeConfig::default() };
     let platform = NativePlatform::new(&key, &config).unwrap();

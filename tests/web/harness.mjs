@@ -246,13 +246,19 @@ export async function domain(t, { hint = (address) => address.includes('/ws/'), 
   const hints = relays.flatMap(({ addresses }) => addresses.filter(hint)).flatMap((address) => ['--relay', address]);
   const links = [];
   for (const options of invites) links.push(await run('--data', data, 'invite', '--page', page, ...hints, ...options));
-  const manager = new Child(t, [
-    '--data', data, 'manager', ...relays.flatMap(({ addresses }) => ['--relay', addresses.find((a) => /\/tcp\/\d+\/p2p\//.test(a))]), '--record', records.manager,
-    '--listen', `/ip4/${place.address}/tcp/0`, '--listen', `/ip4/${place.address}/tcp/0/ws`,
-  ], place);
-  const { id } = await manager.line((line) => line.role === 'manager', 'ready line');
+  const manager = await manage(t, { data, relays, place, more: ['--record', records.manager] });
   const received = async () => (await metrics(served.http)).peerage_stream_received_bytes_total;
-  return { folder, data, page, links, link: links[0], records, relays, relay: { ...served, received }, manager: { child: manager, id } };
+  return { folder, data, page, links, link: links[0], records, relays, relay: { ...served, received }, manager };
+}
+
+/** `peerage manager` of a domain, ready: for the first time, or again. */
+export async function manage(t, { data, relays, place = HERE, more = [] }) {
+  const child = new Child(t, [
+    '--data', data, 'manager', ...relays.flatMap(({ addresses }) => ['--relay', addresses.find((a) => /\/tcp\/\d+\/p2p\//.test(a))]),
+    '--listen', `/ip4/${place.address}/tcp/0`, '--listen', `/ip4/${place.address}/tcp/0/ws`, ...more,
+  ], place);
+  const { id } = await child.line((line) => line.role === 'manager', 'ready line');
+  return { child, id };
 }
 
 /** Page scripts that run before the page's own, for {@link opened}. */

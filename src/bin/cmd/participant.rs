@@ -4,7 +4,8 @@ use peerage::base::{Code, DomainId, Error};
 use peerage::crypto::Role;
 use peerage::node::data::DataDir;
 use peerage::peer::{Config, Profile};
-use peerage::platform::native::{self, NativeConfig, NativePlatform, NativeStreams, store::RedbStore};
+use peerage::platform::links::streams::LinkStreams;
+use peerage::platform::native::{self, NativeConfig, NativePlatform, store::RedbStore};
 use peerage::runtime::{handle::Node, keeper::Keeper};
 use tokio::task::JoinHandle;
 
@@ -13,7 +14,7 @@ pub struct Participant {
     pub node: Node,
     pub keeper: Keeper<RedbStore>,
     pub store: RedbStore,
-    pub streams: NativeStreams,
+    pub streams: LinkStreams,
     /// Ends when the node has been closed.
     pub driving: JoinHandle<()>,
 }

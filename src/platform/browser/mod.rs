@@ -17,7 +17,7 @@ use libp2p::{Multiaddr, Transport, identity};
 use wasm_bindgen::{JsCast, JsValue};
 use zeroize::Zeroizing;
 
-use super::links::{self, Links, LinksConfig, Upgraded, address};
+use super::links::{self, Links, LinksConfig, Upgraded, address, streams::LinkStreams};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, LinkCommand, LinkEvent, Peer, saved};
@@ -57,12 +57,24 @@ pub fn entropy() -> Result<Rng, Error> {
     Ok(Rng::from_seed(seed))
 }
 
+/// A running node, and what it keeps and opens.
+pub struct Started {
+    /// The node.
+    pub node: Node,
+    /// Keeps its domains.
+    pub keeper: Keeper<BrowserStore>,
+    /// The store of both.
+    pub store: BrowserStore,
+    /// Streams to other nodes.
+    pub streams: LinkStreams,
+}
+
 /// Starts a node with the identity in the store, made and stored if there is none, and runs it on the page's event loop. No two
 /// nodes may run on one store at once: that is for the caller to see to. `rtc`: as in [`BrowserPlatform::new`].
 ///
 /// # Errors
 /// As [`BrowserPlatform::new`]; [`Code::Storage`], also for an identity that cannot be read: it is not replaced.
-pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>, rtc: &str) -> Result<(Node, Keeper<BrowserStore>), Error> {
+pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>, rtc: &str) -> Result<Started, Error> {
     let mut rng = entropy()?;
     let store = BrowserStore::new(records, key, rng.fork("store"));
     let key = match store.get(IDENTITY).await? {
@@ -74,12 +86,13 @@ pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>, rtc: &str) -> Res
         }
     };
     let platform = BrowserPlatform::new(&key, rtc)?;
+    let streams = platform.links.streams();
     let config = Config { webrtc: webrtc::is_available(), ..Config::browser() };
     let (node, driver) = runtime::start(Peer::new(config, key, rng.bytes()), platform, clock);
     wasm_bindgen_futures::spawn_local(driver);
-    let keeper = Keeper::new(node.clone(), store);
+    let keeper = Keeper::new(node.clone(), store.clone());
     wasm_bindgen_futures::spawn_local(keeper.clone().run());
-    Ok((node, keeper))
+    Ok(Started { node, keeper, store, streams })
 }
 
 impl BrowserPlatform {

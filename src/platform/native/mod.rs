@@ -6,7 +6,6 @@ mod record;
 mod rtc;
 pub mod server;
 pub mod store;
-pub mod streams;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -16,11 +15,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::{NetworkBehaviour, behaviour::toggle::Toggle};
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Multiaddr, Transport, dns, identity, quic, relay, tcp, websocket};
 use libp2p_webrtc::tokio as webrtc;
 
-use super::links::{self, Links, LinksConfig, Upgraded};
+use super::links::{self, Links, LinksConfig, Upgraded, streams::LinkStreams};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, LinkCommand, LinkEvent, Peer};
@@ -29,7 +28,6 @@ pub use count::Traffic;
 use count::Watch;
 pub use record::RECORDING;
 pub use server::{RelayLimits, Served};
-pub use streams::NativeStreams;
 
 /// The largest WebSocket message taken, bytes. Noise frames have at most 64 KiB; a sender may pack several.
 const WS_MESSAGE: usize = 1024 * 1024;
@@ -88,17 +86,9 @@ pub struct NativeConfig {
     pub record: Option<PathBuf>,
 }
 
-/// What this platform's swarm does besides links.
-#[derive(NetworkBehaviour)]
-struct Extra {
-    relay: Toggle<relay::Behaviour>,
-    streams: libp2p_stream::Behaviour,
-}
-
 /// Links on tokio, with the machine's clocks. Create it inside a tokio runtime.
 pub struct NativePlatform {
-    links: Links<Extra>,
-    streams: NativeStreams,
+    links: Links<Toggle<relay::Behaviour>>,
     traffic: Arc<Traffic>,
     served: Arc<Served>,
 }
@@ -146,12 +136,8 @@ impl NativePlatform {
         };
         let hears = served.clone();
         let executor = libp2p::swarm::Config::with_tokio_executor();
-        let extra = Extra { relay: Toggle::from(server), streams: libp2p_stream::Behaviour::new() };
-        let streams = NativeStreams::new(extra.streams.new_control());
-        let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, extra, move |event| {
-            if let ExtraEvent::Relay(event) = event {
-                hears.on_event(&event);
-            }
+        let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(server), move |event| {
+            hears.on_event(&event);
             None
         });
         for text in &config.listen {
@@ -160,13 +146,13 @@ impl NativePlatform {
         for text in &config.announce {
             links.announce(parse(text)?);
         }
-        Ok(NativePlatform { links, streams, traffic, served })
+        Ok(NativePlatform { links, traffic, served })
     }
 
     /// Opens and takes streams of the data protocol.
     #[must_use]
-    pub fn streams(&self) -> NativeStreams {
-        self.streams.clone()
+    pub fn streams(&self) -> LinkStreams {
+        self.links.streams()
     }
 
     /// Bytes over all connections.

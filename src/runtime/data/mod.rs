@@ -155,16 +155,20 @@ impl<S: Store> DomainData<S> {
     /// # Errors
     /// As [`DomainData::entry`].
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Error> {
-        let (mut all, mut cursor) = (BTreeMap::new(), Cursor::default());
+        let (mut all, mut cursor) = (Vec::new(), Cursor::default());
         loop {
             let (entries, next, more) = self.changes(cursor, false).await?;
-            all.extend(entries.into_iter().map(|e| (e.path.clone(), e)));
+            all.extend(entries.into_iter().filter(|e| e.path.starts_with(prefix)));
             cursor = next;
             if !more {
                 break;
             }
         }
-        Ok(all.into_values().filter(|e| !e.deleted && e.path.starts_with(prefix)).collect())
+        // One that changed meanwhile came twice: its last version counts.
+        all.sort_unstable_by(|a: &Entry, b| (&a.path, b.version).cmp(&(&b.path, a.version)));
+        all.dedup_by(|a, b| a.path == b.path);
+        all.retain(|e| !e.deleted);
+        Ok(all)
     }
 
     /// What changed since a cursor, where to go on, and whether there is more already. The default cursor begins with all that is there; so

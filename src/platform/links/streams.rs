@@ -5,24 +5,24 @@ use futures::{FutureExt, Stream, StreamExt};
 use libp2p::StreamProtocol;
 use libp2p_stream::{Control, OpenStreamError};
 
+use super::address::{node_id, peer_id};
 use crate::base::{Code, Error, NodeId};
-use crate::platform::links::address::{node_id, peer_id};
 use crate::proto::objects::message::PROTOCOL;
 use crate::runtime::data::{ByteStream, Streams};
 
 /// Opens and takes streams of the data protocol. Clones are the same.
 #[derive(Clone)]
-pub struct NativeStreams(Control);
+pub struct LinkStreams(Control);
 
-impl std::fmt::Debug for NativeStreams {
+impl std::fmt::Debug for LinkStreams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("NativeStreams")
+        f.write_str("LinkStreams")
     }
 }
 
-impl NativeStreams {
-    pub(super) fn new(control: Control) -> NativeStreams {
-        NativeStreams(control)
+impl LinkStreams {
+    pub(super) fn new(control: Control) -> LinkStreams {
+        LinkStreams(control)
     }
 
     /// Takes what others open from now on, with who they are.
@@ -39,7 +39,7 @@ impl NativeStreams {
     }
 }
 
-impl Streams for NativeStreams {
+impl Streams for LinkStreams {
     fn open(&self, to: NodeId) -> BoxFuture<'static, Result<Box<dyn ByteStream>, Error>> {
         let mut control = self.0.clone();
         async move {
