@@ -49,7 +49,7 @@ await entry(async () => {
   await bench('--bench', 'seal', '--bench', 'directory');
   await bench('--features', 'sim', '--bench', 'join');
   heading('stored objects');
-  await run('cargo', ['bench', '--locked', '--bench', 'objects']);
+  await run('cargo', ['bench', '--locked', '--bench', 'objects', '--bench', 'data']);
   heading('wasm');
   const measured = wasm();
   heading('sealing');

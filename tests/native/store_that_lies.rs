@@ -3,18 +3,22 @@
 
 use std::sync::{Arc, Mutex};
 
+use futures::{SinkExt, StreamExt};
 use peerage::base::{Code, DomainId, Error, NodeId, Wall};
 use peerage::crypto::Role;
+use peerage::crypto::object::{Identity, recipient, tree};
 use peerage::crypto::sign::SigningKey;
 use peerage::node::data::DataDir;
 use peerage::node::domain::DomainFiles;
 use peerage::node::objects::Service;
+use peerage::peer::storage::with_policy;
 use peerage::peer::{Config, Profile, SavedDomain};
 use peerage::platform::links::streams::LinkStreams;
 use peerage::platform::native::objects::{Directory, EmbeddedStore};
 use peerage::platform::native::{self, NativeConfig, NativePlatform, entropy};
-use peerage::proto::objects::Head;
-use peerage::runtime::data::{DomainData, PutOptions};
+use peerage::proto::objects::message::{Answer, Request};
+use peerage::proto::objects::{Description, Head, Header, Keyring};
+use peerage::runtime::data::{DomainData, PutOptions, Streams, framed};
 use peerage::runtime::handle::Node;
 use peerage::runtime::objects::{Changes, Cursor, ObjectId, ObjectStore, Progress, Put, PutId, Quota, Used};
 use peerage::runtime::store::MemoryStore;
@@ -132,7 +136,10 @@ fn profile(name: &str) -> Profile {
 
 /// A node of the domain on loopback.
 async fn node(saved: &SavedDomain, role: Role, name: &str) -> (Node, DomainId, LinkStreams) {
-    let key = SigningKey::generate(&mut entropy().unwrap());
+    node_of(SigningKey::generate(&mut entropy().unwrap()), saved, role, name).await
+}
+
+async fn node_of(key: SigningKey, saved: &SavedDomain, role: Role, name: &str) -> (Node, DomainId, LinkStreams) {
     let config = NativeConfig { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..NativeConfig::default() };
     let platform = NativePlatform::new(&key, &config).unwrap();
     let streams = platform.streams();
@@ -191,4 +198,59 @@ async fn attack_28_what_a_manager_swaps_cuts_reorders_renames_or_rolls_back_is_r
     for node in [manager, owner] {
         node.close();
     }
+}
+
+#[tokio::test]
+async fn an_object_under_anothers_path_is_not_listed() {
+    let scratch = Scratch::new("paths");
+    let files = DomainFiles::open(&DataDir::open(&scratch.0).unwrap()).unwrap();
+    let saved = files.create("town").unwrap();
+    let (manager, domain, streams) = node(&saved, Role::Manager, "manager").await;
+    let disk = Directory::open(&scratch.0.join("objects")).unwrap();
+    let store = Arc::new(EmbeddedStore::open(disk, domain, Quota::default(), &mut entropy().unwrap()).unwrap());
+    tokio::spawn(Service::new(manager.clone(), store, Quota::default(), &files).unwrap().serve(streams.incoming().unwrap()));
+    let knows = SavedDomain { contacts: vec![(manager.id(), manager.addresses())], ..saved };
+    let key = SigningKey::generate(&mut entropy().unwrap());
+    let (mallory, _, streams) = node_of(key.clone(), &knows, Role::Participant, "mallory").await;
+    let data = DomainData::open(mallory.clone(), domain, Arc::new(streams.clone()), MemoryStore::default()).await.unwrap();
+    data.put("map", &b"the map"[..], PutOptions::default(), |_| ()).await.unwrap();
+
+    // A member seals and signs by the rules, but for the object's id, which is not that of the path it names.
+    let (root, (_, membership)) = (SigningKey::from_seed(knows.root.as_ref().unwrap()), files.describe(&knows).unwrap());
+    let (mut keyring, kem) = (Keyring::new(domain), recipient(&root, &domain));
+    let lockbox = files.lockboxes().unwrap().fresh().unwrap().remove(0);
+    with_policy(&membership, native::clock(), |policy| keyring.take(&lockbox, &[(root.public(), &kem)], policy)).unwrap();
+    let identity = Identity { domain, object: [9; 16], version: 1, generation: 1, author: key.node_id(), salt: [1; 32] };
+    let sealing = keyring.first().unwrap().object(&identity);
+    let chunk = sealing.seal(0, true, &[0; 1_024]).unwrap();
+    let description = Description { path: "map".into(), length: 5, ..Description::default() }.encode().unwrap();
+    let header = Header {
+        identity,
+        commitment: *sealing.commitment(),
+        previous: [0; 32],
+        size: chunk.len() as u64,
+        root: tree::leaf(0, true, &chunk).unwrap(),
+        description: sealing.seal_description(&description).unwrap(),
+    };
+    let mut frames = framed(streams.open(manager.id()).await.unwrap());
+    let put = Put { id: header.commitment, author: key.node_id(), object: [9; 16], version: 1 };
+    let requests = [
+        Request::Open(domain),
+        Request::Begin(put),
+        Request::Chunk { index: 0, bytes: chunk },
+        Request::Commit(header.sign(&key).unwrap()),
+        Request::Begin(Put { author: manager.id(), ..put }),
+    ];
+    for request in requests {
+        frames.send(request.encode().into()).await.unwrap();
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 4 {
+        answers.push(Answer::decode(&frames.next().await.unwrap().unwrap()).unwrap());
+    }
+    assert!(matches!(answers[2], Answer::Committed(_)), "the manager cannot tell: {answers:?}");
+    assert!(matches!(answers[3], Answer::Error { code: Code::Forbidden, .. }), "nobody puts for another: {answers:?}");
+    let (listed, ..) = data.changes(Cursor::default(), false).await.unwrap();
+    assert_eq!(listed.iter().map(|e| (e.path.as_str(), e.length)).collect::<Vec<_>>(), [("map", 7)]);
+    assert_eq!(data.get("map", None).await.unwrap().bytes().await.unwrap(), b"the map");
 }

@@ -19,8 +19,9 @@ use crate::wire::bytes::{Reader, Writer};
 /// Objects whose newest version is remembered.
 const SEEN: usize = 65_536;
 const FORMAT: u8 = 1;
-/// Lockboxes taken from a manager at once.
+/// Lockboxes taken from a manager at once, and bytes of them.
 const LOCKBOXES: usize = GENERATIONS;
+const BYTES: usize = 64 * 1024 * 1024;
 
 /// Its name in a store.
 fn record(domain: DomainId) -> String {
@@ -132,10 +133,11 @@ impl<S: Store> DomainData<S> {
 
     async fn take_lockboxes(&self, session: &mut Session) -> Result<(), Trouble> {
         session.send(&Request::Lockboxes).await?;
-        let mut all = Vec::new();
+        let (mut all, mut total) = (Vec::new(), 0);
         loop {
             match session.answer().await? {
-                Answer::Lockbox(bytes) if all.len() < LOCKBOXES => {
+                Answer::Lockbox(bytes) if all.len() < LOCKBOXES && total + bytes.len() <= BYTES => {
+                    total += bytes.len();
                     let lockbox = Lockbox::verify(&self.0.domain, &bytes).map_err(|r| forged("a lockbox is forged").caused_by(r))?;
                     all.push((lockbox.generation.number, bytes));
                 }
@@ -197,7 +199,7 @@ impl<S: Store> DomainData<S> {
             let memory = self.memory();
             with_policy(membership, now, |policy| {
                 let first = memory.keyring.first().ok_or_else(none)?;
-                let object = first.token(&domain, "path", path.as_bytes());
+                let object = token(first, &domain, path);
                 let (generation, storage) = memory.keyring.writable(policy).ok_or_else(stale)?;
                 let salt =
                     resume.map_or_else(|| rng.bytes(), |content| resumable(storage, me.node_id(), &object, version, &previous, content));
@@ -207,18 +209,28 @@ impl<S: Store> DomainData<S> {
         })?
     }
 
+    /// The generation under which something can be written now.
+    fn writable(&self) -> Result<Option<u32>, Error> {
+        self.0.node.look_at_keys(self.0.domain, |membership, _, _, now| {
+            let memory = self.memory();
+            with_policy(membership, now, |policy| memory.keyring.writable(policy).map(|(generation, _)| generation.number))
+        })
+    }
+
     /// Whether something can be written now; keys are asked for if not.
     pub(super) async fn with_writable_keys(&self) -> Result<(), Error> {
-        let writable = || {
-            self.0.node.look_at_keys(self.0.domain, |membership, _, _, now| {
-                let memory = self.memory();
-                with_policy(membership, now, |policy| memory.keyring.writable(policy).is_some())
-            })
-        };
-        if !writable()? {
+        if self.writable()?.is_none() {
             self.renew_keys().await?;
         }
-        if writable()? { Ok(()) } else { Err(stale()) }
+        if self.writable()?.is_some() { Ok(()) } else { Err(stale()) }
+    }
+
+    /// Whether what was sealed with a draft may still be stored: nobody who has its key was evicted meanwhile.
+    pub(super) fn is_fresh(&self, draft: &Draft) -> Result<(), Error> {
+        if self.writable()? == Some(draft.identity.generation) {
+            return Ok(());
+        }
+        Err(Error::new(Code::Busy, "the storage key changed while this was being stored").hint("Store it again"))
     }
 
     pub(super) fn sign(&self, header: &Header) -> Result<Vec<u8>, Error> {
@@ -236,6 +248,11 @@ impl<S: Store> DomainData<S> {
         }
         Ok(())
     }
+}
+
+/// The object of a path: the same for all participants.
+pub(super) fn token(first: &StorageKey, domain: &DomainId, path: &str) -> ObjectId {
+    first.token(domain, "path", path.as_bytes())
 }
 
 fn stale() -> Error {

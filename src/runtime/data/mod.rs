@@ -181,8 +181,10 @@ impl<S: Store> DomainData<S> {
         self.with_keys().await?;
         let answer = self.ask(&request).await?;
         let Answer::Changes(Changes { headers, next, more, .. }) = answer else { return Err(self.nonsense()) };
-        // One under a key that is not here yet, or of a later format, is none that this participant knows of.
+        // One under a key that is not here yet, or of a later format, is none that this participant knows of; nor is one that its author
+        // gave another's path.
         let known: Vec<Known> = headers.iter().filter_map(|signed| self.know(signed).ok()).collect();
+        let known: Vec<Known> = known.into_iter().filter(|k| self.token(&k.description.path) == Some(k.header.identity.object)).collect();
         for k in &known {
             self.note(&k.header, k.hash)?;
         }
@@ -308,9 +310,12 @@ impl<S: Store> DomainData<S> {
     async fn object(&self, path: &str) -> Result<ObjectId, Error> {
         check_path(path)?;
         self.with_keys().await?;
-        let memory = self.memory();
-        let first = memory.keyring.first().ok_or_else(keys::none)?;
-        Ok(first.token(&self.0.domain, "path", path.as_bytes()))
+        self.token(path).ok_or_else(keys::none)
+    }
+
+    /// The object of a path, if there is a storage key.
+    fn token(&self, path: &str) -> Option<ObjectId> {
+        Some(keys::token(self.memory().keyring.first()?, &self.0.domain, path))
     }
 
     // ---- the manager --------------------------------------------------------------------------------------------------

@@ -118,7 +118,14 @@ impl<S: Store> DomainData<S> {
         let identity = *draft.identity();
         let put = Put { id: *draft.key.commitment(), author: identity.author, object: identity.object, version: identity.version };
         let mut upload = Upload { sealer: Sealer::new(source, &draft), waiting: VecDeque::new(), durable: 0, tries: 0, kept: 0 };
-        self.patiently(async |session| upload.run(session, &put, &mut told).await).await?;
+        let sent = self.patiently(async |session| upload.run(session, &put, &mut told).await).await;
+        if let Err(error) = sent.and_then(|()| self.is_fresh(&draft)) {
+            // Where waiting does not help it would only take up room for a day.
+            if matches!(error.code(), Code::Quota | Code::Conflict | Code::Busy | Code::TooLarge) {
+                let _ = self.ask(&Request::Abandon(put.id)).await;
+            }
+            return Err(error);
+        }
         (description.length, description.written) = (upload.sealer.length, self.0.node.now().wall);
         let root = tree::root(&upload.sealer.leaves).map_err(|r| Error::new(r.code(), "nothing was sealed"))?;
         let header = draft.header(&description, upload.sealer.size, root)?;
