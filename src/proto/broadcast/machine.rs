@@ -9,6 +9,9 @@ use core::time::Duration;
 use super::msg::{CastId, IDS, Msg, cast_id};
 use crate::base::{Map, Mono, NodeId, Now, Reject, limit};
 
+/// To how many neighbours a node pushes an urgent cast of its own at least, be they in the tree or not. Behind them others mend what is
+/// lost; the first step nobody knows of: a node at the tree's edge pushes to one.
+const FIRST: usize = 4;
 /// How long an urgent cast waits for company before neighbours outside the tree are told of it.
 const SOON: Duration = Duration::from_millis(100);
 /// Of two neighbours that would tell each other, one goes first. The other tells this much later what it was not told by then.
@@ -227,8 +230,11 @@ impl Broadcast {
     ) {
         let id = cast_id(&cast);
         let tell = now.mono.after(if urgent { self.tell_after.min(SOON) } else { self.tell_after });
+        let more = if urgent && from.is_none() { FIRST.saturating_sub(self.eager()) } else { 0 };
+        let outside = self.neighbours.iter().cycle().skip(usize::from(id[0])).take(self.neighbours.len());
+        let more: Vec<NodeId> = outside.filter(|(_, n)| !n.eager).map(|(node, _)| *node).take(more).collect();
         for (node, neighbour) in self.neighbours.iter_mut().filter(|(n, _)| Some(**n) != from) {
-            if neighbour.eager && ready(node) {
+            if (neighbour.eager || more.contains(node)) && ready(node) {
                 out.push(Effect { to: *node, msg: Msg::Gossip { hops, known: self.known, cast: cast.clone() } });
             } else if neighbour.owed.len() < IDS {
                 neighbour.owed.push(id);

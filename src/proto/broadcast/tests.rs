@@ -284,6 +284,26 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
 }
 
 #[test]
+fn an_urgent_cast_leaves_its_origin_by_more_than_one_way() {
+    let (mut machine, mut out) = (Broadcast::new(id(99), TELL, 3), Vec::new());
+    (1..=10).for_each(|n| machine.link_up(at(0), id(n)));
+    let accept: &mut Accept<'_> = &mut |_, _| Ok(true);
+    // At the edge of the tree: one neighbour is left in it.
+    (2..=10).for_each(|n| machine.handle(at(1), id(n), Msg::Prune, &|_| true, accept, &mut out).unwrap());
+    let mut pushed = |cast: &[u8], urgent: bool, from: Option<NodeId>| {
+        let mut out = Vec::new();
+        machine.publish(at(2), cast.to_vec(), urgent, from, &|_| true, &mut out);
+        let to: BTreeSet<NodeId> = out.iter().filter(|e| matches!(e.msg, Msg::Gossip { .. })).map(|e| e.to).collect();
+        assert!(to.contains(&id(1)));
+        to.len()
+    };
+    assert_eq!(pushed(b"its own, urgent", true, None), 4);
+    assert_eq!(pushed(b"its own", false, None), 1);
+    assert_eq!(pushed(b"from another", true, Some(id(5))), 1);
+    assert_eq!(machine.eager(), 1, "the tree stays what it is");
+}
+
+#[test]
 fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
     let (a, mut machine, mut out) = (id(1), Broadcast::new(id(9), TELL, usize::MAX), Vec::new());
     machine.link_up(at(0), a);
