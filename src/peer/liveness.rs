@@ -17,12 +17,14 @@ use super::{
     seal::Topic,
 };
 use crate::base::{DomainId, NodeId, Now, Reject, only};
-use crate::proto::detector;
+use crate::proto::{detector, directory};
 
 /// A Hello that was not answered is sent again after this time, which doubles four times.
 const GREET_AGAIN: Duration = Duration::from_secs(3);
 /// So many dials fail before somebody is sought through others.
 const FAILURES: u32 = 2;
+/// Neighbours that are asked for a suspect's record: so many that a fifth of all frames may be lost.
+const CONFIRMERS: usize = 6;
 /// A node in a domain is called every half a second at least: a pause as long as this shows that it slept.
 const SLEPT: Duration = Duration::from_secs(5);
 
@@ -109,6 +111,13 @@ impl Peer {
                     }
                     self.send_sealed(now, id, Topic::Probes, &all, Lane::Control, &msg.encode());
                     continue;
+                }
+                detector::Effect::Confirm { node } => {
+                    let linked: Vec<NodeId> = domain.linked().into_iter().filter(|n| *n != node).collect();
+                    let start = usize::try_from(self.rng.below(linked.len() as u64)).unwrap_or(0);
+                    let want = || directory::Msg::Want(node.as_bytes().to_vec());
+                    let asked = linked.iter().cycle().skip(start).take(linked.len().min(CONFIRMERS));
+                    records.extend(asked.map(|to| directory::Effect::Send { to: *to, msg: want() }));
                 }
                 detector::Effect::Verdict { node, incarnation, down: true } => {
                     domain.directory.condemn(now, node, incarnation, &mut records);

@@ -19,6 +19,8 @@ pub const SUSPECT_MAX: Duration = Duration::from_secs(10);
 pub const SUSPECT_TWO: Duration = Duration::from_secs(6);
 /// … and that [`ENOUGH`] have, or all there are.
 pub const SUSPECT_MIN: Duration = Duration::from_secs(4);
+/// How long neighbours have to give a record that refutes a suspicion, before the suspect is held for down.
+pub const CONFIRM: Duration = Duration::from_millis(800);
 /// So many members' word is enough for those who cannot see for themselves.
 pub const ENOUGH: usize = 3;
 /// A deadline met later than this shows that the process slept: that time does not count.
@@ -47,6 +49,11 @@ pub enum Effect {
         to: NodeId,
         /// What.
         msg: Msg,
+    },
+    /// A member is about to be held for down: neighbours are to be asked for its record, which it may have made anew to refute that.
+    Confirm {
+        /// Who.
+        node: NodeId,
     },
     /// A member's state changed. The word is about this incarnation of its record and lower ones.
     Verdict {
@@ -96,6 +103,8 @@ pub(super) struct Member {
     pub words: Map<NodeId, Word>,
     /// What this node's own probes say since the suspicion began.
     pub seen: Seen,
+    /// When neighbours were asked for its record, since the suspicion began.
+    pub asked: Option<Mono>,
 }
 
 /// What a finished probe showed.
@@ -215,6 +224,7 @@ impl Detector {
             state: State::Trusted,
             words: Map::new(),
             seen: Seen::Nothing,
+            asked: None,
         };
         let member = self.members.entry(node).or_insert_with(fresh);
         let refuted = incarnation > member.incarnation;
@@ -258,7 +268,14 @@ impl Detector {
     /// The last link to a member broke. Where that is a reason to `doubt` that it is there, it is soon sought through others.
     pub fn link_down(&mut self, now: Now, node: NodeId, doubt: bool) {
         let at = self.catch_up(now);
-        if self.links.remove(&node).is_none() || !doubt {
+        if self.links.remove(&node).is_none() {
+            return;
+        }
+        if !doubt {
+            // What was asked on a link that was let go is not answered any more.
+            if let Some(probe) = self.probes.get_mut(&node) {
+                probe.pinged = false;
+            }
             return;
         }
         let jitter = self.rng.below(1_000);
@@ -421,7 +438,7 @@ impl Detector {
         self.suspects.remove(node);
         self.probes.remove(node);
         if let Some(member) = self.members.get_mut(node) {
-            (member.state, member.seen) = (State::Trusted, Seen::Nothing);
+            (member.state, member.seen, member.asked) = (State::Trusted, Seen::Nothing, None);
             member.words.remove(&self.me);
         }
     }
@@ -465,7 +482,7 @@ impl Detector {
             n if n >= self.enough(node) => SUSPECT_MIN,
             _ => SUSPECT_TWO,
         };
-        Some(since.after(lasts))
+        Some(member.asked.map_or(since.after(lasts), |asked| asked.after(CONFIRM)))
     }
 
     fn judge(&mut self, at: Mono, node: NodeId, out: &mut Vec<Effect>) {
@@ -478,7 +495,11 @@ impl Detector {
             Seen::Nothing => return self.start_probe(at, node),
             Seen::Blind => return self.trust(&node),
         }
-        member.state = State::Down;
+        if member.asked.is_none() {
+            member.asked = Some(at);
+            return out.push(Effect::Confirm { node });
+        }
+        (member.state, member.asked) = (State::Down, None);
         out.push(Effect::Verdict { node, incarnation: member.incarnation, down: true });
         self.suspects.remove(&node);
         self.probes.remove(&node);

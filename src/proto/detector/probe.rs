@@ -32,7 +32,8 @@ pub(super) struct Probe {
     rounds: u32,
     /// When the next try is due, in waking time.
     pub next: Mono,
-    pinged: bool,
+    /// It was asked on a link of this node's that is up, or broke.
+    pub pinged: bool,
     asked: BTreeSet<NodeId>,
     /// A helper answered, whatever.
     helped: bool,

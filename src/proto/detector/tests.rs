@@ -112,6 +112,8 @@ impl Net {
                         self.queue.insert((self.now + delay, self.seq), (node, to, bytes));
                     }
                 }
+                // Nobody here has a record.
+                Effect::Confirm { .. } => {}
                 Effect::Verdict { node: about, down, .. } => {
                     if down {
                         self.down.insert((node, about), self.now);
@@ -185,6 +187,24 @@ fn who_falls_silent_is_down_for_all_within_fifteen_seconds() {
 }
 
 #[test]
+fn a_link_that_is_let_go_while_it_is_probed_says_nothing() {
+    let mut net = Net::full(3, 0);
+    net.run(Duration::from_secs(5));
+    // Asked, and the answer does not come before the link ends.
+    net.silent.insert(id(1));
+    for i in [0, 2] {
+        net.with(id(i), |d, now, _| d.wake(now));
+    }
+    net.run(Duration::from_secs(1));
+    for i in [0, 2] {
+        net.links.remove(&(id(1).min(id(i)), id(1).max(id(i))));
+        net.with(id(i), |d, now, _| d.link_down(now, id(1), false));
+    }
+    net.run(Duration::from_secs(30));
+    assert!(net.ever_down.iter().all(|(by, _)| *by == id(1)), "{:?}", net.ever_down);
+}
+
+#[test]
 fn a_broken_link_alone_takes_nobody_down() {
     let mut net = Net::full(6, 0);
     net.run(Duration::from_secs(5));
@@ -194,7 +214,7 @@ fn a_broken_link_alone_takes_nobody_down() {
     for i in 2..6 {
         net.cut(id(i), id(1));
     }
-    net.run(Duration::from_secs(15));
+    net.run(Duration::from_secs(17));
     assert!(net.known_down(id(1)).is_some());
     net.link(id(3), id(1));
     net.run(Duration::from_secs(2));
