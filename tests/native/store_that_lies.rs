@@ -152,20 +152,35 @@ async fn node_of(key: SigningKey, saved: &SavedDomain, role: Role, name: &str) -
     (node, domain, streams)
 }
 
+/// A domain on disk with its manager, which serves a store.
+struct Home<S> {
+    files: DomainFiles,
+    /// What a participant opens: with it the root key, and where the manager is.
+    knows: SavedDomain,
+    manager: Node,
+    store: Arc<S>,
+}
+
+impl<S: ObjectStore + 'static> Home<S> {
+    async fn start(scratch: &Scratch, made_of: impl FnOnce(EmbeddedStore<Directory>) -> S) -> Home<S> {
+        let files = DomainFiles::open(&DataDir::open(&scratch.0).unwrap()).unwrap();
+        let saved = files.create("town").unwrap();
+        let (manager, domain, streams) = node(&saved, Role::Manager, "manager").await;
+        let disk = Directory::open(&scratch.0.join("objects")).unwrap();
+        let store = Arc::new(made_of(EmbeddedStore::open(disk, domain, Quota::default(), &mut entropy().unwrap()).unwrap()));
+        let service = Service::new(manager.clone(), store.clone(), Quota::default(), &files).unwrap();
+        tokio::spawn(service.serve(streams.incoming().unwrap()));
+        let knows = SavedDomain { contacts: vec![(manager.id(), manager.addresses())], ..saved };
+        Home { files, knows, manager, store }
+    }
+}
+
 #[tokio::test]
 async fn attack_28_what_a_manager_swaps_cuts_reorders_renames_or_rolls_back_is_refused() {
     let scratch = Scratch::new("lies");
-    let files = DomainFiles::open(&DataDir::open(&scratch.0).unwrap()).unwrap();
-    let saved = files.create("town").unwrap();
-    let (manager, domain, streams) = node(&saved, Role::Manager, "manager").await;
-    let disk = Directory::open(&scratch.0.join("objects")).unwrap();
-    let inner = EmbeddedStore::open(disk, domain, Quota::default(), &mut entropy().unwrap()).unwrap();
-    let store = Arc::new(Lying { inner, lie: Mutex::new(Lie::None), objects: Mutex::default() });
-    let service = Service::new(manager.clone(), store.clone(), Quota::default(), &files).unwrap();
-    tokio::spawn(service.serve(streams.incoming().unwrap()));
-
-    let knows = SavedDomain { contacts: vec![(manager.id(), manager.addresses())], ..saved };
-    let (owner, _, streams) = node(&knows, Role::Participant, "owner").await;
+    let lying = |inner| Lying { inner, lie: Mutex::new(Lie::None), objects: Mutex::default() };
+    let Home { knows, manager, store, .. } = Home::start(&scratch, lying).await;
+    let (owner, domain, streams) = node(&knows, Role::Participant, "owner").await;
     let memory = MemoryStore::default();
     let data = DomainData::open(owner.clone(), domain, Arc::new(streams.clone()), memory.clone()).await.unwrap();
 
@@ -203,23 +218,19 @@ async fn attack_28_what_a_manager_swaps_cuts_reorders_renames_or_rolls_back_is_r
 #[tokio::test]
 async fn an_object_under_anothers_path_is_not_listed() {
     let scratch = Scratch::new("paths");
-    let files = DomainFiles::open(&DataDir::open(&scratch.0).unwrap()).unwrap();
-    let saved = files.create("town").unwrap();
-    let (manager, domain, streams) = node(&saved, Role::Manager, "manager").await;
-    let disk = Directory::open(&scratch.0.join("objects")).unwrap();
-    let store = Arc::new(EmbeddedStore::open(disk, domain, Quota::default(), &mut entropy().unwrap()).unwrap());
-    tokio::spawn(Service::new(manager.clone(), store, Quota::default(), &files).unwrap().serve(streams.incoming().unwrap()));
-    let knows = SavedDomain { contacts: vec![(manager.id(), manager.addresses())], ..saved };
+    let Home { files, knows, manager, .. } = Home::start(&scratch, |store| store).await;
     let key = SigningKey::generate(&mut entropy().unwrap());
-    let (mallory, _, streams) = node_of(key.clone(), &knows, Role::Participant, "mallory").await;
+    let (mallory, domain, streams) = node_of(key.clone(), &knows, Role::Participant, "mallory").await;
     let data = DomainData::open(mallory.clone(), domain, Arc::new(streams.clone()), MemoryStore::default()).await.unwrap();
     data.put("map", &b"the map"[..], PutOptions::default(), |_| ()).await.unwrap();
 
     // A member seals and signs by the rules, but for the object's id, which is not that of the path it names.
     let (root, (_, membership)) = (SigningKey::from_seed(knows.root.as_ref().unwrap()), files.describe(&knows).unwrap());
     let (mut keyring, kem) = (Keyring::new(domain), recipient(&root, &domain));
-    let lockbox = files.lockboxes().unwrap().fresh().unwrap().remove(0);
-    with_policy(&membership, native::clock(), |policy| keyring.take(&lockbox, &[(root.public(), &kem)], policy)).unwrap();
+    // One for the root, and one for the participant who came since, in no order.
+    for lockbox in files.lockboxes().unwrap().fresh().unwrap() {
+        with_policy(&membership, native::clock(), |policy| keyring.take(&lockbox, &[(root.public(), &kem)], policy)).unwrap();
+    }
     let identity = Identity { domain, object: [9; 16], version: 1, generation: 1, author: key.node_id(), salt: [1; 32] };
     let sealing = keyring.first().unwrap().object(&identity);
     let chunk = sealing.seal(0, true, &[0; 1_024]).unwrap();
