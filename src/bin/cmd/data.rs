@@ -136,8 +136,7 @@ fn bar(length: Option<u64>) -> ProgressBar {
 }
 
 fn failed(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    let message = format!("{} {what}", path.display());
-    move |e| Error::new(Code::Storage, message).caused_by(e)
+    move |e| Error::new(Code::Storage, format!("{} {what}", path.display())).caused_by(e)
 }
 
 impl Data {
