@@ -54,3 +54,19 @@ test('a js-libp2p tab dials ours over /webrtc, and pings it', { timeout: 120_000
     assert.match(used, /\/p2p-circuit\/webrtc\/p2p\//);
   }
 });
+
+test('a js-libp2p tab that takes candidates slowly still sees its first channel open', { timeout: 120_000 }, async (t) => {
+  const { address, us, theirs } = await scene(t);
+  await theirs.evaluate(() => {
+    const add = RTCPeerConnection.prototype.addIceCandidate;
+    RTCPeerConnection.prototype.addIceCandidate = async function slowly(...args) {
+      await add.apply(this, args);
+      if (this.connectionState !== 'connected') await new Promise((resolve) => this.addEventListener('connectionstatechange', resolve));
+      // Another round trip over the connection, and more.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    };
+  });
+  await theirs.evaluate((address) => window.foreign.dial(address), `${address}/p2p-circuit/webrtc/p2p/${us}`);
+  const { ms } = await theirs.evaluate((id) => window.foreign.ping(id), us);
+  assert.ok(ms >= 0);
+});

@@ -52,10 +52,15 @@ impl Peer {
         let raw = RtcPeerConnection::new_with_configuration(rtc.unchecked_ref()).map_err(|e| thrown("no WebRTC here", &e))?;
         let shared = Rc::new(Shared::default());
         let own = shared.clone();
+        let mut begun = false;
         let channel = Closure::<dyn FnMut(RtcDataChannelEvent)>::new(move |event: RtcDataChannelEvent| {
             let channel = event.channel();
+            // Who offered closes it. Closed here, it could be closed before the other side saw it open, and js-libp2p waits for that.
+            if channel.label() == INIT && !std::mem::replace(&mut begun, true) {
+                return;
+            }
             let mut inbound = own.inbound.borrow_mut();
-            if channel.label() == INIT || inbound.len() >= INBOUND {
+            if inbound.len() >= INBOUND {
                 return channel.close();
             }
             inbound.push_back(DataChannel::new(channel));
