@@ -336,6 +336,12 @@ impl Peer {
                 self.send_scoped(&id, &node, Lane::Control, Kind::Keys, &cbor::encode(&Keys::Request));
                 return;
             }
+            // It has heard this node, or it would send nothing; its answer was lost, and it does not know.
+            if domain.greetings.get(&node).is_some_and(|g| g.told && !g.heard && now.mono.since(g.told_at) >= REFUSAL) {
+                let id = domain.id;
+                self.greet(now, id, node, false);
+                return;
+            }
         }
         // These are the ordinary weather of a network; the rest is somebody's mistake or malice.
         if matches!(reject, Reject::Stale | Reject::UnknownKey | Reject::Limit) {
@@ -348,7 +354,7 @@ impl Peer {
     }
 }
 
-/// At most this often one node is told of a refusal.
+/// At most this often one node is told of a refusal, or greeted because of one.
 const REFUSAL: Duration = Duration::from_secs(1);
 
 /// Whether a role takes part in channels.

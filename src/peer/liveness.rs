@@ -19,7 +19,7 @@ use super::{
 use crate::base::{DomainId, NodeId, Now, Reject, only};
 use crate::proto::{detector, directory};
 
-/// A Hello that was not answered is sent again after this time, which doubles four times.
+/// A Hello that was not answered is sent again after this time, which doubles five times.
 const GREET_AGAIN: Duration = Duration::from_secs(3);
 /// So many dials fail before somebody is sought through others.
 const FAILURES: u32 = 2;

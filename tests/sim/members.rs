@@ -215,6 +215,28 @@ fn attack_31_an_evicted_member_opens_nothing_sent_after() {
 }
 
 #[test]
+fn who_is_talked_to_by_a_member_whose_greeting_it_lost_greets_it_again_at_once() {
+    let mut p = Place::new(31, 60 * MINUTE);
+    let link = p.invite(p.owner, InviteOptions::default());
+    let b = p.join(&link, 0).unwrap();
+    p.wait(5);
+    p.world.act(b, |peer, _| peer.deaf = Deaf::Hellos);
+    p.world.net().partition(BTreeMap::from([(b, 1)]));
+    p.wait(60);
+    p.world.net().heal();
+    // Long enough for the pauses between its own greetings to grow to a minute and a half.
+    p.wait(120);
+    let at = p.opened(b);
+    p.world.act(b, |peer, _| peer.deaf = Deaf::No);
+    let (domain, back) = (p.domain, |w: &World<Tapped>, d| w.look(b, |peer, now| peer.stats(now, d)).unwrap().opened > at);
+    assert!(p.world.run_until(Duration::from_secs(15), |w| back(w, domain)));
+    p.wait(2);
+    p.say(p.owner, "there?");
+    p.wait(2);
+    assert_eq!(p.heard(b), ["there?"]);
+}
+
+#[test]
 fn attack_32_the_old_link_lets_nobody_back_in() {
     let mut p = Place::new(132, 60 * MINUTE);
     let link = p.invite(p.owner, InviteOptions::default());

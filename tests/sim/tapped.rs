@@ -10,6 +10,7 @@ use peerage::proto::membership::Msg;
 use peerage::sim::{Effect, Machine};
 
 /// The kinds of frames that matter here.
+const HELLO: u8 = 0x10;
 pub const MEMBERSHIP: u8 = 0x12;
 pub const KEYS: u8 = 0x13;
 pub const SEALED: u8 = 0x20;
@@ -21,6 +22,8 @@ pub enum Deaf {
     No,
     /// Hears nothing of the membership, such as that it was evicted.
     Membership,
+    /// Hears no greeting.
+    Hellos,
     /// Hears of no revocation, and so hands none on.
     Revocations,
 }
@@ -46,6 +49,7 @@ impl Tapped {
 
     fn keeps_out(&self, frame: &[u8]) -> bool {
         match self.deaf {
+            Deaf::Hellos => frame.get(1) == Some(&HELLO),
             _ if frame.get(1) != Some(&MEMBERSHIP) => false,
             Deaf::No => false,
             Deaf::Membership => true,
