@@ -11,3 +11,4 @@ pub mod objects;
 pub mod overlay;
 pub mod session;
 pub mod state;
+pub mod task;
