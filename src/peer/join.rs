@@ -279,9 +279,12 @@ impl Peer {
         let ours = |d: &&mut Domain| d.locator.as_ref().is_some_and(|l| l.is_ours(now, &request.tag));
         let domain = self.domains.iter_mut().map(|(_, v)| v).find(ours).ok_or(Reject::Misdirected)?;
         let id = domain.id;
+        let reachable = self.addresses.iter().any(|a| !is_signalled(a));
         let locator = domain.locator.as_mut().ok_or(Reject::Misdirected)?;
         let ask = locator.open(now, request)?;
         let answer = match ask.kind {
+            // The joiner could not dial this member, and would ask nobody else.
+            RequestKind::Join if !reachable => return Err(Reject::Limit),
             RequestKind::Join => cbor::encode(&self.admit(now, id, &cbor::decode(&ask.body)?)),
             RequestKind::Find => self.found(now, id, &cbor::decode(&ask.body)?)?,
             RequestKind::Data => return Err(Reject::UnknownKind),
