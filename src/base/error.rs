@@ -15,6 +15,12 @@ macro_rules! codes {
             /// Every code there is.
             pub const ALL: &'static [Code] = &[$(Code::$name),+];
 
+            /// The code with this text; [`Code::Unsupported`] where a later program knows more of them than this one.
+            #[must_use]
+            pub fn named(text: &str) -> Code {
+                Code::ALL.iter().copied().find(|c| c.as_str() == text).unwrap_or(Code::Unsupported)
+            }
+
             /// The stable text, such as `invite-expired`.
             #[must_use]
             pub const fn as_str(self) -> &'static str { match self { $(Code::$name => $text),+ } }
@@ -65,6 +71,10 @@ codes! {
     Quota = "quota", retryable false;
     /// A queue is full; wait and call again.
     Busy = "busy", retryable true;
+    /// A supplier could not do a task; another may.
+    SupplierFailed = "supplier-failed", retryable true;
+    /// A task was tried and cannot be done: so says who was to do it.
+    TaskFailed = "task-failed", retryable false;
     /// The operation was cancelled by its caller.
     Aborted = "aborted", retryable false;
     /// The node, domain or channel was closed.

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use asynchronous_codec::{Bytes, Framed};
+use asynchronous_codec::Bytes;
 use futures::{SinkExt, Stream, StreamExt};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use unsigned_varint::codec::UviBytes;
 
 use super::data::Inbox;
 use super::domain::DomainFiles;
@@ -17,11 +16,11 @@ use super::domain::storage::{LOCKBOXES, newest_first};
 use crate::base::{Code, DomainId, Error, NodeId, Wall};
 use crate::platform::native;
 use crate::proto::membership::Rights;
-use crate::proto::objects::message::{Answer, HEADERS, LEAVES, Request};
+use crate::proto::objects::message::{Answer, HEADERS, LEAVES, MESSAGE, Request};
 use crate::proto::objects::{Changes, Cursor, Enrolment, Header, Lockbox, PutId, Quota};
-use crate::runtime::data::{ByteStream, framed};
 use crate::runtime::handle::Node;
 use crate::runtime::objects::ObjectStore;
+use crate::runtime::streams::{ByteStream, Frames, Places, framed};
 
 /// Streams at once, and of one member.
 const STREAMS: usize = 512;
@@ -53,7 +52,7 @@ pub struct Service {
     inboxes: Mutex<(Inbox, Inbox)>,
     kept: Mutex<Kept>,
     changed: watch::Sender<()>,
-    streams: Mutex<BTreeMap<NodeId, usize>>,
+    places: Arc<Places>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,7 +84,7 @@ impl From<Error> for Fault {
 /// A stream, and what was begun on it.
 struct Conversation {
     asker: NodeId,
-    frames: Framed<Box<dyn ByteStream>, UviBytes<Bytes>>,
+    frames: Frames,
     opened: bool,
     put: Option<Open>,
 }
@@ -134,7 +133,7 @@ impl Service {
             inboxes: Mutex::new((files.lockboxes()?, files.enrolments()?)),
             kept: Mutex::default(),
             changed: watch::Sender::new(()),
-            streams: Mutex::default(),
+            places: Places::new(STREAMS, PER_MEMBER),
         };
         service.refresh()?;
         Ok(Arc::new(service))
@@ -166,11 +165,11 @@ impl Service {
     /// Serves streams as they come, each on a task of its own.
     pub async fn serve(self: Arc<Self>, mut incoming: impl Stream<Item = (NodeId, Box<dyn ByteStream>)> + Unpin) {
         while let Some((asker, stream)) = incoming.next().await {
-            let Some(place) = Place::take(&self, asker) else { continue };
+            let Some(place) = self.places.take(asker) else { continue };
             let service = Arc::clone(&self);
             tokio::spawn(async move {
                 // A stream that broke needs no answer.
-                let _ = service.converse(Conversation { asker, frames: framed(stream), opened: false, put: None }).await;
+                let _ = service.converse(Conversation { asker, frames: framed(stream, MESSAGE), opened: false, put: None }).await;
                 drop(place);
             });
         }
@@ -308,35 +307,6 @@ impl Service {
         }
         lock(&self.inboxes).1.add(bytes)?;
         self.refresh()
-    }
-}
-
-/// One of the streams of a member, while it lasts.
-struct Place {
-    service: Arc<Service>,
-    asker: NodeId,
-}
-
-impl Place {
-    fn take(service: &Arc<Service>, asker: NodeId) -> Option<Place> {
-        let mut streams = lock(&service.streams);
-        let (all, own) = (streams.values().sum::<usize>(), streams.get(&asker).copied().unwrap_or_default());
-        if all >= STREAMS || own >= PER_MEMBER {
-            return None;
-        }
-        streams.insert(asker, own + 1);
-        drop(streams);
-        Some(Place { service: Arc::clone(service), asker })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut streams = lock(&self.service.streams);
-        match streams.get_mut(&self.asker) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => _ = streams.remove(&self.asker),
-        }
     }
 }
 

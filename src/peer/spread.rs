@@ -169,6 +169,11 @@ impl Domain {
 }
 
 impl Peer {
+    /// Seeks a link to a participant for a minute, where this node is not linked with everybody, and keeps one that is there.
+    pub fn want_link(&mut self, now: Now, id: DomainId, node: NodeId) {
+        self.want_links(now, id, &[node]);
+    }
+
     /// Seeks links to participants that a message is for, where this node is not linked with everybody.
     pub(super) fn want_links(&mut self, now: Now, id: DomainId, nodes: &[NodeId]) {
         let Some(domain) = self.domains.get_mut(&id) else { return };

@@ -202,6 +202,11 @@ impl Node {
         self.look(|peer, now| peer.look_at_keys(domain, |membership, me, root| look(membership, me, root, now)))
     }
 
+    /// Wants a link to a participant, as [`Peer::want_link`].
+    pub(crate) fn want_link(&self, domain: DomainId, node: NodeId) {
+        self.with(|peer, now| peer.want_link(now, domain, node));
+    }
+
     /// Both clocks, now.
     pub(crate) fn now(&self) -> Now {
         (self.0.lock().clock)()

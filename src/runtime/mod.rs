@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod objects;
 pub mod port;
 pub mod store;
+pub mod streams;
 
 use std::sync::Arc;
 

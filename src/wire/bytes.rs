@@ -1,8 +1,11 @@
 //! The byte-exact encoding under every signature: fixed fields, big-endian, lengths before variable parts, no trailing bytes.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
-use crate::base::Reject;
+use crate::base::{Code, Reject};
+
+/// The longest text of an error, bytes; of a longer one the beginning goes.
+const ERROR: usize = 512;
 
 /// Appends fields to a buffer.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +46,10 @@ impl Writer {
     pub fn var(&mut self, v: &[u8]) -> &mut Self {
         let len = u16::try_from(v.len()).expect("a variable field has at most 65535 bytes"); // invariant: bounded by the caller
         self.u16(len).raw(v)
+    }
+    /// An error: its code's text and its own.
+    pub fn error(&mut self, code: Code, message: &str) -> &mut Self {
+        self.var(code.as_str().as_bytes()).var(&message.as_bytes()[..message.floor_char_boundary(ERROR)])
     }
     /// The bytes written.
     #[must_use]
@@ -105,6 +112,17 @@ impl<'a> Reader<'a> {
     /// UTF-8 text behind a two-byte length, at most `max` bytes.
     pub fn text(&mut self, max: usize) -> Result<String, Reject> {
         core::str::from_utf8(self.var(max)?).map(String::from).map_err(|_| Reject::Malformed)
+    }
+    /// An error that somebody else tells of, its text fit for a terminal.
+    pub fn error(&mut self) -> Result<(Code, String), Reject> {
+        let (code, text) = (self.text(64)?, self.text(ERROR)?);
+        let text = if text.chars().any(char::is_control) { text.escape_debug().collect() } else { text.to_owned() };
+        Ok((Code::named(&code), text))
+    }
+    /// All that is left, if it is at most so many bytes.
+    pub fn rest_within(&mut self, max: usize) -> Result<Vec<u8>, Reject> {
+        let rest = self.rest();
+        if rest.len() > max { Err(Reject::TooLarge) } else { Ok(rest.to_vec()) }
     }
     /// All that is left.
     pub fn rest(&mut self) -> &'a [u8] {

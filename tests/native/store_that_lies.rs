@@ -16,12 +16,13 @@ use peerage::peer::{Config, Profile, SavedDomain};
 use peerage::platform::links::streams::LinkStreams;
 use peerage::platform::native::objects::{Directory, EmbeddedStore};
 use peerage::platform::native::{self, NativeConfig, NativePlatform, entropy};
-use peerage::proto::objects::message::{Answer, Request};
+use peerage::proto::objects::message::{Answer, MESSAGE, Request};
 use peerage::proto::objects::{Description, Head, Header, Keyring};
-use peerage::runtime::data::{DomainData, PutOptions, Streams, framed};
+use peerage::runtime::data::{DomainData, PutOptions};
 use peerage::runtime::handle::Node;
 use peerage::runtime::objects::{Changes, Cursor, ObjectId, ObjectStore, Progress, Put, PutId, Quota, Used};
 use peerage::runtime::store::MemoryStore;
+use peerage::runtime::streams::{Streams as _, framed};
 
 use crate::cli::Scratch;
 
@@ -243,7 +244,7 @@ async fn an_object_under_anothers_path_is_not_listed() {
         root: tree::leaf(0, true, &chunk).unwrap(),
         description: sealing.seal_description(&description).unwrap(),
     };
-    let mut frames = framed(streams.open(manager.id()).await.unwrap());
+    let mut frames = framed(streams.open(manager.id()).await.unwrap(), MESSAGE);
     let put = Put { id: header.commitment, author: key.node_id(), object: [9; 16], version: 1 };
     let requests = [
         Request::Open(domain),

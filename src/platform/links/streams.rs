@@ -1,4 +1,4 @@
-//! Streams of the data protocol on the connections of the links.
+//! Streams of our protocols for data and tasks on the connections of the links.
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
@@ -7,22 +7,32 @@ use libp2p_stream::{Control, OpenStreamError};
 
 use super::address::{node_id, peer_id};
 use crate::base::{Code, Error, NodeId};
-use crate::proto::objects::message::PROTOCOL;
-use crate::runtime::data::{ByteStream, Streams};
+use crate::proto::{objects, task};
+use crate::runtime::streams::{ByteStream, Streams};
 
-/// Opens and takes streams of the data protocol. Clones are the same.
+/// Opens and takes streams of one protocol. Clones are the same.
 #[derive(Clone)]
-pub struct LinkStreams(Control);
+pub struct LinkStreams {
+    control: Control,
+    protocol: &'static str,
+}
 
 impl std::fmt::Debug for LinkStreams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LinkStreams")
+        f.debug_tuple("LinkStreams").field(&self.protocol).finish()
     }
 }
 
 impl LinkStreams {
+    /// Those of the data protocol.
     pub(super) fn new(control: Control) -> LinkStreams {
-        LinkStreams(control)
+        LinkStreams { control, protocol: objects::message::PROTOCOL }
+    }
+
+    /// Those of the task protocol on the same connections.
+    #[must_use]
+    pub fn tasks(&self) -> LinkStreams {
+        LinkStreams { protocol: task::message::PROTOCOL, ..self.clone() }
     }
 
     /// Takes what others open from now on, with who they are.
@@ -30,8 +40,8 @@ impl LinkStreams {
     /// # Errors
     /// [`Code::Busy`] if somebody does already.
     pub fn incoming(&self) -> Result<impl Stream<Item = (NodeId, Box<dyn ByteStream>)> + Send + Unpin + use<>, Error> {
-        let incoming = self.0.clone().accept(StreamProtocol::new(PROTOCOL));
-        let incoming = incoming.map_err(|_| Error::new(Code::Busy, "the data protocol is served already"))?;
+        let incoming = self.control.clone().accept(StreamProtocol::new(self.protocol));
+        let incoming = incoming.map_err(|_| Error::new(Code::Busy, "this protocol is served already"))?;
         Ok(incoming.filter_map(|(peer, stream)| {
             // Foreign nodes have keys of other kinds.
             std::future::ready(node_id(&peer).map(|node| (node, Box::new(stream) as Box<dyn ByteStream>)))
@@ -41,12 +51,12 @@ impl LinkStreams {
 
 impl Streams for LinkStreams {
     fn open(&self, to: NodeId) -> BoxFuture<'static, Result<Box<dyn ByteStream>, Error>> {
-        let mut control = self.0.clone();
+        let (mut control, protocol) = (self.control.clone(), self.protocol);
         async move {
             let peer = peer_id(to).ok_or_else(|| Error::new(Code::BadId, "no node has this id"))?;
-            match control.open_stream(peer, StreamProtocol::new(PROTOCOL)).await {
+            match control.open_stream(peer, StreamProtocol::new(protocol)).await {
                 Ok(stream) => Ok(Box::new(stream) as Box<dyn ByteStream>),
-                Err(OpenStreamError::UnsupportedProtocol(_)) => Err(Error::new(Code::Unreachable, "it does not serve domain data")),
+                Err(OpenStreamError::UnsupportedProtocol(_)) => Err(Error::new(Code::Unreachable, "it does not serve this")),
                 Err(e) => Err(Error::new(Code::Unreachable, "there is no connection to it").caused_by(e)),
             }
         }

@@ -5,7 +5,7 @@
 //! tag u8 | fields, big-endian; what is of variable length is last, or behind its length
 //! ```
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
 use super::enrolment::Enrolment;
 use super::lockbox::{ENTRIES, PREVIOUS};
@@ -22,8 +22,6 @@ pub const MESSAGE: usize = 1_024 + PREVIOUS * (36 + 32) + ENTRIES * 144;
 pub const HEADERS: usize = 64 * 1024;
 /// Hashes in one answer.
 pub const LEAVES: usize = 2_048;
-/// The longest text of an error, bytes.
-const TEXT: usize = 512;
 
 /// What is asked of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,12 +137,6 @@ fn flag(r: &mut Reader<'_>) -> Result<bool, Reject> {
     }
 }
 
-/// The rest, bounded.
-fn rest(r: &mut Reader<'_>, most: usize) -> Result<Vec<u8>, Reject> {
-    let bytes = r.rest();
-    if bytes.len() > most { Err(Reject::TooLarge) } else { Ok(bytes.to_vec()) }
-}
-
 fn list(r: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Reject> {
     let mut all = Vec::new();
     while r.remaining() > 0 {
@@ -190,8 +182,8 @@ impl Request {
         let request = match r.u8()? {
             1 => Request::Open(DomainId::from_bytes(r.array()?)),
             2 => Request::Begin(Put { id: r.array()?, author: NodeId::from_public_key(r.array()?), object: r.array()?, version: r.u64()? }),
-            3 => Request::Chunk { index: r.u64()?, bytes: rest(&mut r, CHUNK)? },
-            4 => Request::Commit(rest(&mut r, HEADERS)?),
+            3 => Request::Chunk { index: r.u64()?, bytes: r.rest_within(CHUNK)? },
+            4 => Request::Commit(r.rest_within(HEADERS)?),
             5 => Request::Abandon(r.array()?),
             6 => Request::History { object: r.array()?, up_to: r.u64()?, most: r.u32()? },
             7 => Request::Leaves { object: r.array()?, version: r.u64()?, from: r.u64()? },
@@ -199,8 +191,8 @@ impl Request {
             9 => Request::Changes { since: cursor(&mut r)?, wait: flag(&mut r)? },
             10 => Request::Used,
             11 => Request::Lockboxes,
-            12 => Request::Lockbox(rest(&mut r, MESSAGE)?),
-            13 => Request::Enrol(rest(&mut r, Enrolment::LENGTH)?),
+            12 => Request::Lockbox(r.rest_within(MESSAGE)?),
+            13 => Request::Enrol(r.rest_within(Enrolment::LENGTH)?),
             14 => Request::Enrolments,
             _ => return Err(Reject::UnknownKind),
         };
@@ -215,10 +207,7 @@ impl Answer {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         match self {
-            Answer::Error { code, message } => {
-                let message = &message[..message.floor_char_boundary(TEXT)];
-                w.u8(1).var(code.as_str().as_bytes()).var(message.as_bytes());
-            }
+            Answer::Error { code, message } => _ = w.u8(1).error(*code, message),
             Answer::Done => _ = w.u8(2),
             Answer::Progress(p) => _ = w.u8(3).u64(p.written).u64(p.durable),
             Answer::Committed(at) => {
@@ -263,10 +252,8 @@ impl Answer {
         let mut r = Reader::new(bytes);
         let answer = match r.u8()? {
             1 => {
-                let (code, message) = (r.text(64)?, r.text(TEXT)?);
-                // A later program may know more codes.
-                let known = Code::ALL.iter().copied().find(|c| c.as_str() == code);
-                Answer::Error { code: known.unwrap_or(Code::Unsupported), message: plain(&message) }
+                let (code, message) = r.error()?;
+                Answer::Error { code, message }
             }
             2 => Answer::Done,
             3 => Answer::Progress(Progress { written: r.u64()?, durable: r.u64()? }),
@@ -276,7 +263,7 @@ impl Answer {
                 let (leaves, []) = r.rest().as_chunks::<32>() else { return Err(Reject::Malformed) };
                 Answer::Leaves(leaves.to_vec())
             }
-            7 => Answer::Chunk(rest(&mut r, CHUNK)?),
+            7 => Answer::Chunk(r.rest_within(CHUNK)?),
             8 => {
                 let (next, more, anew) = (cursor(&mut r)?, flag(&mut r)?, flag(&mut r)?);
                 Answer::Changes(Changes { headers: list(&mut r)?, next, more, anew })
@@ -288,18 +275,13 @@ impl Answer {
                 let (puts, versions, history, objects) = (count()?, count()?, count()?, count()?);
                 Answer::Used(used, Quota { total, member, puts, versions, history, objects })
             }
-            10 => Answer::Lockbox(rest(&mut r, MESSAGE)?),
+            10 => Answer::Lockbox(r.rest_within(MESSAGE)?),
             11 => Answer::Enrolments(list(&mut r)?),
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
         Ok(answer)
     }
-}
-
-/// A stranger's text, fit for a terminal.
-fn plain(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().collect() } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -353,8 +335,8 @@ mod tests {
         assert_eq!(Request::decode(&[]), Err(Reject::Malformed));
         assert_eq!(Request::decode(&[99]), Err(Reject::UnknownKind));
         assert_eq!(Request::decode(&[10, 0]), Err(Reject::Malformed));
-        let long = Answer::Error { code: Code::Quota, message: "é".repeat(TEXT) };
-        assert!(matches!(Answer::decode(&long.encode()), Ok(Answer::Error { message, .. }) if message.len() == TEXT));
+        let long = Answer::Error { code: Code::Quota, message: "é".repeat(600) };
+        assert!(matches!(Answer::decode(&long.encode()), Ok(Answer::Error { message, .. }) if message.len() == 512));
         let ringing = Answer::Error { code: Code::Quota, message: "\u{7}".to_string() };
         assert!(matches!(Answer::decode(&ringing.encode()), Ok(Answer::Error { message, .. }) if message == "\\u{7}"));
     }

@@ -5,6 +5,7 @@
 //! demander sees it end once. `docs/protocol.md` section 17.
 
 mod machine;
+pub mod message;
 mod pairing;
 #[cfg(test)]
 mod tests;

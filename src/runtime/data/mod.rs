@@ -16,11 +16,11 @@ use futures_timer::Delay;
 
 pub use get::Body;
 pub use put::PutOptions;
-pub use session::{ByteStream, Streams, framed};
 use session::{Session, Trouble, astray, within};
 
 use super::handle::Node;
 use super::store::Store;
+use super::streams::{Streams, reach};
 use crate::base::{Code, DomainId, Error, NodeId, Wall};
 use crate::crypto::Role;
 use crate::crypto::object::ObjectKey;
@@ -336,6 +336,10 @@ impl<S: Store> DomainData<S> {
         let absent = || Error::new(Code::NoParticipant, "no domain manager is online").hint("Domain data needs it: start it, or wait");
         let mut last = Trouble::Lost(absent());
         for manager in self.managers()? {
+            if let Err(error) = reach(&self.0.node, self.0.domain, manager).await {
+                last = Trouble::Lost(error);
+                continue;
+            }
             let opened = match within(self.0.streams.open(manager)).await {
                 Ok(Ok(stream)) => Session::open(stream, self.0.domain).await,
                 Ok(Err(error)) => Err(Trouble::Lost(error)),

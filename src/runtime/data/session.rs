@@ -2,37 +2,17 @@
 
 use std::time::Duration;
 
-use asynchronous_codec::{Bytes, Framed};
-use futures::future::{BoxFuture, Either, select};
-use futures::{AsyncRead, AsyncWrite, FutureExt, SinkExt, StreamExt};
+use asynchronous_codec::Bytes;
+use futures::future::{Either, select};
+use futures::{FutureExt, SinkExt, StreamExt};
 use futures_timer::Delay;
-use unsigned_varint::codec::UviBytes;
 
-use crate::base::{Code, DomainId, Error, NodeId};
+use super::super::streams::{ByteStream, Frames, framed};
+use crate::base::{Code, DomainId, Error};
 use crate::proto::objects::message::{Answer, MESSAGE, Request};
 
 /// How long an answer may take. A put's answer may wait for a disk.
 const ANSWER: Duration = Duration::from_secs(60);
-
-/// A stream of bytes to another node.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
-
-/// Opens streams of [the data protocol](crate::proto::objects::message) to nodes that there is a connection to.
-pub trait Streams: Send + Sync {
-    /// A new stream.
-    ///
-    /// # Errors
-    /// [`Code::Unreachable`] if there is no connection, or the other side does not speak the protocol.
-    fn open(&self, to: NodeId) -> BoxFuture<'static, Result<Box<dyn ByteStream>, Error>>;
-}
-
-/// Frames of the data protocol on a stream.
-pub fn framed<T: AsyncRead + AsyncWrite>(stream: T) -> Framed<T, UviBytes<Bytes>> {
-    let mut codec = UviBytes::default();
-    codec.set_max_len(MESSAGE);
-    Framed::new(stream, codec)
-}
 
 /// Why a request came to nothing.
 #[derive(Debug)]
@@ -50,7 +30,7 @@ impl From<Error> for Trouble {
 }
 
 /// A stream on which the domain was opened.
-pub(super) struct Session(Framed<Box<dyn ByteStream>, UviBytes<Bytes>>);
+pub(super) struct Session(Frames);
 
 fn lost(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Trouble {
     Trouble::Lost(Error::new(Code::Unreachable, "the stream to the domain manager broke").caused_by(cause))
@@ -63,7 +43,7 @@ pub(super) fn astray() -> Trouble {
 
 impl Session {
     pub(super) async fn open(stream: Box<dyn ByteStream>, domain: DomainId) -> Result<Session, Trouble> {
-        let mut session = Session(framed(stream));
+        let mut session = Session(framed(stream, MESSAGE));
         match session.ask(&Request::Open(domain)).await? {
             Answer::Done => Ok(session),
             _ => Err(astray()),

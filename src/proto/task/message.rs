@@ -1,0 +1,162 @@
+//! The task protocol, `/peerage/task/1`: what the demander and the supplier of one seat say on a stream between them, each message behind its
+//! length as an unsigned varint. The demander begins; whoever has enough ends the stream.
+//!
+//! ```text
+//! tag u8 | fields, big-endian; what is of variable length is last, or behind its length
+//! ```
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+use crate::base::{Code, DomainId, Reject};
+use crate::wire::bytes::{Reader, Writer};
+
+/// The protocol's name.
+pub const PROTOCOL: &str = "/peerage/task/1";
+/// Bytes of input, output or progress in one message, at most.
+pub const PART: usize = 64 * 1024;
+/// The longest message, bytes.
+pub const MESSAGE: usize = 1 + PART;
+/// The longest signed ticket, bytes.
+const TICKET: usize = 512;
+
+/// What a demander says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Begin, in this domain, with this signed ticket. Answered by [`Reply::Begun`].
+    Begin {
+        /// The domain.
+        domain: DomainId,
+        /// How long it may take, in whole milliseconds.
+        time: Duration,
+        /// The ticket.
+        ticket: Vec<u8>,
+    },
+    /// More of the input.
+    Input(Vec<u8>),
+    /// That was all of it.
+    End,
+}
+
+/// What a supplier says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is not done, and will not be.
+    Error {
+        /// Why; a [retryable](Code::retryable) one says that another supplier may do better.
+        code: Code,
+        /// In words.
+        message: String,
+    },
+    /// It is being done.
+    Begun,
+    /// It is still being done.
+    Alive,
+    /// How far it is, in whatever form the capability has for that.
+    Progress(Vec<u8>),
+    /// More of the output.
+    Output(Vec<u8>),
+    /// It is done, and that was all of the output.
+    Done,
+}
+
+impl Request {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Request::Begin { domain, time, ticket } => {
+                w.u8(1).raw(domain.as_bytes()).u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).raw(ticket)
+            }
+            Request::Input(bytes) => w.u8(2).raw(bytes),
+            Request::End => w.u8(3),
+        };
+        w.finish()
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Reject::Malformed`], [`Reject::UnknownKind`], [`Reject::TooLarge`].
+    pub fn decode(bytes: &[u8]) -> Result<Request, Reject> {
+        let mut r = Reader::new(bytes);
+        let request = match r.u8()? {
+            1 => {
+                let (domain, time) = (DomainId::from_bytes(r.array()?), Duration::from_millis(r.u64()?));
+                Request::Begin { domain, time, ticket: r.rest_within(TICKET)? }
+            }
+            2 => Request::Input(r.rest_within(PART)?),
+            3 => Request::End,
+            _ => return Err(Reject::UnknownKind),
+        };
+        r.end()?;
+        Ok(request)
+    }
+}
+
+impl Reply {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Reply::Error { code, message } => w.u8(1).error(*code, message),
+            Reply::Begun => w.u8(2),
+            Reply::Alive => w.u8(3),
+            Reply::Progress(bytes) => w.u8(4).raw(bytes),
+            Reply::Output(bytes) => w.u8(5).raw(bytes),
+            Reply::Done => w.u8(6),
+        };
+        w.finish()
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Reject::Malformed`], [`Reject::UnknownKind`], [`Reject::TooLarge`].
+    pub fn decode(bytes: &[u8]) -> Result<Reply, Reject> {
+        let mut r = Reader::new(bytes);
+        let reply = match r.u8()? {
+            1 => {
+                let (code, message) = r.error()?;
+                Reply::Error { code, message }
+            }
+            2 => Reply::Begun,
+            3 => Reply::Alive,
+            4 => Reply::Progress(r.rest_within(PART)?),
+            5 => Reply::Output(r.rest_within(PART)?),
+            6 => Reply::Done,
+            _ => return Err(Reject::UnknownKind),
+        };
+        r.end()?;
+        Ok(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{string::ToString, vec};
+
+    #[test]
+    fn messages_come_back_and_what_is_cut_or_too_long_does_not() {
+        let (domain, time) = (DomainId::from_bytes([1; 32]), Duration::from_millis(u64::MAX));
+        for request in [Request::Begin { domain, time, ticket: vec![2; TICKET] }, Request::Input(vec![3; PART]), Request::End] {
+            assert!(request.encode().len() <= MESSAGE);
+            assert_eq!(Request::decode(&request.encode()), Ok(request));
+        }
+        let error = Reply::Error { code: Code::Busy, message: "no room".to_string() };
+        for reply in [error, Reply::Begun, Reply::Alive, Reply::Progress(vec![4; PART]), Reply::Output(Vec::new()), Reply::Done] {
+            assert!(reply.encode().len() <= MESSAGE);
+            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        }
+        assert_eq!(Request::decode(&Request::Input(vec![0; PART + 1]).encode()), Err(Reject::TooLarge));
+        assert_eq!(Request::decode(&Request::Begin { domain, time, ticket: vec![0; TICKET + 1] }.encode()), Err(Reject::TooLarge));
+        for bytes in [&[][..], &[3, 0], &[1; 30]] {
+            assert_eq!(Request::decode(bytes), Err(Reject::Malformed));
+        }
+        assert_eq!(Reply::decode(&[2, 0]), Err(Reject::Malformed));
+        assert_eq!((Request::decode(&[9]), Reply::decode(&[9])), (Err(Reject::UnknownKind), Err(Reject::UnknownKind)));
+    }
+}
