@@ -11,3 +11,4 @@ pub mod qr;
 pub mod relay;
 pub mod settings;
 pub mod web;
+pub mod work;

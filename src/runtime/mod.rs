@@ -9,6 +9,7 @@ pub mod objects;
 pub mod port;
 pub mod store;
 pub mod streams;
+pub mod task;
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ async fn refused(data: &Path, arguments: &[&str], code: &str) {
 }
 
 /// A file of so many bytes, none like another.
-fn file(scratch: &Scratch, name: &str, length: usize) -> PathBuf {
+pub fn file(scratch: &Scratch, name: &str, length: usize) -> PathBuf {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&(length as u64).to_be_bytes());
     let mut rng = Rng::from_seed(seed);
@@ -40,12 +40,12 @@ fn file(scratch: &Scratch, name: &str, length: usize) -> PathBuf {
     path
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// Whether a process has these bytes anywhere in its memory.
-fn in_memory(pid: u32, wanted: &[u8]) -> bool {
+pub fn in_memory(pid: u32, wanted: &[u8]) -> bool {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let regions = maps.lines().filter_map(|line| {
@@ -63,12 +63,12 @@ fn in_memory(pid: u32, wanted: &[u8]) -> bool {
     found
 }
 
-fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
+pub fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// All bytes of all files below a folder.
-fn on_disk(folder: &Path) -> Vec<u8> {
+pub fn on_disk(folder: &Path) -> Vec<u8> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -10,3 +10,4 @@ mod participant;
 mod reload;
 mod store_that_lies;
 mod support;
+mod task;

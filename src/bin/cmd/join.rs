@@ -1,17 +1,21 @@
 //! `peerage join`
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::Args;
 use peerage::base::{Code, DomainId, Error, NodeId};
 use peerage::node::children::stop_signal;
 use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, recipients};
+use peerage::node::work::Program;
 use peerage::peer::{Event, Path, Profile, To};
 use peerage::platform::native::NativeConfig;
 use peerage::proto::channel::{ChannelId, Mode};
-use peerage::proto::directory::Query;
+use peerage::proto::directory::{Capability, Query};
 use peerage::proto::state::Entry;
+use peerage::proto::task::CAPABILITY;
 use peerage::runtime::handle::Node;
+use peerage::runtime::task::Supplier;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
@@ -27,6 +31,7 @@ use super::{Common, say};
 #[command(after_help = "Examples:
   peerage join 'http://127.0.0.1:9600/#…'
   peerage join                                the domain joined before
+  peerage join LINK --serve 'count=wc -c' --serve 'thumbnail=convert - -resize 256 png:-'
   echo '{\"cmd\":\"send\",\"channel\":\"chat\",\"text\":\"hi\"}' | peerage join LINK --name robot
 
 Commands, one per line (\"id\" is given back with the answer):
@@ -58,6 +63,22 @@ pub struct Join {
     /// A multiaddr to listen on; may be given several times [default: free ports of this machine]
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
+    /// Do this for others: a capability, and the command that does it, with the input on its standard input and the output on its
+    /// standard output; each line on standard error tells how far it is. May be given several times
+    #[arg(long, value_name = "CAPABILITY=COMMAND", value_parser = served)]
+    serve: Vec<(String, Program)>,
+    /// How many of each at once
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "serve")]
+    capacity: u32,
+}
+
+fn served(text: &str) -> Result<(String, Program), Error> {
+    let wrong = || Error::new(Code::BadArgument, "a capability, =, and a command are wanted").hint("Such as count=wc -c");
+    let (capability, command) = text.split_once('=').ok_or_else(wrong)?;
+    if capability.is_empty() || capability.len() > CAPABILITY {
+        return Err(Error::new(Code::BadArgument, format!("a capability's name has 1 to {CAPABILITY} bytes")));
+    }
+    Ok((capability.to_owned(), Program::parse(command)?))
 }
 
 const LISTEN: [&str; 4] =
@@ -80,13 +101,18 @@ impl Join {
         let data = common.data(&settings)?.folder("participant")?;
         let listen = if self.listen.is_empty() { LISTEN.map(String::from).to_vec() } else { self.listen };
         let config = NativeConfig { listen, reserve: true, certificate: Some(data.certificate()?), ..NativeConfig::default() };
-        let Participant { node, keeper, driving, .. } = Participant::start(&data, &config).await?;
+        let Participant { node, keeper, driving, streams, .. } = Participant::start(&data, &config).await?;
         let profile = Profile { name: self.name, capabilities: Vec::new() };
         tokio::pin!(stop);
         let domain = tokio::select! {
             entered = enter(&keeper, self.link, self.domain, profile) => entered?,
             () = &mut stop => return Ok(()),
         };
+        let supplier = Supplier::new(node.clone(), domain);
+        for (name, program) in self.serve {
+            supplier.offer(Capability { capacity: self.capacity, ..Capability::new(name, 1) }, Arc::new(program))?;
+        }
+        tokio::spawn(supplier.serve(streams.tasks().incoming()?));
         say(&json!({"event": "joined", "node": node.id().to_string(), "domain": domain.to_string(), "name": node.domain_name(domain)?}))?;
         let (out, mut printed) = mpsc::channel(64);
         let mut session = Session { node: node.clone(), domain, channels: BTreeMap::new(), forget: false, out };

@@ -7,6 +7,7 @@ pub mod manager;
 mod participant;
 pub mod relay;
 pub mod sim;
+pub mod task;
 pub mod up;
 
 use std::io::Write;

@@ -1,0 +1,37 @@
+//! Tasks as participants use them: a demander asks for a capability, a supplier does the work, and what they exchange goes over a stream
+//! between the two and nobody else.
+//!
+//! The demander pairs for itself, over its own copy of the directory, with the [ledger](crate::proto::task) that a manager would use.
+
+mod demander;
+mod supplier;
+
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use futures_timer::Delay;
+
+pub use demander::{Event, Input, Order, Task, Tasks};
+pub use supplier::{Job, Supplier, Work};
+
+use crate::proto::task::message::MESSAGE;
+use crate::runtime::streams::{ByteStream, Frames};
+
+/// A supplier that has nothing else to say says so often that it works.
+const BEAT: Duration = Duration::from_secs(2);
+/// So often the link that a task runs over is wanted anew, or it would be closed where a node is not linked with everybody.
+const HOLD: Duration = Duration::from_secs(20);
+/// How long the other side may take to open a stream or to say the first thing on it.
+const OPEN: Duration = Duration::from_secs(10);
+
+fn framed(stream: Box<dyn ByteStream>) -> Frames {
+    super::streams::framed(stream, MESSAGE)
+}
+
+/// What does not take too long.
+async fn within<T>(time: Duration, what: impl Future<Output = T> + Unpin) -> Option<T> {
+    match select(what, Delay::new(time)).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
+    }
+}

@@ -1,0 +1,297 @@
+//! Who does the work: takes what demanders send, as far as there is room.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use asynchronous_codec::Bytes;
+use futures::channel::mpsc;
+use futures::future::{BoxFuture, Either, join, pending, select};
+use futures::stream::{FuturesUnordered, SplitSink, SplitStream};
+use futures::{AsyncRead, SinkExt, Stream, StreamExt, TryStreamExt};
+use futures_timer::Delay;
+
+use super::{BEAT, HOLD, OPEN, framed, within};
+use crate::base::{Code, DomainId, Error, NodeId, Reject};
+use crate::crypto::Role;
+use crate::proto::directory::Capability;
+use crate::proto::task::Ticket;
+use crate::proto::task::message::{PART, Reply, Request};
+use crate::runtime::handle::Node;
+use crate::runtime::streams::{ByteStream, Frames, Places};
+
+/// Streams at once, and of one demander.
+const STREAMS: usize = 512;
+const EACH: usize = 64;
+/// Messages between a stream and the work.
+const QUEUE: usize = 4;
+/// The longest that anything may take.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Something a participant does for others.
+pub trait Work: Send + Sync {
+    /// Does it once. Dropped before its end, it was cancelled.
+    ///
+    /// # Errors
+    /// What its demander is told. A [retryable](Code::retryable) code sends the task to another supplier.
+    fn run(&self, job: Job) -> BoxFuture<'static, Result<(), Error>>;
+}
+
+/// A task to be done.
+pub struct Job {
+    /// Who asks, for what, and under which name.
+    pub ticket: Ticket,
+    /// What is sent along. It ends as an error where its demander is gone in the middle of it.
+    pub input: Pin<Box<dyn AsyncRead + Send>>,
+    output: mpsc::Sender<Reply>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    /// Puts out more; returns when there is room for that.
+    ///
+    /// # Errors
+    /// [`Code::Aborted`] if the demander is gone.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        for part in bytes.chunks(PART) {
+            self.say(Reply::Output(part.to_vec())).await?;
+        }
+        Ok(())
+    }
+
+    /// Says how far it is, in the capability's own form. What is over 64 KiB is cut.
+    ///
+    /// # Errors
+    /// As [`Job::write`].
+    pub async fn progress(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.say(Reply::Progress(bytes[..bytes.len().min(PART)].to_vec())).await
+    }
+
+    /// Another hand on the output, for what is put out at the same time.
+    #[must_use]
+    pub fn another(&self) -> Job {
+        Job { ticket: self.ticket.clone(), input: Box::pin(futures::io::empty()), output: self.output.clone() }
+    }
+
+    async fn say(&mut self, reply: Reply) -> Result<(), Error> {
+        self.output.send(reply).await.map_err(|_| Error::new(Code::Aborted, "the demander is gone"))
+    }
+}
+
+struct Offered {
+    capability: Capability,
+    work: Arc<dyn Work>,
+    running: u32,
+}
+
+/// What a participant offers in one domain.
+pub struct Supplier {
+    node: Node,
+    domain: DomainId,
+    offered: Mutex<BTreeMap<String, Offered>>,
+    places: Arc<Places>,
+}
+
+impl fmt::Debug for Supplier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supplier").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Supplier {
+    /// Offers nothing yet.
+    #[must_use]
+    pub fn new(node: Node, domain: DomainId) -> Arc<Supplier> {
+        Arc::new(Supplier { node, domain, offered: Mutex::default(), places: Places::new(STREAMS, EACH) })
+    }
+
+    /// Offers to do something, as often at once as the capability's capacity says, and advertises it. Offered again it is replaced;
+    /// what runs goes on.
+    ///
+    /// # Errors
+    /// As [`Node::advertise`].
+    pub fn offer(&self, capability: Capability, work: Arc<dyn Work>) -> Result<(), Error> {
+        let mut offered = lock(&self.offered);
+        let others = offered.values().filter(|o| o.capability.name != capability.name).map(|o| o.capability.clone());
+        self.node.advertise(self.domain, others.chain([capability.clone()]).collect())?;
+        let running = offered.get(&capability.name).map_or(0, |o| o.running);
+        offered.insert(capability.name.clone(), Offered { capability, work, running });
+        Ok(())
+    }
+
+    /// Serves those who open a stream of the task protocol, until there are no more.
+    pub async fn serve(self: Arc<Self>, mut incoming: impl Stream<Item = (NodeId, Box<dyn ByteStream>)> + Unpin) {
+        let mut all = FuturesUnordered::new();
+        loop {
+            // Without any there is no end of one to wait for.
+            let ended = async {
+                if all.next().await.is_none() {
+                    pending().await
+                }
+            };
+            let Either::Left((next, _)) = select(incoming.next(), pin!(ended)).await else { continue };
+            let Some((demander, stream)) = next else { break };
+            let Some(place) = self.places.take(demander) else { continue };
+            let supplier = Arc::clone(&self);
+            all.push(async move {
+                if let Err(error) = supplier.converse(demander, framed(stream)).await {
+                    tracing::debug!(%demander, "a task was not done: {}", error.one_line());
+                }
+                drop(place);
+            });
+        }
+        while all.next().await.is_some() {}
+    }
+
+    async fn converse(&self, demander: NodeId, mut frames: Frames) -> Result<(), Error> {
+        let gone = || Error::new(Code::Timeout, "the demander says nothing");
+        let first = within(OPEN, frames.next()).await.flatten().ok_or_else(gone)?.map_err(broken)?;
+        let begun = Request::decode(&first).map_err(|r| Error::new(r.code(), "the demander makes no sense"));
+        let begun = begun.and_then(|request| self.begin(demander, request));
+        let (ticket, time, work, _room) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                say(&mut frames, &refusal(&error)).await?;
+                return Err(error);
+            }
+        };
+        say(&mut frames, &Reply::Begun).await?;
+        let (sink, stream) = frames.split();
+        let ((give, take), (out, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
+        let job = Job { ticket, input: Box::pin(take.into_async_read()), output: out };
+        let talking = async {
+            // The work's end drops the job, and with it ends what it has to say.
+            let (result, sink) = join(work.run(job), speak(sink, said)).await;
+            let mut sink = sink?;
+            let last = result.as_ref().map_or_else(refusal, |()| Reply::Done);
+            sink.send(Bytes::from(last.encode())).await.map_err(broken)?;
+            // Until the demander has all of it.
+            sink.close().await.map_err(broken)?;
+            result
+        };
+        let hearing = async { drop(select(pin!(hear(stream, give)), pin!(hold(&self.node, self.domain, demander))).await) };
+        match select(select(pin!(talking), pin!(hearing)), Delay::new(time.min(LONGEST))).await {
+            Either::Left((Either::Left((result, _)), _)) => result,
+            Either::Left((Either::Right(_), _)) => Err(Error::new(Code::Aborted, "the demander ended it")),
+            Either::Right(_) => Err(Error::new(Code::Timeout, "its time is over")),
+        }
+    }
+
+    /// Looks whether this may begin, and takes room for it.
+    fn begin(&self, demander: NodeId, request: Request) -> Result<(Ticket, Duration, Arc<dyn Work>, Room<'_>), Error> {
+        let Request::Begin { domain, time, ticket } = request else {
+            return Err(Error::new(Code::Malformed, "a task begins with a ticket"));
+        };
+        if domain != self.domain || !self.node.is_member(domain, demander) {
+            return Err(Error::new(Code::Forbidden, "only members of the domain are served"));
+        }
+        let wrong = |r: Reject| Error::new(r.code(), "the ticket is not for this");
+        let ticket = Ticket::verify(&domain, &ticket).map_err(wrong)?;
+        let may_pair = |issuer: NodeId| {
+            issuer == demander
+                || self
+                    .node
+                    .look_at_keys(domain, |m, _, _, now| m.member(now, &issuer).is_some_and(|m| m.role == Role::Manager))
+                    .unwrap_or(false)
+        };
+        if !may_pair(ticket.issuer) {
+            return Err(Error::new(Code::Forbidden, "the ticket's issuer may not pair"));
+        }
+        ticket.admits(self.node.now().wall, &demander, &self.node.id(), &ticket.capability).map_err(wrong)?;
+        let mut offered = lock(&self.offered);
+        let Some(entry) = offered.get_mut(&ticket.capability) else {
+            return Err(Error::new(Code::NoParticipant, "this is not offered here"));
+        };
+        if entry.running >= entry.capability.capacity {
+            return Err(Error::new(Code::Busy, "there is no room for another task"));
+        }
+        entry.running += 1;
+        let work = Arc::clone(&entry.work);
+        drop(offered);
+        let room = Room { supplier: self, capability: ticket.capability.clone() };
+        Ok((ticket, time, work, room))
+    }
+}
+
+fn broken(cause: io::Error) -> Error {
+    Error::new(Code::Unreachable, "the stream to the demander broke").caused_by(cause)
+}
+
+fn refusal(error: &Error) -> Reply {
+    Reply::Error { code: error.code(), message: error.message().to_owned() }
+}
+
+async fn say(frames: &mut Frames, reply: &Reply) -> Result<(), Error> {
+    let sent = within(OPEN, frames.send(Bytes::from(reply.encode()))).await;
+    sent.ok_or_else(|| Error::new(Code::Timeout, "the demander does not listen"))?.map_err(broken)
+}
+
+/// Hands the input on until the demander is gone.
+async fn hear(mut stream: SplitStream<Frames>, give: mpsc::Sender<io::Result<Vec<u8>>>) {
+    let mut give = Some(give);
+    while let Some(Ok(bytes)) = stream.next().await {
+        match Request::decode(&bytes) {
+            // Work that wants no more input is not bothered with it.
+            Ok(Request::Input(bytes)) => {
+                if let Some(sender) = &mut give {
+                    let _ = sender.send(Ok(bytes)).await;
+                }
+            }
+            Ok(Request::End) => give = None,
+            Ok(Request::Begin { .. }) | Err(_) => return,
+        }
+    }
+    if let Some(mut sender) = give {
+        let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
+    }
+}
+
+/// Keeps the link.
+async fn hold(node: &Node, domain: DomainId, demander: NodeId) {
+    loop {
+        node.want_link(domain, demander);
+        Delay::new(HOLD).await;
+    }
+}
+
+/// Says what the work puts out, and, when it puts out nothing, that it goes on.
+async fn speak(mut sink: SplitSink<Frames, Bytes>, mut said: mpsc::Receiver<Reply>) -> Result<SplitSink<Frames, Bytes>, Error> {
+    loop {
+        let next = match select(said.next(), Delay::new(BEAT)).await {
+            Either::Left((Some(reply), _)) => reply,
+            Either::Left((None, _)) => return Ok(sink),
+            Either::Right(_) => Reply::Alive,
+        };
+        sink.feed(Bytes::from(next.encode())).await.map_err(broken)?;
+        // What comes at once goes together.
+        if said.size_hint().0 == 0 {
+            sink.flush().await.map_err(broken)?;
+        }
+    }
+}
+
+/// One of the tasks that a capability has room for.
+struct Room<'a> {
+    supplier: &'a Supplier,
+    capability: String,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = lock(&self.supplier.offered).get_mut(&self.capability) {
+            entry.running -= 1;
+        }
+    }
+}
