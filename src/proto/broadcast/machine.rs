@@ -20,6 +20,8 @@ const TURN: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long a neighbour that was asked for it may take.
 const AGAIN: Duration = Duration::from_millis(400);
+/// How often a cast is asked for, of those who have it in turn, before it is given up: the question or the answer may be lost.
+const ASKS: u8 = 24;
 /// How often a cast that could not be taken yet is asked for again.
 const PUT_OFF: u8 = 20;
 /// How long a cast is kept for those that ask.
@@ -66,6 +68,8 @@ struct Missing {
     /// Who has it, in the order they said so.
     holders: VecDeque<NodeId>,
     due: Mono,
+    /// How often it was asked for.
+    asked: u8,
     /// How often it came and could not be taken yet.
     put_off: u8,
 }
@@ -261,7 +265,7 @@ impl Broadcast {
             }
         } else if self.missing.len() < limit::CASTS_MISSING {
             let due = now.mono.after(PATIENCE);
-            self.missing.insert(id, Missing { holders: VecDeque::from([from]), due, put_off: 0 });
+            self.missing.insert(id, Missing { holders: VecDeque::from([from]), due, asked: 0, put_off: 0 });
             self.due.insert((due, id));
         } else {
             // Too many to wait for one by one: asked for at once, and not remembered.
@@ -314,12 +318,14 @@ impl Broadcast {
             self.due.pop_first();
             let Some(missing) = self.missing.get_mut(&id) else { continue };
             match missing.holders.pop_front() {
-                Some(holder) => {
+                Some(holder) if missing.asked < ASKS => {
                     wanted.entry(holder).or_default().push(id);
+                    missing.holders.push_back(holder);
+                    missing.asked += 1;
                     missing.due = now.mono.after(AGAIN);
                     self.due.insert((missing.due, id));
                 }
-                None => drop(self.missing.remove(&id)),
+                _ => drop(self.missing.remove(&id)),
             }
         }
         for (to, ids) in wanted {

@@ -322,6 +322,22 @@ fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
 }
 
 #[test]
+fn who_has_a_cast_is_asked_again_when_the_question_or_the_answer_is_lost_but_not_for_ever() {
+    let (a, b, mut machine, mut out) = (id(1), id(2), Broadcast::new(id(9), TELL, usize::MAX), Vec::new());
+    machine.link_up(at(0), a);
+    machine.link_up(at(0), b);
+    for from in [a, b] {
+        machine.handle(at(0), from, Msg::Have(Vec::from([msg::cast_id(b"x")])), &|_| true, &mut |_, _| Ok(false), &mut out).unwrap();
+    }
+    for ms in (0..60_000).step_by(100) {
+        machine.on_timeout(at(ms), &mut out);
+    }
+    let asked: Vec<NodeId> = out.iter().filter(|e| matches!(e.msg, Msg::Graft(_))).map(|e| e.to).collect();
+    assert_eq!(asked[..4], [a, b, a, b], "in turn");
+    assert_eq!((asked.len(), machine.usage().missing), (24, 0));
+}
+
+#[test]
 fn a_flood_is_bounded() {
     let (a, mut machine, mut out) = (id(1), Broadcast::new(id(9), TELL, usize::MAX), Vec::new());
     machine.link_up(at(0), a);
@@ -337,8 +353,9 @@ fn a_flood_is_bounded() {
     }
     let usage = machine.usage();
     assert!(usage.bytes <= limit::CASTS && usage.missing <= limit::CASTS_MISSING && usage.ids <= limit::CASTS_KNOWN + limit::CASTS / 1_000);
-    machine.on_timeout(at(200_000), &mut out);
-    machine.on_timeout(at(400_000), &mut out);
+    for ms in (200_000..400_000).step_by(1_000) {
+        machine.on_timeout(at(ms), &mut out);
+    }
     assert_eq!(machine.usage(), Usage::default());
 }
 

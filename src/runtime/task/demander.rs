@@ -26,6 +26,9 @@ use crate::runtime::streams::{Frames, Streams, reach};
 /// While nobody is free the directory is looked at so often.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// A demand that asks what a directory knows.
+type Wanted = Demand<Vec<Predicate>>;
+
 /// The input of a task, from its beginning: asked for once for each attempt.
 pub type Input = Box<dyn FnMut() -> BoxFuture<'static, io::Result<Box<dyn AsyncRead + Send + Unpin>>> + Send>;
 
@@ -140,11 +143,11 @@ impl Tasks {
     }
 
     /// Who offers what, at this moment.
-    fn offers(&self) -> Result<impl Fn(&Demand<Vec<Predicate>>, bool) -> Vec<Offer> + use<>, Error> {
+    fn offers(&self) -> Result<impl Fn(&Wanted, bool) -> Vec<Offer> + use<>, Error> {
         let (node, domain) = (self.0.node.clone(), self.0.domain);
         // Fails here if the domain was left, so that the closure need not.
         node.role(domain)?;
-        Ok(move |demand: &Demand<Vec<Predicate>>, relaxed: bool| {
+        Ok(move |demand: &Wanted, relaxed: bool| {
             let predicates = if relaxed { Vec::new() } else { demand.query.clone() };
             let query = Query { capability: Some(demand.capability.clone()), predicates, online: Some(true) };
             let links = node.links(Some(domain));
@@ -164,7 +167,7 @@ impl Tasks {
 pub struct Task {
     tasks: Tasks,
     id: TaskId,
-    demand: Demand<Vec<Predicate>>,
+    demand: Wanted,
     end: Mono,
     ledger: Ledger<Vec<Predicate>>,
     effects: VecDeque<Effect>,

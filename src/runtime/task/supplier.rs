@@ -181,7 +181,9 @@ impl Supplier {
             sink.close().await.map_err(broken)?;
             result
         };
-        let hearing = async { drop(select(pin!(hear(stream, give)), pin!(hold(&self.node, self.domain, demander))).await) };
+        let hearing = async {
+            select(pin!(hear(stream, give)), pin!(hold(&self.node, self.domain, demander))).await;
+        };
         match select(select(pin!(talking), pin!(hearing)), Delay::new(time.min(LONGEST))).await {
             Either::Left((Either::Left((result, _)), _)) => result,
             Either::Left((Either::Right(_), _)) => Err(Error::new(Code::Aborted, "the demander ended it")),
