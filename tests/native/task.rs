@@ -190,7 +190,9 @@ async fn when_the_demander_is_gone_the_work_ends() {
     let pid = scratch.0.join("pid");
     let work = script(&scratch, "work", &format!("echo $$ > {}\necho here >&2\nexec sleep 1000", text(&pid)));
     let _bob = supplier(&scratch, "bob", &home.link, &[&format!("work={}", text(&work))]).await;
-    let mut asker = Asker::start(&scratch.0.join("ann"), &home.link, &["work"]);
+    // With more input than the command ever reads.
+    let source = file(&scratch, "source", 8 << 20);
+    let mut asker = Asker::start(&scratch.0.join("ann"), &home.link, &["work", text(&source)]);
     asker.until("progress").await;
     let process = Path::new("/proc").join(std::fs::read_to_string(&pid).unwrap().trim());
     assert!(process.exists());

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use asynchronous_codec::Bytes;
 use futures::channel::mpsc;
-use futures::future::{BoxFuture, Either, join, pending, select};
+use futures::future::{BoxFuture, Either, pending, select, try_join};
 use futures::stream::{FuturesUnordered, SplitSink, SplitStream};
-use futures::{AsyncRead, SinkExt, Stream, StreamExt, TryStreamExt};
+use futures::{AsyncRead, FutureExt, SinkExt, Stream, StreamExt, TryStreamExt};
 use futures_timer::Delay;
 
 use super::{BEAT, HOLD, OPEN, framed, within};
@@ -172,9 +172,8 @@ impl Supplier {
         let ((give, take), (out, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
         let job = Job { ticket, input: Box::pin(take.into_async_read()), output: out };
         let talking = async {
-            // The work's end drops the job, and with it ends what it has to say.
-            let (result, sink) = join(work.run(job), speak(sink, said)).await;
-            let mut sink = sink?;
+            // The work's end drops the job, and with it ends what it has to say. Who cannot be spoken to needs no work.
+            let (result, mut sink) = try_join(work.run(job).map(Ok), speak(sink, said)).await?;
             let last = result.as_ref().map_or_else(refusal, |()| Reply::Done);
             sink.send(Bytes::from(last.encode())).await.map_err(broken)?;
             // Until the demander has all of it.
