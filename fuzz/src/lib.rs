@@ -15,7 +15,7 @@ use peerage::proto::channel::{Channels, Mode};
 use peerage::proto::membership::Membership;
 use peerage::proto::overlay::Registry;
 use peerage::proto::session::{Session, keymsg::KeyMessage, prekey::Prekey};
-use peerage::proto::{broadcast, channel, detector, directory, membership, overlay, state};
+use peerage::proto::{broadcast, channel, detector, directory, membership, objects, overlay, state, task};
 use peerage::wire::frame::{self as link_frame, Kind};
 use peerage::wire::link::InviteLink;
 
@@ -68,13 +68,32 @@ pub fn statement(data: &[u8]) {
     let mut out = Vec::new();
     let _ = machine.learn(now(), Some(id(1)), data, &mut out);
     let _ = Membership::new(DOMAIN, data);
-    let _ = peerage::proto::objects::Header::verify(&DOMAIN, data);
-    let _ = peerage::proto::objects::Lockbox::verify(&DOMAIN, data);
+    let _ = objects::Header::verify(&DOMAIN, data);
+    let _ = objects::Lockbox::verify(&DOMAIN, data);
     let _ = Membership::restore(founding.domain, &founding.genesis, data, now());
     if let Ok(msg) = membership::Msg::decode(data) {
         assert_eq!(membership::Msg::decode(&msg.encode()).as_ref(), Ok(&msg));
         let _ = machine.handle(now(), id(1), msg, &mut out);
     }
+}
+
+/// What is said on the streams of data and tasks, and what is signed in it.
+pub fn stream(data: &[u8]) {
+    if let Ok(request) = objects::message::Request::decode(data) {
+        assert_eq!(objects::message::Request::decode(&request.encode()), Ok(request));
+    }
+    // An error's text is made fit for a terminal: read once more it may be another.
+    if let Ok(answer) = objects::message::Answer::decode(data) {
+        assert!(objects::message::Answer::decode(&answer.encode()).is_ok());
+    }
+    if let Ok(request) = task::message::Request::decode(data) {
+        assert_eq!(task::message::Request::decode(&request.encode()), Ok(request));
+    }
+    if let Ok(reply) = task::message::Reply::decode(data) {
+        assert!(task::message::Reply::decode(&reply.encode()).is_ok());
+    }
+    let _ = task::Ticket::verify(&DOMAIN, data);
+    let _ = objects::Enrolment::verify(&DOMAIN, data);
 }
 
 /// Prekey records, key messages and sealed frames, at a session that knows the sender as a member.
@@ -316,12 +335,31 @@ pub fn targets() -> Vec<Target> {
         // What this node says itself is what it understands.
         sent(&mut scene.peer).into_iter().map(|(_, _, frame)| part(&[&[0x00], &frame[..]].concat())).collect::<Vec<_>>()
     };
+    let ticket = task::Ticket {
+        issuer: id(2),
+        term: 0,
+        task: [1; 16],
+        seat: task::Seat { place: 0, attempt: 1 },
+        demander: id(2),
+        supplier: id(1),
+        until: now().wall,
+        capability: "count".into(),
+    };
+    let ticket = ticket.sign(&DOMAIN, &key(2)).expect("its issuer's key");
+    let answer = objects::message::Answer::Error { code: peerage::base::Code::Busy, message: "no room".into() };
+    let streams = vec![
+        task::message::Request::Begin { domain: DOMAIN, time: Duration::from_secs(1), ticket: ticket.clone() }.encode(),
+        ticket,
+        objects::message::Request::Changes { since: objects::Cursor::default(), wait: true }.encode(),
+        answer.encode(),
+    ];
     let tagged = (0..8).map(|kind| part(&[0x20 | kind, 0, 1, 2, 3, 4, 5, 6, 7, 8])).collect::<Vec<_>>();
     vec![
         ("frame", frame, vec![link_frame::encode(Kind::Sealed, b"body")]),
         ("invitation", invitation, vec![link.to_url("https://a.test/").into_bytes(), link.to_fragment().into_bytes()]),
         ("statement", statement, vec![statement_seed, founding.genesis.clone()]),
         ("session", session, vec![prekey]),
+        ("stream", stream, streams),
         ("directory", directory, record.into_iter().collect()),
         ("channel", channel, vec![part(&[0; 40]), part(&[1, 1, 4, 99, 104, 97, 116, 0, 0, 0, 0, 0, 0, 0, 1])]),
         ("detector", detector, probes.to_vec()),
