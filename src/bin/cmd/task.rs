@@ -1,5 +1,7 @@
 //! `peerage task`
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,7 +155,9 @@ impl Request {
         // Of an attempt that fails nothing is to be seen: it goes where it can be taken back.
         let to_file = self.output != Path::new("-");
         let folder = self.output.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
-        let draft = if to_file { tempfile::NamedTempFile::new_in(&folder) } else { tempfile::NamedTempFile::new() };
+        // As the shell would make it, where it is to stay.
+        let lasting = || tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(&folder);
+        let draft = if to_file { lasting() } else { tempfile::NamedTempFile::new() };
         let draft = draft.map_err(failed(&folder, "cannot be written to"))?;
         let mut out = File::from_std(draft.reopen().map_err(failed(&folder, "cannot be written to"))?);
         while let Some(event) = task.next().await? {
