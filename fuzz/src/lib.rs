@@ -154,7 +154,7 @@ pub fn broadcast(data: &[u8]) {
     let _ = broadcast::Cast::parse(data).map(|cast| cast.verify(&DOMAIN, data));
     let Ok(msg) = broadcast::Msg::decode(data) else { return };
     assert_eq!(broadcast::Msg::decode(&msg.encode()).as_ref(), Ok(&msg));
-    let mut machine = broadcast::Broadcast::new(id(1), Duration::from_secs(1), 4);
+    let mut machine = broadcast::Broadcast::new(id(1), Duration::from_secs(1), 4, 2);
     machine.link_up(now(), id(2));
     let mut out = Vec::new();
     let _ = machine.handle(now(), id(2), msg, &|_| true, &mut |bytes, _| broadcast::Cast::parse(bytes).map(|_| false), &mut out);

@@ -36,6 +36,8 @@ const CASTS_TOLD: Duration = Duration::from_millis(100);
 const NEWS_TOLD: Duration = Duration::from_secs(5);
 /// So many neighbours are told of it.
 const NEWS_LAZY: usize = 3;
+/// How often a cast is asked for once more. News that was lost is brought by comparisons.
+const CASTS_AGAIN: u8 = 24;
 /// The body of a goodbye to a link, and not to the domain.
 pub(super) const LINK_ONLY: [u8; 1] = [1];
 /// Hashes of revocations remembered.
@@ -80,8 +82,8 @@ impl Spread {
             live: Mesh::new(domain, me),
             listed: Mesh::new(domain, me),
             wanted: Map::new(),
-            casts: Broadcast::new(me, CASTS_TOLD, usize::MAX),
-            news: Broadcast::new(me, NEWS_TOLD, NEWS_LAZY),
+            casts: Broadcast::new(me, CASTS_TOLD, usize::MAX, CASTS_AGAIN),
+            news: Broadcast::new(me, NEWS_TOLD, NEWS_LAZY, 0),
             replays: Replays::default(),
             epoch: now.wall.0,
             opened: now.mono,

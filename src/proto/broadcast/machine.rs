@@ -20,8 +20,6 @@ const TURN: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long a neighbour that was asked for it may take.
 const AGAIN: Duration = Duration::from_millis(400);
-/// How often a cast is asked for, of those who have it in turn, before it is given up: the question or the answer may be lost.
-const ASKS: u8 = 24;
 /// How often a cast that could not be taken yet is asked for again.
 const PUT_OFF: u8 = 20;
 /// How long a cast is kept for those that ask.
@@ -68,8 +66,8 @@ struct Missing {
     /// Who has it, in the order they said so.
     holders: VecDeque<NodeId>,
     due: Mono,
-    /// How often it was asked for.
-    asked: u8,
+    /// How often it was asked for once more.
+    again: u8,
     /// How often it came and could not be taken yet.
     put_off: u8,
 }
@@ -86,6 +84,8 @@ pub struct Broadcast {
     tell_after: Duration,
     /// How many neighbours outside the tree are told.
     lazy: usize,
+    /// How often those who have a cast are asked for it once more: the question or the answer may be lost.
+    again: u8,
     neighbours: Map<NodeId, Neighbour>,
     /// Casts kept; `None` once only the id is remembered.
     casts: BTreeMap<CastId, Option<Held>>,
@@ -102,12 +102,14 @@ pub struct Broadcast {
 impl Broadcast {
     /// The machine of node `me`: no neighbour, nothing known. Ids wait for `tell_after` before `lazy` of the neighbours outside the tree
     /// are told of them, so that one message tells of many: the longer and the fewer, the cheaper, and the later is fetched what the tree did not bring.
+    /// Each who has a cast is asked for it, and in turn `again` times more before it is given up.
     #[must_use]
-    pub fn new(me: NodeId, tell_after: Duration, lazy: usize) -> Broadcast {
+    pub fn new(me: NodeId, tell_after: Duration, lazy: usize, again: u8) -> Broadcast {
         Broadcast {
             me,
             tell_after,
             lazy,
+            again,
             neighbours: Map::new(),
             casts: BTreeMap::new(),
             fresh: VecDeque::new(),
@@ -265,7 +267,7 @@ impl Broadcast {
             }
         } else if self.missing.len() < limit::CASTS_MISSING {
             let due = now.mono.after(PATIENCE);
-            self.missing.insert(id, Missing { holders: VecDeque::from([from]), due, asked: 0, put_off: 0 });
+            self.missing.insert(id, Missing { holders: VecDeque::from([from]), due, again: 0, put_off: 0 });
             self.due.insert((due, id));
         } else {
             // Too many to wait for one by one: asked for at once, and not remembered.
@@ -318,14 +320,16 @@ impl Broadcast {
             self.due.pop_first();
             let Some(missing) = self.missing.get_mut(&id) else { continue };
             match missing.holders.pop_front() {
-                Some(holder) if missing.asked < ASKS => {
+                Some(holder) => {
                     wanted.entry(holder).or_default().push(id);
-                    missing.holders.push_back(holder);
-                    missing.asked += 1;
+                    if missing.again < self.again {
+                        missing.holders.push_back(holder);
+                        missing.again += 1;
+                    }
                     missing.due = now.mono.after(AGAIN);
                     self.due.insert((missing.due, id));
                 }
-                _ => drop(self.missing.remove(&id)),
+                None => drop(self.missing.remove(&id)),
             }
         }
         for (to, ids) in wanted {

@@ -110,7 +110,7 @@ impl Net {
         let mut net = Net {
             rng: Rng::from_seed([n as u8; 32]),
             now: 0,
-            nodes: names.iter().map(|n| (*n, Broadcast::new(*n, TELL, usize::MAX))).collect(),
+            nodes: names.iter().map(|n| (*n, Broadcast::new(*n, TELL, usize::MAX, 24))).collect(),
             timers: BTreeSet::new(),
             queue: BTreeMap::new(),
             sent: 0,
@@ -259,7 +259,7 @@ fn the_tree_heals_when_nodes_die_unnoticed() {
 #[test]
 fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches() {
     let (a, b) = (id(1), id(2));
-    let (mut first, mut second) = (Broadcast::new(a, TELL, usize::MAX), Broadcast::new(b, TELL, usize::MAX));
+    let (mut first, mut second) = (Broadcast::new(a, TELL, usize::MAX, 24), Broadcast::new(b, TELL, usize::MAX, 24));
     let mut out = Vec::new();
     first.publish(at(0), b"before".to_vec(), false, None, &|_| true, &mut out);
     assert!(out.is_empty());
@@ -285,7 +285,7 @@ fn who_is_linked_late_is_told_what_is_recent_and_who_cannot_be_pushed_to_fetches
 
 #[test]
 fn an_urgent_cast_leaves_its_origin_by_more_than_one_way() {
-    let (mut machine, mut out) = (Broadcast::new(id(99), TELL, 3), Vec::new());
+    let (mut machine, mut out) = (Broadcast::new(id(99), TELL, 3, 0), Vec::new());
     (1..=10).for_each(|n| machine.link_up(at(0), id(n)));
     let accept: &mut Accept<'_> = &mut |_, _| Ok(true);
     // At the edge of the tree: one neighbour is left in it.
@@ -305,7 +305,7 @@ fn an_urgent_cast_leaves_its_origin_by_more_than_one_way() {
 
 #[test]
 fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
-    let (a, mut machine, mut out) = (id(1), Broadcast::new(id(9), TELL, usize::MAX), Vec::new());
+    let (a, mut machine, mut out) = (id(1), Broadcast::new(id(9), TELL, usize::MAX, 24), Vec::new());
     machine.link_up(at(0), a);
     let gossip = |text: &[u8]| Msg::Gossip { hops: 0, known: [0; 8], cast: text.to_vec() };
     let later = machine.handle(at(0), a, gossip(b"x"), &|_| true, &mut |_, _| Err(Reject::UnknownKey), &mut out);
@@ -323,7 +323,7 @@ fn what_cannot_be_taken_yet_is_asked_for_again_and_what_is_refused_is_not() {
 
 #[test]
 fn who_has_a_cast_is_asked_again_when_the_question_or_the_answer_is_lost_but_not_for_ever() {
-    let (a, b, mut machine, mut out) = (id(1), id(2), Broadcast::new(id(9), TELL, usize::MAX), Vec::new());
+    let (a, b, mut machine, mut out) = (id(1), id(2), Broadcast::new(id(9), TELL, usize::MAX, 24), Vec::new());
     machine.link_up(at(0), a);
     machine.link_up(at(0), b);
     for from in [a, b] {
@@ -334,12 +334,12 @@ fn who_has_a_cast_is_asked_again_when_the_question_or_the_answer_is_lost_but_not
     }
     let asked: Vec<NodeId> = out.iter().filter(|e| matches!(e.msg, Msg::Graft(_))).map(|e| e.to).collect();
     assert_eq!(asked[..4], [a, b, a, b], "in turn");
-    assert_eq!((asked.len(), machine.usage().missing), (24, 0));
+    assert_eq!((asked.len(), machine.usage().missing), (2 + 24, 0));
 }
 
 #[test]
 fn a_flood_is_bounded() {
-    let (a, mut machine, mut out) = (id(1), Broadcast::new(id(9), TELL, usize::MAX), Vec::new());
+    let (a, mut machine, mut out) = (id(1), Broadcast::new(id(9), TELL, usize::MAX, 24), Vec::new());
     machine.link_up(at(0), a);
     machine.link_up(at(0), id(2));
     for i in 0..40_000u32 {
@@ -424,7 +424,7 @@ proptest::proptest! {
 fn who_waits_for_its_turn_tells_what_it_was_not_told_and_who_pushes_in_vain_is_pruned_again() {
     let (a, b) = (id(1), id(2));
     let machine = |me, other| {
-        let mut machine = Broadcast::new(me, TELL, 1);
+        let mut machine = Broadcast::new(me, TELL, 1, 0);
         machine.link_up(at(0), other);
         machine.publish(at(0), b"news".to_vec(), false, None, &|_| false, &mut Vec::new());
         machine
@@ -453,7 +453,7 @@ fn a_few_are_told_by_each_and_almost_everybody_by_somebody() {
     let names: Vec<NodeId> = (0..60).map(|n| NodeId::from_public_key(*blake3::hash(&[n]).as_bytes())).collect();
     let (mut told, mut early) = (BTreeMap::<NodeId, usize>::new(), BTreeSet::new());
     for me in &names {
-        let (mut machine, mut out) = (Broadcast::new(*me, TELL, 4), Vec::new());
+        let (mut machine, mut out) = (Broadcast::new(*me, TELL, 4, 0), Vec::new());
         for other in names.iter().filter(|n| *n != me) {
             machine.link_up(at(0), *other);
         }
