@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStderr};
 
 use crate::cli::{Scratch, peerage};
 use crate::data::{file, holds, in_memory, on_disk, text};
-use crate::participant::{Home, LISTEN, Participant, manage};
+use crate::participant::{Home, LISTEN, Participant, invite, manage};
 
 /// For one command: a machine that is busy takes its time.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -138,7 +138,8 @@ async fn what_one_asks_another_does_and_nobody_else_can_read_any_of_it() {
 async fn a_task_outlives_its_supplier_and_its_result_comes_once() {
     let scratch = Scratch::new("supplier");
     let home = Home::start(&scratch).await;
-    let half = script(&scratch, "half", "echo half\necho underway >&2\nexec sleep 1000");
+    // Ends by itself when nobody reads what it says: who is killed kills nobody.
+    let half = script(&scratch, "half", "while echo half; do echo underway >&2; sleep 0.2; done");
     let whole = script(&scratch, "whole", "cat");
     let mut bob = supplier(&scratch, "bob", &home.link, &[&format!("work={}", text(&half))]).await;
     let mut asker = Asker::start(&scratch.0.join("ann"), &home.link, &["work", "-"]);
@@ -202,4 +203,25 @@ async fn when_the_demander_is_gone_the_work_ends() {
         assert!(Instant::now() < until, "the command goes on for nobody");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn who_is_evicted_supplies_no_more() {
+    let scratch = Scratch::new("evicted");
+    let home = Home::start(&scratch).await;
+    let half = script(&scratch, "half", "while echo half; do echo underway >&2; sleep 0.2; done");
+    // By an invitation of its own: an eviction closes it.
+    let own = invite(&home.owner, &home.ready.addresses[0], &[]).await;
+    let bob = supplier(&scratch, "bob", &own, &[&format!("work={}", text(&half))]).await;
+    let mut asker = Asker::start(&scratch.0.join("ann"), &home.link, &["work"]);
+    asker.until("progress").await;
+    let until = Instant::now() + PATIENCE;
+    // The manager notes now and then who is in.
+    while !peerage(&home.owner, &["evict", &bob.node]).output().await.unwrap().status.success() {
+        assert!(Instant::now() < until, "{} is not known", bob.node);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(asker.until("lost").await["supplier"], bob.node);
+    let _cid = supplier(&scratch, "cid", &home.link, &["work=echo whole"]).await;
+    assert_eq!(asker.done().await.0, "whole\n");
 }

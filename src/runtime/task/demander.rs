@@ -300,6 +300,9 @@ impl Task {
                 return Err(Error::new(code, message));
             }
             Step::Said(Reply::Error { code, message }) => self.lost(supplier, seat, Error::new(code, message))?,
+            Step::Said(_) if now.mono.since(attempt.held) >= HOLD && !node.is_member(*domain, supplier) => {
+                self.lost(supplier, seat, Error::new(Code::SupplierFailed, "the supplier is no member any more"))?;
+            }
             Step::Said(reply) => {
                 if now.mono.since(attempt.held) >= HOLD {
                     attempt.held = now.mono;

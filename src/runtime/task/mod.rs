@@ -19,8 +19,9 @@ use crate::runtime::streams::{ByteStream, Frames};
 
 /// A supplier that has nothing else to say says so often that it works.
 const BEAT: Duration = Duration::from_secs(2);
-/// So often the link that a task runs over is wanted anew, or it would be closed where a node is not linked with everybody.
-const HOLD: Duration = Duration::from_secs(20);
+/// So often the link that a task runs over is wanted anew, or it would be closed where a node is not linked with everybody; and so often
+/// it is looked whether the other side was evicted.
+const HOLD: Duration = Duration::from_secs(10);
 /// How long the other side may take to open a stream or to say the first thing on it.
 const OPEN: Duration = Duration::from_secs(10);
 

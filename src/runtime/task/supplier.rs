@@ -164,6 +164,8 @@ impl Supplier {
             Ok(begun) => begun,
             Err(error) => {
                 say(&mut frames, &refusal(&error)).await?;
+                // Or the stream could be torn down with the answer still in it.
+                let _ = within(OPEN, frames.close()).await;
                 return Err(error);
             }
         };
@@ -259,9 +261,9 @@ async fn hear(mut stream: SplitStream<Frames>, give: mpsc::Sender<io::Result<Vec
     }
 }
 
-/// Keeps the link.
+/// Keeps the link while the demander is a member.
 async fn hold(node: &Node, domain: DomainId, demander: NodeId) {
-    loop {
+    while node.is_member(domain, demander) {
         node.want_link(domain, demander);
         Delay::new(HOLD).await;
     }
