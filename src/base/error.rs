@@ -15,10 +15,10 @@ macro_rules! codes {
             /// Every code there is.
             pub const ALL: &'static [Code] = &[$(Code::$name),+];
 
-            /// The code with this text; [`Code::Unsupported`] where a later program knows more of them than this one.
+            /// The code with this text; none where a later program knows more of them than this one.
             #[must_use]
-            pub fn named(text: &str) -> Code {
-                Code::ALL.iter().copied().find(|c| c.as_str() == text).unwrap_or(Code::Unsupported)
+            pub fn named(text: &str) -> Option<Code> {
+                Code::ALL.iter().copied().find(|c| c.as_str() == text)
             }
 
             /// The stable text, such as `invite-expired`.

@@ -90,7 +90,7 @@ impl Refuse {
     }
 
     pub fn code(&self) -> Option<Code> {
-        Code::ALL.iter().copied().find(|c| c.as_str() == self.code)
+        Code::named(&self.code)
     }
 }
 

@@ -47,8 +47,9 @@ pub fn framed(stream: Box<dyn ByteStream>, longest: usize) -> Frames {
 /// [`Code::Unreachable`] if there is none in time.
 pub async fn reach(node: &Node, domain: DomainId, to: NodeId) -> Result<(), Error> {
     let begun = node.now().mono;
+    // For a minute, which is longer than it is waited for.
+    node.want_link(domain, to);
     loop {
-        node.want_link(domain, to);
         if node.links(Some(domain)).iter().any(|l| l.node == to && l.path.is_some()) {
             return Ok(());
         }

@@ -117,7 +117,8 @@ impl<'a> Reader<'a> {
     pub fn error(&mut self) -> Result<(Code, String), Reject> {
         let (code, text) = (self.text(64)?, self.text(ERROR)?);
         let text = if text.chars().any(char::is_control) { text.escape_debug().collect() } else { text.to_owned() };
-        Ok((Code::named(&code), text))
+        // A later program may know more codes.
+        Ok((Code::named(&code).unwrap_or(Code::Unsupported), text))
     }
     /// All that is left, if it is at most so many bytes.
     pub fn rest_within(&mut self, max: usize) -> Result<Vec<u8>, Reject> {

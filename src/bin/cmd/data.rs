@@ -7,9 +7,8 @@ use std::time::UNIX_EPOCH;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use peerage::base::{Code, DomainId, Error};
+use peerage::base::{Code, Error};
 use peerage::node::children::stop_signal;
-use peerage::peer::Profile;
 use peerage::platform::native::{NativeConfig, store::RedbStore};
 use peerage::proto::objects::Cursor;
 use peerage::runtime::data::{DomainData, Entry, PutOptions};
@@ -17,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
-use super::participant::{Participant, enter, evicted};
-use super::{Common, say};
+use super::participant::{Entrance, Participant, evicted};
+use super::{Common, failed, say};
 
 /// Store, read and list the domain's data: files that all participants can read, and the manager that keeps them cannot
 ///
@@ -35,15 +34,8 @@ use super::{Common, say};
 pub struct Data {
     #[command(subcommand)]
     what: What,
-    /// An invitation link [default: none; a domain joined before is opened again]
-    #[arg(long, global = true, value_name = "LINK", env = "PEERAGE_LINK", hide_env_values = true)]
-    link: Option<String>,
-    /// Which of the domains joined before, if there are several
-    #[arg(long, global = true, value_name = "ID", conflicts_with = "link")]
-    domain: Option<DomainId>,
-    /// A name for people
-    #[arg(long, global = true, default_value = "peerage", env = "PEERAGE_NAME")]
-    name: String,
+    #[command(flatten)]
+    entrance: Entrance,
 }
 
 #[derive(Subcommand)]
@@ -135,10 +127,6 @@ fn bar(length: Option<u64>) -> ProgressBar {
     }
 }
 
-fn failed(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |e| Error::new(Code::Storage, format!("{} {what}", path.display())).caused_by(e)
-}
-
 impl Data {
     pub async fn run(self, common: &Common) -> Result<(), Error> {
         let stop = stop_signal(false)?;
@@ -146,9 +134,9 @@ impl Data {
         let data = common.data(&settings)?.folder("participant")?;
         // Nobody has to dial a command that is over soon.
         let Participant { node, keeper, store, streams, driving } = Participant::start(&data, &NativeConfig::default()).await?;
-        let Data { what, link, domain, name } = self;
+        let Data { what, entrance } = self;
         let work = async {
-            let domain = enter(&keeper, link, domain, Profile { name, capabilities: Vec::new() }).await?;
+            let domain = entrance.enter(&keeper).await?;
             let data = DomainData::open(node.clone(), domain, Arc::new(streams), store).await?;
             // Nobody here leaves it meanwhile: it was closed to this node.
             what.run(&data).await.map_err(|error| if error.code() == Code::Closed { evicted() } else { error })

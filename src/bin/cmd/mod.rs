@@ -11,7 +11,7 @@ pub mod task;
 pub mod up;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use peerage::base::{Code, Error};
@@ -42,6 +42,11 @@ impl Common {
             None => DataDir::open(&DataDir::default_path()?),
         }
     }
+}
+
+/// What a file's failure is told as.
+pub fn failed(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |e| Error::new(Code::Storage, format!("{} {what}", path.display())).caused_by(e)
 }
 
 /// Prints one JSON line, at once.

@@ -1,5 +1,6 @@
 //! A participant under the identity in the data directory, for the commands that take part in a domain.
 
+use clap::Args;
 use peerage::base::{Code, DomainId, Error};
 use peerage::crypto::Role;
 use peerage::node::data::DataDir;
@@ -8,6 +9,27 @@ use peerage::platform::links::streams::LinkStreams;
 use peerage::platform::native::{self, NativeConfig, NativePlatform, store::RedbStore};
 use peerage::runtime::{handle::Node, keeper::Keeper};
 use tokio::task::JoinHandle;
+
+/// Where a command that takes part enters, and as whom.
+#[derive(Args)]
+pub struct Entrance {
+    /// An invitation link [default: none; a domain joined before is opened again]
+    #[arg(long, global = true, value_name = "LINK", env = "PEERAGE_LINK", hide_env_values = true)]
+    link: Option<String>,
+    /// Which of the domains joined before, if there are several
+    #[arg(long, global = true, value_name = "ID", conflicts_with = "link")]
+    domain: Option<DomainId>,
+    /// A name for people
+    #[arg(long, global = true, default_value = "peerage", env = "PEERAGE_NAME")]
+    name: String,
+}
+
+impl Entrance {
+    /// Enters there.
+    pub async fn enter(self, keeper: &Keeper<RedbStore>) -> Result<DomainId, Error> {
+        enter(keeper, self.link, self.domain, Profile { name: self.name, capabilities: Vec::new() }).await
+    }
+}
 
 /// A running node with its store.
 pub struct Participant {

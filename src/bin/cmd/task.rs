@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use futures::FutureExt as _;
-use peerage::base::{Code, DomainId, Error};
+use peerage::base::{Code, Error};
 use peerage::node::children::stop_signal;
-use peerage::peer::Profile;
 use peerage::platform::native::NativeConfig;
 use peerage::proto::task::{Policy, Preference};
 use peerage::runtime::task::{Event, Input, Order, Tasks};
@@ -19,8 +18,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
-use super::participant::{Participant, enter, evicted};
-use super::{Common, say};
+use super::participant::{Entrance, Participant, evicted};
+use super::{Common, failed, say};
 
 /// Have something done by another participant
 ///
@@ -34,15 +33,8 @@ use super::{Common, say};
 pub struct Task {
     #[command(subcommand)]
     what: What,
-    /// An invitation link [default: none; a domain joined before is opened again]
-    #[arg(long, global = true, value_name = "LINK", env = "PEERAGE_LINK", hide_env_values = true)]
-    link: Option<String>,
-    /// Which of the domains joined before, if there are several
-    #[arg(long, global = true, value_name = "ID", conflicts_with = "link")]
-    domain: Option<DomainId>,
-    /// A name for people
-    #[arg(long, global = true, default_value = "peerage", env = "PEERAGE_NAME")]
-    name: String,
+    #[command(flatten)]
+    entrance: Entrance,
 }
 
 #[derive(Subcommand)]
@@ -86,9 +78,9 @@ impl Task {
         let settings = common.settings()?;
         let data = common.data(&settings)?.folder("participant")?;
         let Participant { node, keeper, streams, driving, .. } = Participant::start(&data, &NativeConfig::default()).await?;
-        let Task { what: What::Request(request), link, domain, name } = self;
+        let Task { what: What::Request(request), entrance } = self;
         let work = async {
-            let domain = enter(&keeper, link, domain, Profile { name, capabilities: Vec::new() }).await?;
+            let domain = entrance.enter(&keeper).await?;
             let tasks = Tasks::new(node.clone(), domain, Arc::new(streams.tasks()));
             request.run(&tasks).await.map_err(|error| if error.code() == Code::Closed { evicted() } else { error })
         };
@@ -106,10 +98,6 @@ impl Task {
 
 fn tell(value: &serde_json::Value) {
     eprintln!("{value}");
-}
-
-fn failed(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |e| Error::new(Code::Storage, format!("{} {what}", path.display())).caused_by(e)
 }
 
 /// What can be read from its beginning for each attempt: a file; or what comes on standard input, put into one that has no name.
