@@ -148,6 +148,33 @@ async fn a_circuit_carries_five_mebibytes_through_our_relay() {
     assert!(relay.traffic.sent() - before >= total as u64);
 }
 
+/// Both sides are in the middle of bulk frames, which are given up; the last words are not.
+#[tokio::test]
+async fn a_goodbye_is_read_whatever_else_is_under_way() {
+    for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/udp/0/webrtc-direct"] {
+        for round in 0..20 {
+            // WebRTC-direct dials from a listening socket only.
+            let (mut a, mut b) = (Node::listening(&[listen]), Node::listening(&[listen]));
+            let addresses = b.addresses(1, |_| true).await;
+            let (at_a, at_b) = connect(&mut a, &mut b, &addresses).await;
+            for _ in 0..round {
+                send(&a, at_a, Lane::Bulk, vec![1; limit::FRAME]);
+                send(&b, at_b, Lane::Bulk, vec![2; limit::FRAME]);
+            }
+            send(&a, at_a, Lane::Control, b"goodbye".to_vec());
+            a.command(LinkCommand::Close { link: at_a });
+            b.wait("the last words", |event| match event {
+                LinkEvent::Frame { lane: Lane::Control, .. } => Some(()),
+                LinkEvent::Down { .. } => panic!("the link over {listen} ended without its last words in round {round}"),
+                _ => None,
+            })
+            .await;
+            a.down(at_a).await;
+            b.down(at_b).await;
+        }
+    }
+}
+
 /// The relay is not connected yet when the dials come, and libp2p's relay client forgets all but the first of them.
 #[tokio::test]
 async fn several_dials_through_a_relay_not_yet_connected_all_succeed() {

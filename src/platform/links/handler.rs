@@ -129,8 +129,9 @@ enum State {
     Opening(Option<Wire>, Option<Wire>),
     /// Both lanes are open.
     Open(Wire, Wire),
-    /// The control lane is being emptied and closed, then read to its end.
-    Closing { control: Box<Wire>, shut: bool, timer: Delay },
+    /// The control lane is being emptied and closed, then read to its end. The bulk lane stays open until then: its end would be the
+    /// link's at the other side, and may overtake the last words.
+    Closing { control: Box<Wire>, bulk: Box<Wire>, shut: bool, timer: Delay },
     /// No link on this connection (any more).
     Idle,
 }
@@ -192,8 +193,9 @@ impl Handler {
                 Order::Close => {
                     self.orders.close();
                     self.state = match std::mem::replace(&mut self.state, State::Idle) {
-                        State::Open(control, _) => {
-                            State::Closing { control: Box::new(control), shut: false, timer: Delay::new(CLOSE_TIMEOUT) }
+                        State::Open(control, bulk) => {
+                            let (control, bulk) = (Box::new(control), Box::new(bulk));
+                            State::Closing { control, bulk, shut: false, timer: Delay::new(CLOSE_TIMEOUT) }
                         }
                         other => other,
                     };
@@ -234,7 +236,7 @@ impl Handler {
                 }
                 Poll::Pending
             }
-            State::Closing { control, shut, timer } => {
+            State::Closing { control, bulk, shut, timer } => {
                 if timer.poll_unpin(cx).is_ready() {
                     return Poll::Ready(Err(End::Ours));
                 }
@@ -245,7 +247,8 @@ impl Handler {
                         *shut = true;
                     }
                 }
-                // What still arrives is for nobody; its end tells that the other side has read ours.
+                // What still arrives is for nobody, but may not stand in the way; its end tells that the other side has read ours.
+                while let Poll::Ready(Some(Ok(_))) = bulk.read(cx) {}
                 while let Some(Ok(_)) = ready!(control.read(cx)) {}
                 Poll::Ready(Err(End::Ours))
             }
