@@ -195,7 +195,7 @@ impl Peer {
     /// Casts what the channels have for everybody, as far as links take it.
     pub(super) fn send_casts(&mut self, now: Now, id: DomainId) {
         loop {
-            let Some(domain) = self.domains.get_mut(&id).filter(|d| d.role == Role::Participant) else { return };
+            let Some(domain) = self.domains.get_mut(&id).filter(|d| d.role == Role::Participant && !d.views.holds(now)) else { return };
             let (table, greetings) = (&self.table, &domain.greetings);
             let room = |node: &NodeId| greetings.get(node).is_some_and(|g| g.done()) && table.has_room(node, Lane::Bulk);
             // With no neighbour it waits; with some, one that has room will hand it on.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use peerage::base::{Code, DomainId, NodeId};
+use peerage::base::{Code, DomainId, NodeId, Reject};
 use peerage::crypto::{Role, sign::SigningKey, tag};
 use peerage::peer::{Config, Event, Flag, InviteOptions, Output, Profile, To};
 use peerage::proto::channel::{ChannelId, Mode};
@@ -11,7 +11,7 @@ use peerage::proto::membership::{self, Rights, Target};
 use peerage::sim::{Conditions, World};
 use peerage::wire::link::InviteLink;
 
-use crate::tapped::{Deaf, KEYS, SEALED, Tapped};
+use crate::tapped::{CASTS, Deaf, KEYS, SEALED, Tapped, topic};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -114,6 +114,11 @@ impl Place {
     fn opened(&self, node: NodeId) -> u64 {
         self.world.look(node, |p, now| p.stats(now, self.domain)).unwrap().opened
     }
+    /// Frames that it had no key for.
+    fn refused(&self, node: NodeId) -> u64 {
+        let refused = self.world.look(node, |p, now| p.stats(now, self.domain)).unwrap().rejected;
+        refused.get(&Reject::UnknownKey).copied().unwrap_or_default()
+    }
     fn evict(&mut self, by: NodeId, node: NodeId) -> Result<(), Code> {
         let domain = self.domain;
         self.world.act(by, |p, now| p.evict(now, domain, node)).map_err(|e| e.code())
@@ -192,7 +197,7 @@ fn attack_31_an_evicted_member_opens_nothing_sent_after() {
     }
     p.evict(p.owner, x).unwrap();
     p.wait(1);
-    let opened = p.opened(x);
+    let (opened, refused) = (p.opened(x), p.refused(x));
     for node in [p.owner, a, b] {
         p.say(node, "after");
     }
@@ -200,18 +205,84 @@ fn attack_31_an_evicted_member_opens_nothing_sent_after() {
     assert_eq!(p.heard(b), ["after"; 2], "the others go on at once");
     assert_eq!((p.members(a), p.epochs(a)), (3, epochs + 1), "one new pair of keys");
     assert_eq!(p.world.look(a, |peer, now| peer.links(now, Some(p.domain)).len()), links - 1, "and no link of the others was touched");
-    let domain = p.domain;
-    let mut fed = 0;
+    let (domain, mut sealed) = (p.domain, 0);
     for node in [p.owner, a, b] {
         let frames = p.world.act(node, |peer, _| core::mem::take(&mut peer.sent));
         for mut frame in frames.into_iter().filter(|f| matches!(f[1], KEYS | SEALED)) {
+            sealed += u64::from(topic(&frame).is_some());
             frame[2..10].copy_from_slice(&tag::pair_tag(&domain, &node, &x));
             p.world.act(x, |peer, now| peer.feed(now, &node, frame));
-            fed += 1;
         }
     }
-    assert!(fed > 20, "{fed} frames");
+    assert!(sealed > 10, "{sealed} frames");
     assert_eq!((p.opened(x), p.heard(x).len()), (opened, 0));
+    assert_eq!(p.refused(x) - refused, sealed, "each was looked at, and none has a key that it knows");
+}
+
+/// In a large domain statements and what is for all go along trees.
+#[test]
+fn attack_31_among_many_an_evicted_member_opens_nothing_sent_after() {
+    let mut p = Place::new(1_031, 60 * MINUTE);
+    let link = p.invite(p.owner, InviteOptions::default());
+    let mut all: Vec<NodeId> = (0..16).map(|_| p.join(&link, 0).unwrap()).collect();
+    let x = all.pop().unwrap();
+    all.push(p.owner);
+    p.wait(30);
+    p.say(p.owner, "before");
+    p.wait(3);
+    assert_eq!(p.heard(x), ["before"]);
+    // It keeps all its state and does not take its eviction.
+    p.world.act(x, |peer, _| peer.deaf = Deaf::Membership);
+    p.evict(p.owner, x).unwrap();
+    p.wait(3);
+    assert!(all.iter().all(|node| p.members(*node) == 16), "all know");
+    assert_eq!(p.members(x), 17, "but for the evicted");
+    let (opened, refused) = (p.opened(x), p.refused(x));
+    for node in &all {
+        p.heard(*node);
+        p.world.act(*node, |peer, _| peer.taped = true);
+    }
+    for node in &all {
+        p.say(*node, "after");
+    }
+    p.wait(4);
+    assert!(all.iter().all(|node| p.heard(*node).len() == 15), "all others hear all others");
+    let (domain, mut casts, mut sealed) = (p.domain, 0, 0);
+    for node in &all {
+        // Whoever had no link to it has none to show it a frame on.
+        if !p.world.look(x, |peer, _| peer.knows(node)) {
+            continue;
+        }
+        let frames = p.world.act(*node, |peer, _| core::mem::take(&mut peer.sent));
+        for mut frame in frames.into_iter().filter(|f| matches!(f[1], KEYS | SEALED)) {
+            casts += u64::from(topic(&frame) == Some(CASTS));
+            sealed += u64::from(topic(&frame).is_some());
+            frame[2..10].copy_from_slice(&tag::pair_tag(&domain, node, &x));
+            p.world.act(x, |peer, now| peer.feed(now, node, frame));
+        }
+    }
+    assert!(casts > 50, "{casts} frames of casts");
+    assert_eq!((p.opened(x), p.heard(x).len()), (opened, 0));
+    assert_eq!(p.refused(x) - refused, sealed, "each was looked at, and none has a key that it knows");
+}
+
+#[test]
+fn attack_22_among_many_data_waits_while_neighbours_know_of_another_eviction() {
+    let mut p = Place::new(1_022, 60 * MINUTE);
+    let link = p.invite(p.owner, InviteOptions::default());
+    let all: Vec<NodeId> = (0..16).map(|_| p.join(&link, 0).unwrap()).collect();
+    let (b, c, x) = (all[0], all[1], all[2]);
+    p.wait(30);
+    p.world.act(b, |peer, _| peer.deaf = Deaf::Revocations);
+    p.evict(p.owner, x).unwrap();
+    p.wait(1);
+    assert_eq!((p.members(b), p.members(c)), (17, 16), "it is kept from one");
+    p.say(b, "held");
+    p.wait(6);
+    assert_eq!(p.heard(c), [""; 0]);
+    p.world.act(b, |peer, _| peer.deaf = Deaf::No);
+    p.wait(6);
+    assert_eq!((p.members(b), p.heard(c), p.heard(x)), (16, vec!["held".to_owned()], vec![]), "it goes on when it knows");
 }
 
 #[test]

@@ -20,12 +20,22 @@ pub const SEALED: u8 = 0x20;
 pub enum Deaf {
     /// Hears all.
     No,
-    /// Hears nothing of the membership, such as that it was evicted.
+    /// Hears nothing of the membership, such as that it was evicted, nor any news.
     Membership,
     /// Hears no greeting.
     Hellos,
-    /// Hears of no revocation, and so hands none on.
+    /// Hears of no revocation, and so hands none on; nor of any news, which may be one.
     Revocations,
+}
+
+/// The topics of sealed frames that matter here.
+pub const CASTS: u16 = 4;
+const NEWS: u16 = 5;
+
+/// Which machine a sealed frame is for.
+pub fn topic(frame: &[u8]) -> Option<u16> {
+    let bytes = frame.get(10..12).filter(|_| frame[1] == SEALED)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
 pub struct Tapped {
@@ -41,6 +51,11 @@ impl Tapped {
         Tapped { peer: Peer::new(config, key, seed), deaf: Deaf::No, taped: false, sent: Vec::new(), links: BTreeMap::new() }
     }
 
+    /// Whether there was a link to a node.
+    pub fn knows(&self, node: &NodeId) -> bool {
+        self.links.contains_key(node)
+    }
+
     /// A frame as if `from` had sent it.
     pub fn feed(&mut self, now: Now, from: &NodeId, frame: Vec<u8>) {
         let link = self.links[from];
@@ -50,8 +65,9 @@ impl Tapped {
     fn keeps_out(&self, frame: &[u8]) -> bool {
         match self.deaf {
             Deaf::Hellos => frame.get(1) == Some(&HELLO),
-            _ if frame.get(1) != Some(&MEMBERSHIP) => false,
             Deaf::No => false,
+            _ if topic(frame) == Some(NEWS) => true,
+            _ if frame.get(1) != Some(&MEMBERSHIP) => false,
             Deaf::Membership => true,
             Deaf::Revocations => {
                 matches!(Msg::decode(&frame[10..]), Ok(Msg::Give(list)) if list.iter().any(|s| matches!(s.first(), Some(4 | 6))))
@@ -82,6 +98,8 @@ impl Machine for Tapped {
                 self.links.insert(*node, *link);
             }
             LinkEvent::Frame { frame, .. } if self.keeps_out(frame) => return,
+            // Nor does it give up what it has.
+            LinkEvent::Down { .. } if self.deaf == Deaf::Membership => return,
             _ => {}
         }
         self.peer.handle(now, event);
