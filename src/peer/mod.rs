@@ -36,6 +36,7 @@ mod table;
 mod views;
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeSet, VecDeque},
     string::String,
     vec::Vec,
@@ -43,7 +44,7 @@ use alloc::{
 
 use crate::base::{DomainId, Map, Mono, NodeId, Now, Rng};
 use crate::crypto::sign::SigningKey;
-use crate::proto::overlay::Registry;
+use crate::proto::overlay;
 use crate::wire::frame::{self, Kind};
 
 pub use command::{InviteOptions, found_domain, make_invitation};
@@ -80,7 +81,7 @@ pub struct Peer {
     relays: Map<String, Relay>,
     /// Relays that are not used yet.
     spare_relays: Vec<(String, NodeId)>,
-    registry: Option<Registry>,
+    registry: Option<Box<dyn overlay::Relay>>,
     domains: Map<DomainId, Domain>,
     joins: Map<DomainId, Join>,
     dials: Map<NodeId, Dial>,
@@ -103,7 +104,7 @@ impl Peer {
     pub fn new(config: Config, identity: SigningKey, seed: [u8; 32]) -> Peer {
         let me = identity.node_id();
         let rng = Rng::from_seed(seed);
-        let registry = config.registry.then(Registry::new);
+        let registry = config.relay.map(|make| make());
         Peer {
             me,
             identity,

@@ -22,10 +22,37 @@ pub use registry::Registry;
 pub use sealed::{Answer, RequestKind};
 pub use seeker::{Seek, Seeker};
 
-use crate::base::{DomainId, NodeId};
+use alloc::vec::Vec;
+
+use crate::base::{DomainId, NodeId, Now, Reject};
 
 /// Stands for "no domain" under the signatures of things between domains.
 const NOWHERE: DomainId = DomainId::from_bytes([0; 32]);
+
+/// A relay's side, which is the [`Registry`], whose methods these are.
+pub trait Relay: Send {
+    /// As [`Registry::handle`].
+    ///
+    /// # Errors
+    /// The same.
+    fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject>;
+    /// As [`Registry::disconnected`].
+    fn disconnected(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>);
+    /// As [`Registry::on_timeout`].
+    fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>);
+}
+
+impl Relay for Registry {
+    fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        self.handle(now, from, msg, out)
+    }
+    fn disconnected(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        self.disconnected(now, node, out);
+    }
+    fn on_timeout(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.on_timeout(now, out);
+    }
+}
 
 /// One message to one neighbour: the only effect the machines here share.
 #[derive(Clone, Debug, PartialEq, Eq)]
