@@ -26,3 +26,5 @@ pub mod sim;
 #[cfg(all(feature = "wasm", target_arch = "wasm32"))]
 mod wasm;
 pub mod wire;
+#[cfg(feature = "occupancy")]
+pub mod work;

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("base", 0),
     ("wire", 1),
     ("crypto", 1),
+    ("work", 1),
     ("proto", 2),
     ("peer", 3),
     ("runtime", 4),
@@ -103,7 +104,7 @@ fn the_lower_layers_deny_what_clippy_toml_lists() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let read = |file: &str| fs::read_to_string(src.join(file)).unwrap();
     let lint = "deny(clippy::disallowed_types, clippy::disallowed_methods)]";
-    for root in ["base", "wire", "crypto", "proto"] {
+    for root in ["base", "wire", "crypto", "work", "proto"] {
         assert!(read(&format!("{root}/mod.rs")).contains(&format!("#![{lint}")), "{root}/mod.rs lacks #![{lint}");
     }
     assert!(read("lib.rs").contains(&format!("#[{lint}\npub mod peer;")), "lib.rs lacks #[{lint} on `peer`");
@@ -115,6 +116,7 @@ fn a_planted_violation_is_found() {
         ("base/id.rs", "use crate::wire::bytes::Reader;", "`base` (layer 0) names `wire`"),
         ("wire/frame.rs", "use crate::{base::Reject, crypto::sign};", "`wire` (layer 1) names `crypto`"),
         ("crypto/seal.rs", "fn f() { crate::wire::bytes::Writer::new(); }", "`crypto` (layer 1) names `wire`"),
+        ("work/occupancy/mod.rs", "use crate::wire::bytes::Reader;", "`work` (layer 1) names `wire`"),
         ("proto/channel/machine.rs", "use crate::peer::Lane;", "`proto` (layer 2) names `peer`"),
         ("proto/channel/machine.rs", "use crate::{base::Now, proto::{directory::Directory}};", "`proto::channel` names `proto::directory`"),
         ("proto/channel/machine.rs", "use super::super::directory::Directory;", "`proto::channel` names `proto::directory`"),
