@@ -1,7 +1,7 @@
 // Builds everything that ships: the wasm file, the TypeScript facade, the page, the release binary. Skips what is up to date.
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { at, entry, fresh, good, heading, run, say } from './lib.mjs';
 import { setup } from './setup.mjs';
@@ -9,26 +9,33 @@ import { setup } from './setup.mjs';
 const RUST = ['src', 'Cargo.toml', 'Cargo.lock'];
 const RAW = 'target/wasm32-unknown-unknown/wasm/peerage.wasm';
 const WASM = 'pkg/gen/peerage_bg.wasm';
+const OCCUPANCY = 'pkg/gen/occupancy_bg.wasm';
 // What rustc 1.95 lets a wasm32 module use, and every browser since 2023 has.
 const FEATURES = ['bulk-memory', 'bulk-memory-opt', 'sign-ext', 'mutable-globals', 'nontrapping-float-to-int', 'reference-types', 'multivalue'];
 
-async function wasm() {
-  heading('wasm');
-  if (fresh(RUST, [WASM, 'pkg/gen/peerage.js', 'pkg/gen/inline.js'])) return good('up to date');
-  const features = ['--no-default-features', '--features', 'wasm'];
+/** A browser file of the crate with one feature: `gen/NAME.js` and `gen/NAME_bg.wasm`. */
+async function browserFile(name, feature) {
   // Where the builder keeps sources is nobody's business, and takes room: panics name files.
   const homes = [[join(process.env.CARGO_HOME ?? join(homedir(), '.cargo'), 'registry/src'), ''], [at(), '']];
   const flags = homes.map(([from, to]) => `"--remap-path-prefix=${from}=${to}"`);
   const remap = ['--config', `target.wasm32-unknown-unknown.rustflags=[${flags.join(', ')}]`];
+  const features = ['--no-default-features', '--features', feature];
   await run('cargo', ['rustc', ...remap, '--lib', '--crate-type', 'cdylib', '--target', 'wasm32-unknown-unknown', '--profile', 'wasm', '--locked', ...features]);
+  say(`wasm-bindgen: ${name}`);
+  await run('wasm-bindgen', [at(RAW), '--target', 'web', '--out-dir', at('pkg/gen'), '--out-name', name]);
+  say('wasm-opt -Oz, until nothing changes');
+  const [file, optimised] = [at(`pkg/gen/${name}_bg.wasm`), at('target/optimised.wasm')];
+  await run(process.execPath, [at('node_modules/binaryen/bin/wasm-opt'), '-Oz', '-Oz', '-Oz', '--converge', '--strip-producers', '--strip-target-features', ...FEATURES.map((f) => `--enable-${f}`), file, '-o', optimised]);
+  copyFileSync(optimised, file);
+}
+
+async function wasm() {
+  heading('wasm');
+  if (fresh(RUST, [WASM, 'pkg/gen/peerage.js', 'pkg/gen/inline.js', 'pkg/gen/occupancy.js', OCCUPANCY])) return good('up to date');
   rmSync(at('pkg/gen'), { recursive: true, force: true });
   mkdirSync(at('pkg/gen'), { recursive: true });
-  say('wasm-bindgen');
-  await run('wasm-bindgen', [at(RAW), '--target', 'web', '--out-dir', at('pkg/gen'), '--out-name', 'peerage']);
-  say('wasm-opt -Oz, until nothing changes');
-  const optimised = at('target/peerage.opt.wasm');
-  await run(process.execPath, [at('node_modules/binaryen/bin/wasm-opt'), '-Oz', '-Oz', '-Oz', '--converge', '--strip-producers', '--strip-target-features', ...FEATURES.map((f) => `--enable-${f}`), at(WASM), '-o', optimised]);
-  copyFileSync(optimised, at(WASM));
+  await browserFile('occupancy', 'wasm-occupancy');
+  await browserFile('peerage', 'wasm');
   const base64 = readFileSync(at(WASM)).toString('base64');
   writeFileSync(at('pkg/gen/inline.js'), `export const base64 = "${base64}";\n`);
   writeFileSync(at('pkg/gen/inline.d.ts'), 'export declare const base64: string;\n');
@@ -56,7 +63,7 @@ async function page() {
   // three.js in a file of its own: the page joins before the room is drawn.
   await build({ ...common, entryPoints: { app: 'www/src/main.ts' }, outdir: 'www/dist', splitting: true, chunkNames: 'part-[hash]' });
   for (const name of ['index.html', 'style.css', 'icon.svg']) copyFileSync(at('www', name), at('www/dist', name));
-  copyFileSync(at(WASM), at('www/dist/peerage_bg.wasm'));
+  for (const file of [WASM, OCCUPANCY]) copyFileSync(at(file), at('www/dist', basename(file)));
   good('www/dist');
 }
 

@@ -25,6 +25,9 @@ pub mod runtime;
 pub mod sim;
 #[cfg(all(feature = "wasm", target_arch = "wasm32"))]
 mod wasm;
+#[cfg(all(feature = "wasm-occupancy", target_arch = "wasm32"))]
+#[path = "wasm/occupancy.rs"]
+mod wasm_occupancy;
 pub mod wire;
 #[cfg(feature = "occupancy")]
 pub mod work;

@@ -1,5 +1,6 @@
 import type { BodyCore, DataCore } from '../gen/peerage.js';
 import { PeerageError, wait } from './error.js';
+import { bytesOf, cancelled, Source, type Content } from './source.js';
 import type { Json } from './state.js';
 
 /** A version of an object. */
@@ -127,12 +128,12 @@ export class DomainData {
   }
 
   /** Stores an object, or its next version. It is on the manager's disk when the promise resolves. */
-  async put(path: string, body: Blob | BufferSource | ReadableStream<Uint8Array>, options: PutOptions = {}): Promise<Entry> {
+  async put(path: string, body: Content, options: PutOptions = {}): Promise<Entry> {
     const { signal, onProgress, meta, ifVersion } = options;
     if (signal?.aborted) throw aborted('put', signal);
     const core = await this.#data();
-    const blob = body instanceof ReadableStream ? undefined : body instanceof Blob ? body : new Blob([body as BlobPart]);
-    const source = new Source(body instanceof ReadableStream ? body : blob!.stream());
+    const { blob, stream } = bytesOf(body);
+    const source = new Source(stream);
     const total = blob?.size;
     const raw = {
       type: options.type ?? blob?.type ?? '',
@@ -203,27 +204,6 @@ export class DomainData {
   }
 }
 
-/** Reads a stream for wasm: parts that are not empty, then `undefined`. */
-class Source {
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
-
-  constructor(stream: ReadableStream<Uint8Array>) {
-    this.#reader = stream.getReader();
-  }
-
-  async next(): Promise<Uint8Array | undefined> {
-    for (;;) {
-      const { done, value } = await this.#reader.read();
-      if (done) return undefined;
-      if (value.length > 0) return value;
-    }
-  }
-
-  cancel(): void {
-    this.#reader.cancel().catch(() => {});
-  }
-}
-
 interface Raw { path: string; version: number; deleted: boolean; type: string; length: number; written: number; author: string; meta: string }
 
 function read({ written, meta, ...raw }: Raw): Entry {
@@ -238,11 +218,6 @@ function parse(meta: string): Json | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Resolves once the signal is aborted. */
-function cancelled(signal: AbortSignal | undefined): Promise<undefined> {
-  return new Promise((resolve) => signal?.addEventListener('abort', () => resolve(undefined), { once: true }));
 }
 
 function aborted(what: string, signal: AbortSignal): PeerageError {

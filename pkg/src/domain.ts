@@ -4,6 +4,8 @@ import { DomainData } from './data.js';
 import { call, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
 import { SharedState } from './state.js';
+import { request, serve, type RequestOptions, type ServeOptions, type Task, type TaskHandler } from './task.js';
+import type { Content } from './source.js';
 import type { Capability, Link, Participant, Query, Stats } from './types.js';
 
 /** What a {@link Domain} tells. */
@@ -131,7 +133,7 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
     return call(() => this.#core.participants(query)) as Participant[];
   }
 
-  /** Replaces what this node offers. */
+  /** Replaces what this node offers; what it {@link Domain.serve | serves} it offers besides. */
   async advertise(capabilities: Capability[]): Promise<void> {
     call(() => this.#core.advertise(capabilities));
   }
@@ -215,6 +217,30 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
    */
   responsible(key: string, k = 1): string[] {
     return call(() => this.#core.responsible(key, k));
+  }
+
+  /**
+   * Does something for others: `handler` is called for each task, as many at once as `concurrency` says, until what this returns is
+   * called or disposed of. The capability is advertised meanwhile.
+   *
+   * ```js
+   * domain.serve('sum', async (job) => (await job.input()).reduce((a, b) => a + b, 0), { input: json(), output: json() });
+   * ```
+   */
+  serve<I = Uint8Array, O = Uint8Array>(capability: string | Capability, handler: TaskHandler<I, O>, options: ServeOptions<I, O> = {}): Disposable & (() => void) {
+    return serve(this.#core, capability, handler, options);
+  }
+
+  /**
+   * Has something done by another participant that serves it. Input, progress and output go between the two and nobody else. When that
+   * one is lost another begins anew.
+   *
+   * ```js
+   * const total = await domain.request('sum', [1, 2, 3], { input: json(), output: json() });
+   * ```
+   */
+  request<I = Uint8Array, O = Uint8Array>(capability: string, input?: I | Content, options: RequestOptions<I, O> = {}): Task<O> {
+    return request(this.#core, capability, input as I | Content, options);
   }
 
   /** Opens a channel. The same name needs the same mode everywhere. */

@@ -18,5 +18,7 @@ export { Domain, Invite, qr, type DomainEvents, type Invitation, type InviteOpti
 export { PeerageError } from './error.js';
 export { init, type InitOptions } from './init.js';
 export { Node, type DomainOptions, type JoinOptions, type NodeEvents, type StartOptions, type StoredDomain } from './node.js';
+export type { Content } from './source.js';
 export { SharedState, type Json, type StateEntry } from './state.js';
+export { Job, Task, type RequestOptions, type ServeOptions, type TaskEvent, type TaskHandler } from './task.js';
 export { json, type Attribute, type Capability, type Codec, type Comparison, type Link, type Participant, type Query, type Stats, type Where } from './types.js';

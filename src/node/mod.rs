@@ -7,6 +7,7 @@ pub mod domain;
 pub mod lines;
 pub mod manager;
 pub mod objects;
+pub mod occupancy;
 pub mod qr;
 pub mod relay;
 pub mod settings;

@@ -259,6 +259,14 @@ impl Peer {
         Ok(domain.directory.participants(now, query, &|n| domain.known.get(n).copied()))
     }
 
+    /// What this node advertises in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn capabilities(&self, id: DomainId) -> Result<Vec<Capability>, Error> {
+        Ok(self.domain(id)?.profile.capabilities.clone())
+    }
+
     /// Replaces what this node offers.
     ///
     /// # Errors

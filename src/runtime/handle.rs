@@ -426,6 +426,14 @@ impl Node {
         self.look(|peer, now| peer.participants(now, domain, query))
     }
 
+    /// What this node advertises in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in it.
+    pub fn capabilities(&self, domain: DomainId) -> Result<Vec<Capability>, Error> {
+        self.with(|peer, _| peer.capabilities(domain))
+    }
+
     /// Replaces what this node offers.
     ///
     /// # Errors

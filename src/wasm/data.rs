@@ -1,56 +1,19 @@
 //! `DomainData`.
 
-use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
 
 use futures::future::{Either, select};
-use futures::{AsyncRead, FutureExt};
 use js_sys::{Function, Promise, Uint8Array};
 use serde::{Deserialize, Serialize};
-use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 
+use super::source::{JsSource, Source};
 use super::{error, from_js, to_js};
 use crate::base::{Code, Error};
 use crate::platform::browser::BrowserStore;
 use crate::proto::objects::Cursor;
 use crate::runtime::data::{Body, DomainData, Entry, PutOptions};
-
-#[wasm_bindgen]
-extern "C" {
-    /// Where an object's bytes come from: `next()` gives a `Uint8Array` that is not empty, or `undefined` at the end.
-    pub type JsSource;
-
-    #[wasm_bindgen(method)]
-    fn next(this: &JsSource) -> Promise;
-}
-
-/// A source as a stream of bytes.
-struct Source {
-    from: JsSource,
-    waiting: Option<JsFuture>,
-    rest: Vec<u8>,
-    taken: usize,
-}
-
-impl AsyncRead for Source {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.taken == self.rest.len() {
-            let this = &mut *self;
-            let waiting = this.waiting.get_or_insert_with(|| this.from.next().into());
-            let next = ready!(waiting.poll_unpin(cx));
-            this.waiting = None;
-            let next = next.map_err(|e| io::Error::other(format!("{e:?}")))?;
-            this.rest = next.dyn_ref::<Uint8Array>().map(Uint8Array::to_vec).unwrap_or_default();
-            this.taken = 0;
-        }
-        let n = out.len().min(self.rest.len() - self.taken);
-        out[..n].copy_from_slice(&self.rest[self.taken..self.taken + n]);
-        self.taken += n;
-        Poll::Ready(Ok(n))
-    }
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -160,7 +123,7 @@ impl DataCore {
     pub async fn put(&self, path: String, source: JsSource, options: JsValue, told: Function, cancel: Promise) -> Result<JsValue, JsValue> {
         let JsPut { r#type: media, meta, expected, resume } = from_js(options)?;
         let options = PutOptions { media, meta, expected: expected.map(whole), resume: resume.map(String::into_bytes) };
-        let (data, source) = (self.0.clone(), Source { from: source, waiting: None, rest: Vec::new(), taken: 0 });
+        let (data, source) = (self.0.clone(), Source::from(source));
         let told = |done: u64| {
             // What the page's function throws is the page's.
             let _ = told.call1(&JsValue::NULL, &JsValue::from_f64(done as f64));

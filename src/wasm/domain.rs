@@ -1,7 +1,9 @@
 //! `Domain`.
 
 use core::time::Duration;
+use std::rc::Rc;
 
+use js_sys::Function;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use zeroize::Zeroizing;
@@ -11,6 +13,7 @@ use super::{
     error, from_js,
     link::{JsLink, JsStats},
     participant::{JsCapability, JsParticipant, JsQuery},
+    task::{Exchange, TaskCore},
     to_js,
 };
 use crate::base::{Code, DomainId, Error, InvitationId, NodeId};
@@ -25,11 +28,12 @@ use crate::wire::link::InviteLink;
 pub struct DomainCore {
     node: Node,
     id: DomainId,
+    exchange: Rc<Exchange>,
 }
 
 impl DomainCore {
-    pub(super) fn new(node: Node, id: DomainId) -> DomainCore {
-        DomainCore { node, id }
+    pub(super) fn new(exchange: Rc<Exchange>, id: DomainId) -> DomainCore {
+        DomainCore { node: exchange.node().clone(), id, exchange }
     }
 }
 
@@ -142,14 +146,41 @@ impl DomainCore {
         to_js(&found.into_iter().map(JsParticipant::from).collect::<Vec<_>>())
     }
 
-    /// Replaces what this node offers.
+    /// Replaces what this node offers, but for what it serves.
     ///
     /// # Errors
     /// As [`Node::advertise`].
     pub fn advertise(&self, capabilities: JsValue) -> Result<(), JsValue> {
         let capabilities: Vec<JsCapability> = from_js(capabilities)?;
         let capabilities = capabilities.into_iter().map(Into::into).collect();
-        self.node.advertise(self.id, capabilities).map_err(|e| error::to_js(&e))
+        self.exchange.supplier().advertise(self.id, capabilities).map_err(|e| error::to_js(&e))
+    }
+
+    /// Does something for others: `handler` is called with a `JobCore` and gives a promise.
+    ///
+    /// # Errors
+    /// As [`Node::advertise`].
+    pub fn serve(&self, capability: JsValue, handler: Function) -> Result<(), JsValue> {
+        let capability: JsCapability = from_js(capability)?;
+        self.exchange.serve(self.id, capability.into(), handler).map_err(|e| error::to_js(&e))
+    }
+
+    /// Does it no longer.
+    ///
+    /// # Errors
+    /// `closed` after leaving.
+    pub fn withdraw(&self, name: &str) -> Result<(), JsValue> {
+        self.exchange.supplier().withdraw(self.id, name).map_err(|e| error::to_js(&e))
+    }
+
+    /// Has something done: by whom `query` names, within so many milliseconds. `open` gives the input from its beginning, for each attempt.
+    ///
+    /// # Errors
+    /// As [`Tasks::request`](crate::runtime::task::Tasks::request).
+    pub fn request(&self, query: JsValue, policy: &str, prefer: &str, milliseconds: f64, open: Function) -> Result<TaskCore, JsValue> {
+        let query: JsQuery = from_js(query)?;
+        let deadline = Duration::from_millis(milliseconds.max(0.0) as u64);
+        self.exchange.request(self.id, query.into(), policy, prefer, deadline, open).map_err(|e| error::to_js(&e))
     }
 
     /// Makes an invitation; the answer is its link.

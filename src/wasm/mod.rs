@@ -10,6 +10,8 @@ mod invite;
 mod link;
 mod node;
 mod participant;
+mod source;
+mod task;
 
 use serde::{Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
@@ -31,4 +33,9 @@ fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
 /// A plain JavaScript value as Rust; what does not fit is a `bad-argument` naming the field.
 fn from_js<T: DeserializeOwned>(value: JsValue) -> Result<T, JsValue> {
     serde_wasm_bindgen::from_value(value).map_err(|e| error::to_js(&Error::new(Code::BadArgument, e.to_string())))
+}
+
+/// A task's id as text, 32 digits.
+fn hex(id: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*id))
 }

@@ -4,12 +4,15 @@ use futures::future::{Either, select};
 use js_sys::Promise;
 use serde::Serialize;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 use zeroize::Zeroizing;
 
-use super::{data::DataCore, domain::DomainCore, error, event::JsEvent, from_js, link::JsLink, participant::JsProfile, to_js};
+use super::{
+    data::DataCore, domain::DomainCore, error, event::JsEvent, from_js, link::JsLink, participant::JsProfile, task::Exchange, to_js,
+};
 use crate::base::{Code, DomainId, Error};
 use crate::crypto::Role;
 use crate::peer::SavedDomain;
@@ -24,6 +27,7 @@ pub struct NodeCore {
     keeper: Keeper<BrowserStore>,
     store: BrowserStore,
     streams: Arc<LinkStreams>,
+    exchange: Rc<Exchange>,
 }
 
 /// A domain in the store.
@@ -54,7 +58,8 @@ impl NodeCore {
                 return Err(error::to_js(&e));
             }
         }
-        Ok(NodeCore { node, keeper, store, streams: Arc::new(streams) })
+        let exchange = Rc::new(Exchange::new(node.clone(), &streams));
+        Ok(NodeCore { node, keeper, store, streams: Arc::new(streams), exchange })
     }
 
     /// The node's id.
@@ -71,7 +76,7 @@ impl NodeCore {
     pub fn create_domain(&self, name: &str, essential: Vec<String>, profile: JsValue) -> Result<DomainCore, JsValue> {
         let profile: JsProfile = from_js(profile)?;
         let domain = self.node.create_domain(name, &essential, profile.into()).map_err(|e| error::to_js(&e))?;
-        Ok(DomainCore::new(self.node.clone(), domain))
+        Ok(DomainCore::new(self.exchange.clone(), domain))
     }
 
     /// Joins a domain; settles early with `aborted` once `cancel` does.
@@ -80,7 +85,7 @@ impl NodeCore {
     /// As [`Node::join`], and `aborted`.
     pub async fn join(&self, link: String, profile: JsValue, cancel: Promise) -> Result<DomainCore, JsValue> {
         let profile: JsProfile = from_js(profile)?;
-        let (node, keeper) = (self.node.clone(), self.keeper.clone());
+        let (exchange, keeper) = (self.exchange.clone(), self.keeper.clone());
         let result = {
             let join = pin!(keeper.join(&link, profile.into()));
             match select(join, JsFuture::from(cancel)).await {
@@ -88,7 +93,7 @@ impl NodeCore {
                 Either::Right(_) => Err(Error::new(Code::Aborted, "the join was cancelled")),
             }
         };
-        result.map(|domain| DomainCore::new(node, domain)).map_err(|e| error::to_js(&e))
+        result.map(|domain| DomainCore::new(exchange, domain)).map_err(|e| error::to_js(&e))
     }
 
     /// Opens a stored domain again.
@@ -97,10 +102,10 @@ impl NodeCore {
     /// As [`Keeper::reopen`]; `bad-id`.
     pub async fn reopen(&self, id: String, profile: JsValue) -> Result<DomainCore, JsValue> {
         let profile: JsProfile = from_js(profile)?;
-        let (node, keeper) = (self.node.clone(), self.keeper.clone());
+        let (exchange, keeper) = (self.exchange.clone(), self.keeper.clone());
         let id = parse(&id)?;
         keeper.reopen(id, Role::Participant, profile.into()).await.map_err(|e| error::to_js(&e))?;
-        Ok(DomainCore::new(node, id))
+        Ok(DomainCore::new(exchange, id))
     }
 
     /// Opens a domain from a backup that was unsealed, and stores it.
@@ -109,10 +114,10 @@ impl NodeCore {
     /// As [`Keeper::restore`].
     pub async fn restore(&self, bundle: Vec<u8>, profile: JsValue) -> Result<DomainCore, JsValue> {
         let profile: JsProfile = from_js(profile)?;
-        let (node, keeper, bundle) = (self.node.clone(), self.keeper.clone(), Zeroizing::new(bundle));
+        let (exchange, keeper, bundle) = (self.exchange.clone(), self.keeper.clone(), Zeroizing::new(bundle));
         let saved = SavedDomain::from_bundle(&bundle).map_err(|e| error::to_js(&e))?;
         let id = keeper.restore(&saved, profile.into()).await.map_err(|e| error::to_js(&e))?;
-        Ok(DomainCore::new(node, id))
+        Ok(DomainCore::new(exchange, id))
     }
 
     /// The data of a domain that this node is in.

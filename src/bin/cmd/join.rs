@@ -7,6 +7,7 @@ use clap::Args;
 use peerage::base::{Code, DomainId, Error, NodeId};
 use peerage::node::children::stop_signal;
 use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, recipients};
+use peerage::node::occupancy;
 use peerage::node::work::Program;
 use peerage::peer::{Event, Path, Profile, To};
 use peerage::platform::native::NativeConfig;
@@ -15,7 +16,7 @@ use peerage::proto::directory::{Capability, Query};
 use peerage::proto::state::Entry;
 use peerage::proto::task::CAPABILITY;
 use peerage::runtime::handle::Node;
-use peerage::runtime::task::Supplier;
+use peerage::runtime::task::{Supplier, Work};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
@@ -31,6 +32,7 @@ use super::{Common, say};
 #[command(after_help = "Examples:
   peerage join 'http://127.0.0.1:9600/#…'
   peerage join                                the domain joined before
+  peerage join LINK --serve map/occupancy --capacity 2
   peerage join LINK --serve 'count=wc -c' --serve 'thumbnail=convert - -resize 256 png:-'
   echo '{\"cmd\":\"send\",\"channel\":\"chat\",\"text\":\"hi\"}' | peerage join LINK --name robot
 
@@ -64,21 +66,34 @@ pub struct Join {
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
     /// Do this for others: a capability, and the command that does it, with the input on its standard input and the output on its
-    /// standard output; each line on standard error tells how far it is. May be given several times
-    #[arg(long, value_name = "CAPABILITY=COMMAND", value_parser = served)]
-    serve: Vec<(String, Program)>,
+    /// standard output; each line on standard error tells how far it is. Without a command: map/occupancy, which this program does
+    /// itself. May be given several times
+    #[arg(long, value_name = "CAPABILITY[=COMMAND]", value_parser = served)]
+    serve: Vec<Served>,
     /// How many of each at once
     #[arg(long, value_name = "N", default_value_t = 1, requires = "serve")]
     capacity: u32,
 }
 
-fn served(text: &str) -> Result<(String, Program), Error> {
-    let wrong = || Error::new(Code::BadArgument, "a capability, =, and a command are wanted").hint("Such as count=wc -c");
+#[derive(Clone)]
+struct Served {
+    capability: String,
+    work: Arc<dyn Work>,
+}
+
+fn served(text: &str) -> Result<Served, Error> {
+    if text == occupancy::NAME {
+        return Ok(Served { capability: text.to_owned(), work: Arc::new(occupancy::Grids) });
+    }
+    let wrong = || {
+        let hint = format!("Such as count=wc -c. Only {} needs no command", occupancy::NAME);
+        Error::new(Code::BadArgument, "a capability, =, and a command are wanted").hint(hint)
+    };
     let (capability, command) = text.split_once('=').ok_or_else(wrong)?;
     if capability.is_empty() || capability.len() > CAPABILITY {
         return Err(Error::new(Code::BadArgument, format!("a capability's name has 1 to {CAPABILITY} bytes")));
     }
-    Ok((capability.to_owned(), Program::parse(command)?))
+    Ok(Served { capability: capability.to_owned(), work: Arc::new(Program::parse(command)?) })
 }
 
 const LISTEN: [&str; 4] =
@@ -108,9 +123,9 @@ impl Join {
             entered = enter(&keeper, self.link, self.domain, profile) => entered?,
             () = &mut stop => return Ok(()),
         };
-        let supplier = Supplier::new(node.clone(), domain);
-        for (name, program) in self.serve {
-            supplier.offer(Capability { capacity: self.capacity, ..Capability::new(name, 1) }, Arc::new(program))?;
+        let supplier = Supplier::new(node.clone());
+        for Served { capability, work } in self.serve {
+            supplier.offer(domain, Capability { capacity: self.capacity, ..Capability::new(capability, 1) }, work)?;
         }
         tokio::spawn(supplier.serve(streams.tasks().incoming()?));
         say(&json!({"event": "joined", "node": node.id().to_string(), "domain": domain.to_string(), "name": node.domain_name(domain)?}))?;

@@ -92,17 +92,16 @@ struct Offered {
     running: u32,
 }
 
-/// What a participant offers in one domain.
+/// What a participant offers, in each domain that it is in.
 pub struct Supplier {
     node: Node,
-    domain: DomainId,
-    offered: Mutex<BTreeMap<String, Offered>>,
+    offered: Mutex<BTreeMap<(DomainId, String), Offered>>,
     places: Arc<Places>,
 }
 
 impl fmt::Debug for Supplier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supplier").field("domain", &self.domain).finish_non_exhaustive()
+        f.debug_struct("Supplier").field("node", &self.node.id()).finish_non_exhaustive()
     }
 }
 
@@ -113,22 +112,51 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Supplier {
     /// Offers nothing yet.
     #[must_use]
-    pub fn new(node: Node, domain: DomainId) -> Arc<Supplier> {
-        Arc::new(Supplier { node, domain, offered: Mutex::default(), places: Places::new(STREAMS, EACH) })
+    pub fn new(node: Node) -> Arc<Supplier> {
+        Arc::new(Supplier { node, offered: Mutex::default(), places: Places::new(STREAMS, EACH) })
     }
 
-    /// Offers to do something, as often at once as the capability's capacity says, and advertises it. Offered again it is replaced;
-    /// what runs goes on.
+    /// Offers to do something, as often at once as the capability's capacity says, and advertises it besides what is advertised already.
+    /// Offered again it is replaced; what runs goes on.
     ///
     /// # Errors
     /// As [`Node::advertise`].
-    pub fn offer(&self, capability: Capability, work: Arc<dyn Work>) -> Result<(), Error> {
+    pub fn offer(&self, domain: DomainId, capability: Capability, work: Arc<dyn Work>) -> Result<(), Error> {
         let mut offered = lock(&self.offered);
-        let others = offered.values().filter(|o| o.capability.name != capability.name).map(|o| o.capability.clone());
-        self.node.advertise(self.domain, others.chain([capability.clone()]).collect())?;
-        let running = offered.get(&capability.name).map_or(0, |o| o.running);
-        offered.insert(capability.name.clone(), Offered { capability, work, running });
+        let mut all = self.node.capabilities(domain)?;
+        all.retain(|c| c.name != capability.name);
+        all.push(capability.clone());
+        self.node.advertise(domain, all)?;
+        let key = (domain, capability.name.clone());
+        let running = offered.get(&key).map_or(0, |o| o.running);
+        offered.insert(key, Offered { capability, work, running });
         Ok(())
+    }
+
+    /// Offers something no longer. What runs goes on.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain: it is not offered there any more all the same.
+    pub fn withdraw(&self, domain: DomainId, name: &str) -> Result<(), Error> {
+        let mut offered = lock(&self.offered);
+        offered.remove(&(domain, name.to_owned()));
+        let mut all = self.node.capabilities(domain)?;
+        all.retain(|c| c.name != name);
+        self.node.advertise(domain, all)
+    }
+
+    /// Advertises these, and what is offered besides, in place of all that was advertised before.
+    ///
+    /// # Errors
+    /// As [`Node::advertise`].
+    pub fn advertise(&self, domain: DomainId, mut capabilities: Vec<Capability>) -> Result<(), Error> {
+        let offered = lock(&self.offered);
+        let here = offered.iter().filter(|((d, _), _)| *d == domain).map(|(_, o)| &o.capability);
+        for capability in here {
+            capabilities.retain(|c| c.name != capability.name);
+            capabilities.push(capability.clone());
+        }
+        self.node.advertise(domain, capabilities)
     }
 
     /// Serves those who open a stream of the task protocol, until there are no more.
@@ -160,7 +188,7 @@ impl Supplier {
         let first = within(OPEN, frames.next()).await.flatten().ok_or_else(gone)?.map_err(broken)?;
         let begun = Request::decode(&first).map_err(|r| Error::new(r.code(), "the demander makes no sense"));
         let begun = begun.and_then(|request| self.begin(demander, request));
-        let (ticket, time, work, _room) = match begun {
+        let (ticket, time, work, room) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 say(&mut frames, &refusal(&error)).await?;
@@ -183,7 +211,7 @@ impl Supplier {
             result
         };
         let hearing = async {
-            select(pin!(hear(stream, give)), pin!(hold(&self.node, self.domain, demander))).await;
+            select(pin!(hear(stream, give)), pin!(hold(&self.node, room.key.0, demander))).await;
         };
         match select(select(pin!(talking), pin!(hearing)), Delay::new(time.min(LONGEST))).await {
             Either::Left((Either::Left((result, _)), _)) => result,
@@ -197,7 +225,7 @@ impl Supplier {
         let Request::Begin { domain, time, ticket } = request else {
             return Err(Error::new(Code::Malformed, "a task begins with a ticket"));
         };
-        if domain != self.domain || !self.node.is_member(domain, demander) {
+        if !self.node.is_member(domain, demander) {
             return Err(Error::new(Code::Forbidden, "only members of the domain are served"));
         }
         let wrong = |r: Reject| Error::new(r.code(), "the ticket is not for this");
@@ -213,8 +241,8 @@ impl Supplier {
             return Err(Error::new(Code::Forbidden, "the ticket's issuer may not pair"));
         }
         ticket.admits(self.node.now().wall, &demander, &self.node.id(), &ticket.capability).map_err(wrong)?;
-        let mut offered = lock(&self.offered);
-        let Some(entry) = offered.get_mut(&ticket.capability) else {
+        let (key, mut offered) = ((domain, ticket.capability.clone()), lock(&self.offered));
+        let Some(entry) = offered.get_mut(&key) else {
             return Err(Error::new(Code::NoParticipant, "this is not offered here"));
         };
         if entry.running >= entry.capability.capacity {
@@ -223,8 +251,7 @@ impl Supplier {
         entry.running += 1;
         let work = Arc::clone(&entry.work);
         drop(offered);
-        let room = Room { supplier: self, capability: ticket.capability.clone() };
-        Ok((ticket, time, work, room))
+        Ok((ticket, time, work, Room { supplier: self, key }))
     }
 }
 
@@ -288,13 +315,14 @@ async fn speak(mut sink: SplitSink<Frames, Bytes>, mut said: mpsc::Receiver<Repl
 /// One of the tasks that a capability has room for.
 struct Room<'a> {
     supplier: &'a Supplier,
-    capability: String,
+    key: (DomainId, String),
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        if let Some(entry) = lock(&self.supplier.offered).get_mut(&self.capability) {
-            entry.running -= 1;
+        if let Some(entry) = lock(&self.supplier.offered).get_mut(&self.key) {
+            // Withdrawn and offered again meanwhile it counts from nothing.
+            entry.running = entry.running.saturating_sub(1);
         }
     }
 }
