@@ -1,5 +1,5 @@
 //! GLB, the binary form of glTF 2.0: the meshes of the default scene, in their nodes' places. Skins and morphs are at rest.
-//! Own code over serde: the crate `gltf` knows materials and animations too and would add 87 KB of gzip to a browser's file.
+//! Own code over serde: the crate `gltf` knows materials and animations too: 55 KB of gzip more in a browser's file.
 
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 
