@@ -33,12 +33,14 @@ async function npmPackages() {
   await run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 
-/** js-libp2p, for the interoperation tests alone: a lock of its own, so that nobody else waits for its packages. */
-async function foreignPackages() {
-  const folder = 'tests/interop';
-  if (fresh([`${folder}/package-lock.json`], [`${folder}/node_modules/.package-lock.json`])) return;
-  say('installing js-libp2p for the interoperation tests');
-  await run('npm', ['ci', '--prefix', at(folder), '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+/** What only tests need, with locks of its own, so that nobody else waits for it. No package's scripts run. */
+async function testPackages() {
+  for (const [name, what] of [['interop', 'js-libp2p'], ['scans', 'two real scans']]) {
+    const folder = `tests/${name}`;
+    if (fresh([`${folder}/package-lock.json`], [`${folder}/node_modules/.package-lock.json`])) continue;
+    say(`installing ${what} for the tests`);
+    await run('npm', ['ci', '--prefix', at(folder), '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+  }
 }
 
 async function browser() {
@@ -63,7 +65,7 @@ export async function setup({ tests = false } = {}) {
   await npmPackages();
   await wasmBindgen();
   if (tests) {
-    await foreignPackages();
+    await testPackages();
     await browser();
   }
 }

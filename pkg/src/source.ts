@@ -1,3 +1,4 @@
+import { PeerageError } from './error.js';
 import type { Codec } from './types.js';
 
 /** Bytes: at hand, in a file, or as they come. */
@@ -26,7 +27,14 @@ export class Source {
 
 /** A value as bytes: by the codec, or as they are, or none. `stream` begins anew each time, but for a value that is a stream. @internal */
 export function bytesOf<T>(value: T | Content, codec?: Codec<T>): { blob?: Blob; stream: () => ReadableStream<Uint8Array> } {
-  if (value instanceof ReadableStream) return { stream: () => value };
+  if (value instanceof ReadableStream) {
+    return {
+      stream: () => {
+        if (value.locked) throw new PeerageError('supplier-failed', 'the supplier was lost, and a stream can be sent only once', { retryable: true, hint: 'Give a Blob, or ask again with a new stream.' });
+        return value;
+      },
+    };
+  }
   let blob: Blob;
   if (codec) blob = new Blob([codec.encode(value as T) as BlobPart]);
   else if (value instanceof Blob) blob = value;

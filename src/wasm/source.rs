@@ -10,6 +10,9 @@ use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 
+use super::error;
+use crate::base::Code;
+
 #[wasm_bindgen]
 extern "C" {
     /// Where bytes come from: `next()` gives a `Uint8Array` that is not empty, or `undefined` at the end.
@@ -40,7 +43,7 @@ impl AsyncRead for Source {
             let waiting = this.waiting.get_or_insert_with(|| SendWrapper::new(this.from.next().into()));
             let next = ready!(waiting.poll_unpin(cx));
             this.waiting = None;
-            let next = next.map_err(|e| io::Error::other(format!("{e:?}")))?;
+            let next = next.map_err(|e| io::Error::other(error::thrown(&e, Code::Storage)))?;
             this.rest = next.dyn_ref::<Uint8Array>().map(Uint8Array::to_vec).unwrap_or_default();
             this.taken = 0;
         }

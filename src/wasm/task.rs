@@ -81,8 +81,7 @@ impl Exchange {
             Order { predicates: query.predicates, preference, policy, deadline, ..Order::new(query.capability.unwrap_or_default()) };
         let open = SendWrapper::new(open);
         let input = move || {
-            // What the page's function throws is told with the error of the input.
-            let source = open.call0(&JsValue::NULL).map_err(|e| io::Error::other(error::thrown(&e, Code::Storage).message().to_owned()));
+            let source = open.call0(&JsValue::NULL).map_err(|e| io::Error::other(error::thrown(&e, Code::Storage)));
             let source = source.map(|s| Box::new(Source::from(s.unchecked_into::<JsSource>())) as Box<dyn AsyncRead + Send + Unpin>);
             std::future::ready(source).boxed()
         };

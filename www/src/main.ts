@@ -4,6 +4,7 @@ import { Control } from './control.js';
 import { forgetInvitation, holdInvitation, lastDomain, ownName, rememberDomain, takeInvitation } from './invitation.js';
 import { byId, invitation, panels, refresh } from './panels.js';
 import type { Room } from './room.js';
+import { Scans } from './scans.js';
 import { Shared, type Note } from './shared.js';
 
 /** Poses a second. */
@@ -69,6 +70,7 @@ async function live(node: Node, domain: Domain, link: string | undefined): Promi
   motion.addEventListener('click', async () => motion.setAttribute('aria-pressed', String(await control.useMotion())));
 
   panels();
+  new Scans(domain, room);
   if (link) invitation(link);
   else document.querySelector('[data-panel="invite"]')?.remove();
   byId('title').textContent = domain.name;

@@ -51,7 +51,8 @@ export function refresh(node: Node, domain: Domain): Participant[] {
   return here;
 }
 
-function element(tag: string, className: string, text = ''): HTMLElement {
+/** A new element. */
+export function element(tag: string, className: string, text = ''): HTMLElement {
   const made = document.createElement(tag);
   made.className = className;
   made.textContent = text;

@@ -1,12 +1,19 @@
 // The room, drawn with three.js.
 import {
-  CanvasTexture, CapsuleGeometry, CircleGeometry, Color, DirectionalLight, Fog, GridHelper, Group, HemisphereLight, Mesh, MeshBasicMaterial,
-  MeshStandardMaterial, PerspectiveCamera, Plane, Raycaster, RingGeometry, Scene, SphereGeometry, Sprite, SpriteMaterial, Vector2,
+  BoxGeometry, CanvasTexture, CapsuleGeometry, CircleGeometry, Color, DirectionalLight, Fog, GridHelper, Group, HemisphereLight, InstancedMesh, Matrix4, Mesh, MeshBasicMaterial,
+  MeshStandardMaterial, type Object3D, PerspectiveCamera, Plane, Points, Raycaster, RingGeometry, Scene, SphereGeometry, Sprite, SpriteMaterial, Vector2,
   Vector3, WebGLRenderer, SRGBColorSpace,
 } from 'three';
+import type { Grid } from 'peerage/occupancy';
+import type { Model } from './model.js';
 import { hue, type Note, type Pose } from './shared.js';
 
 const EYES = 1.6;
+/** The longest side of a scan as it is shown, metres, and how high above the floor it stands. */
+const SCAN = 2.4;
+const ABOVE = 0.4;
+/** Cells of a grid that are drawn. */
+const CELLS = 300_000;
 
 interface Avatar { group: Group; head: Group; name: string }
 
@@ -17,6 +24,9 @@ export class Room {
   readonly #camera = new PerspectiveCamera(62, 1, 0.05, 80);
   readonly #avatars = new Map<string, Avatar>();
   readonly #notes = new Map<string, Group>();
+  /** The scan and its grid, in the scan's own coordinates. */
+  readonly #scan = new Group();
+  #cells: Object3D | undefined;
 
   /** Throws where there is no WebGL. */
   constructor(canvas: HTMLCanvasElement) {
@@ -63,6 +73,40 @@ export class Room {
     const group = new Group().add(sprite, stem);
     this.#scene.add(group);
     this.#notes.set(note.id, group);
+  }
+
+  /** Puts a scan in the middle of the room, in place of the last one. Units and the way up are the file's: it is made to fit. */
+  scan({ object, box }: Model): void {
+    dispose(this.#scan);
+    this.#scan.clear();
+    this.#cells = undefined;
+    const [size, centre] = [box.getSize(new Vector3()), box.getCenter(new Vector3())];
+    const scale = SCAN / Math.max(size.x, size.y, size.z, Number.MIN_VALUE);
+    this.#scan.scale.setScalar(scale);
+    this.#scan.position.set(-centre.x * scale, ABOVE - box.min.y * scale, -centre.z * scale);
+    this.#scan.add(object);
+    this.#scene.add(this.#scan);
+  }
+
+  /** Puts a grid where its scan is. */
+  grid({ origin, cell, count, cells, occupied }: Grid): void {
+    if (this.#cells) {
+      this.#scan.remove(this.#cells);
+      dispose(this.#cells);
+    }
+    const cubes = new InstancedMesh(new BoxGeometry(cell * 0.9, cell * 0.9, cell * 0.9), new MeshStandardMaterial({ color: 0x7cc7ff, transparent: true, opacity: 0.35, depthWrite: false }), Math.min(count, CELLS));
+    const at = new Matrix4();
+    let drawn = 0;
+    // Of the largest only what is seen from outside.
+    const hidden = (x: number, y: number, z: number) => count > CELLS && occupied(x - 1, y, z) && occupied(x + 1, y, z) && occupied(x, y - 1, z) && occupied(x, y + 1, z) && occupied(x, y, z - 1) && occupied(x, y, z + 1);
+    for (const [x, y, z] of cells()) {
+      if (drawn === cubes.count || hidden(x, y, z)) continue;
+      cubes.setMatrixAt(drawn, at.makeTranslation(origin[0] + (x + 0.5) * cell, origin[1] + (y + 0.5) * cell, origin[2] + (z + 0.5) * cell));
+      drawn += 1;
+    }
+    cubes.count = drawn;
+    this.#cells = cubes;
+    this.#scan.add(cubes);
   }
 
   /** Takes a note away. */
@@ -163,11 +207,11 @@ function label(text: string, below: string, tint: number, height: number): Sprit
   return sprite;
 }
 
-function dispose(group: Group): void {
+function dispose(group: Object3D): void {
   group.traverse((part) => {
-    if (part instanceof Mesh) {
+    if (part instanceof Mesh || part instanceof Points) {
       part.geometry.dispose();
-      part.material.dispose();
+      for (const material of [part.material].flat()) material.dispose();
     }
     if (part instanceof Sprite) {
       part.material.map?.dispose();

@@ -57,7 +57,8 @@ pub(super) fn choose<'a>(
 ) -> Option<&'a Offer> {
     let rank = |offer: &&Offer| {
         let used = used(&offer.node);
-        let busy = taken(offer, used) * 1_000 / u64::from(offer.capacity.max(1));
+        // In thousandths: what it says counts also where it has one seat, and that is free.
+        let busy = (u64::from(offer.load.min(100)) * 10).max(u64::from(used.running) * 1_000 / u64::from(offer.capacity.max(1)));
         // Twice as far counts, a little further does not. Unmeasured is far.
         let far = offer.rtt.map_or(u32::MAX, |rtt| (rtt.as_millis() as u64).checked_ilog2().map_or(0, |n| n + 1));
         let (first, second) = match preference {

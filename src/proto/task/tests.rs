@@ -219,6 +219,7 @@ fn fit_counts_most_then_load_then_distance_and_equal_ones_take_turns() {
     let idle = Preference::Idle;
     assert_eq!(pick(vec![offer(1), Offer { fit: 1, load: 90, capacity: 10, ..offer(2) }], idle), 2);
     assert_eq!(pick(vec![Offer { load: 50, capacity: 2, ..offer(1) }, offer(2)], idle), 2);
+    assert_eq!(pick(vec![Offer { load: 90, ..offer(1) }, Offer { load: 80, ..offer(2) }], idle), 2, "also of one seat each");
     assert_eq!(pick(vec![Offer { rtt: rtt(100), ..offer(1) }, Offer { rtt: rtt(10), ..offer(2) }], idle), 2);
     let (near, far) = (Offer { rtt: rtt(10), load: 50, capacity: 2, ..offer(1) }, Offer { rtt: rtt(100), ..offer(2) });
     assert_eq!((pick(vec![near, far], idle), pick(vec![near, far], Preference::Near)), (2, 1));

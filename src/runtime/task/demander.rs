@@ -217,7 +217,7 @@ impl Task {
     ///
     /// # Errors
     /// [`Code::Timeout`]: the deadline passed. [`Code::NoParticipant`]: nobody was free, and it was not to wait. [`Code::Closed`]: the
-    /// domain was left. [`Code::Storage`]: the input cannot be read. Else what the supplier says, or the last of several that failed.
+    /// domain was left. [`Code::Storage`]: the input cannot be read, unless its reader gives an [`Error`] of its own. Else what the supplier says, or the last of several that failed.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.told.pop_front() {
@@ -359,8 +359,9 @@ fn broken(cause: io::Error) -> Error {
     Error::new(Code::Unreachable, "the stream to the supplier broke").caused_by(cause)
 }
 
+/// Whoever gives the input may have better words for it.
 fn unreadable(cause: io::Error) -> Error {
-    Error::new(Code::Storage, "the input cannot be read").caused_by(cause)
+    cause.downcast().unwrap_or_else(|cause| Error::new(Code::Storage, "the input cannot be read").caused_by(cause))
 }
 
 impl Attempt {
