@@ -9,6 +9,8 @@ pub mod keymsg;
 mod machine;
 pub mod prekey;
 mod receiver;
+#[cfg(test)]
+mod rotation_tests;
 mod sender;
 #[cfg(test)]
 mod tests;
