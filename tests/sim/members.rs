@@ -13,17 +13,19 @@ use peerage::wire::link::InviteLink;
 
 use crate::tapped::{Deaf, KEYS, SEALED, Tapped};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// A domain whose owner is a participant.
-struct Place {
-    world: World<Tapped>,
+pub struct Place {
+    pub world: World<Tapped>,
     relay: String,
-    domain: DomainId,
-    owner: NodeId,
-    root: SigningKey,
+    pub domain: DomainId,
+    pub owner: NodeId,
+    pub root: SigningKey,
     life: Duration,
     chats: BTreeMap<NodeId, ChannelId>,
+    /// Everybody's identity: what a thief of it has.
+    pub keys: BTreeMap<NodeId, SigningKey>,
 }
 
 fn profile(name: &str) -> Profile {
@@ -32,20 +34,24 @@ fn profile(name: &str) -> Profile {
 
 impl Place {
     /// With credentials that hold for `life`.
-    fn new(seed: u64, life: Duration) -> Place {
+    pub fn new(seed: u64, life: Duration) -> Place {
         let mut world = World::new(seed, Conditions::default());
         let (_, relay) = world.add(true, 0, |_, key, seed| Tapped::new(Config::relay(), key, seed));
         let config = Config { credential: life, ..Config::browser() };
-        let (owner, _) = world.add(false, 0, |_, key, seed| Tapped::new(config, key, seed));
+        let mut keys = BTreeMap::new();
+        let (owner, _) = world.add(false, 0, |_, key, seed| {
+            keys.insert(key.node_id(), key.clone());
+            Tapped::new(config, key, seed)
+        });
         world.act(owner, |p, now| p.use_relay(now, &relay)).unwrap();
         let domain = world.act(owner, |p, now| p.create_domain(now, "place", &[], profile("owner"))).unwrap();
         let root = SigningKey::from_seed(&world.look(owner, |p, _| p.export_root(domain)).unwrap());
-        let mut place = Place { world, relay, domain, owner, root, life, chats: BTreeMap::new() };
+        let mut place = Place { world, relay, domain, owner, root, life, chats: BTreeMap::new(), keys };
         place.settle_in(owner);
         place.wait(2);
         place
     }
-    fn wait(&mut self, seconds: u64) {
+    pub fn wait(&mut self, seconds: u64) {
         self.world.run(Duration::from_secs(seconds));
     }
     fn settle_in(&mut self, node: NodeId) {
@@ -53,7 +59,7 @@ impl Place {
         let chat = self.world.act(node, |p, now| p.channel(now, domain, "chat", Mode::Reliable)).unwrap();
         self.chats.insert(node, chat);
     }
-    fn invite(&mut self, by: NodeId, options: InviteOptions) -> InviteLink {
+    pub fn invite(&mut self, by: NodeId, options: InviteOptions) -> InviteLink {
         let domain = self.domain;
         let link = self.world.act(by, |p, now| p.invite(now, domain, options)).unwrap();
         self.wait(1);
@@ -61,7 +67,12 @@ impl Place {
     }
     fn stranger(&mut self, skew: i64) -> NodeId {
         let config = Config { credential: self.life, ..Config::browser() };
-        self.world.add(false, skew, |_, key, seed| Tapped::new(config, key, seed)).0
+        let keys = &mut self.keys;
+        let make = |_, key: SigningKey, seed| {
+            keys.insert(key.node_id(), key.clone());
+            Tapped::new(config, key, seed)
+        };
+        self.world.add(false, skew, make).0
     }
     fn begin(&mut self, node: NodeId, link: &InviteLink, name: &str) {
         self.world.act(node, |p, now| p.join(now, link.clone(), profile(name))).unwrap();
@@ -79,7 +90,7 @@ impl Place {
         });
         end
     }
-    fn join(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
+    pub fn join(&mut self, link: &InviteLink, skew: i64) -> Result<NodeId, Code> {
         let node = self.stranger(skew);
         self.begin(node, link, "guest");
         self.end(node, 90).expect("a join ends")?;
@@ -87,7 +98,7 @@ impl Place {
         Ok(node)
     }
     /// A manager without the root key.
-    fn manager(&mut self) -> NodeId {
+    pub fn manager(&mut self) -> NodeId {
         let (domain, manager) = (self.domain, self.stranger(0));
         let now = self.world.look(self.owner, |_, now| now.wall);
         let until = now.after(Duration::from_secs(60 * 24 * 3_600));
@@ -105,29 +116,29 @@ impl Place {
         self.wait(3);
         manager
     }
-    fn members(&self, node: NodeId) -> u64 {
+    pub fn members(&self, node: NodeId) -> u64 {
         self.world.look(node, |p, now| p.stats(now, self.domain)).map_or(0, |s| s.members)
     }
-    fn epochs(&self, node: NodeId) -> u64 {
+    pub fn epochs(&self, node: NodeId) -> u64 {
         self.world.look(node, |p, now| p.stats(now, self.domain)).unwrap().epochs
     }
-    fn opened(&self, node: NodeId) -> u64 {
+    pub fn opened(&self, node: NodeId) -> u64 {
         self.world.look(node, |p, now| p.stats(now, self.domain)).unwrap().opened
     }
-    fn evict(&mut self, by: NodeId, node: NodeId) -> Result<(), Code> {
+    pub fn evict(&mut self, by: NodeId, node: NodeId) -> Result<(), Code> {
         let domain = self.domain;
         self.world.act(by, |p, now| p.evict(now, domain, node)).map_err(|e| e.code())
     }
-    fn delegate(&mut self, node: NodeId, rights: Rights) {
+    pub fn delegate(&mut self, node: NodeId, rights: Rights) {
         let domain = self.domain;
         self.world.act(self.owner, |p, now| p.delegate(now, domain, node, rights, 24 * 60 * MINUTE)).unwrap();
         self.wait(1);
     }
-    fn say(&mut self, from: NodeId, text: &str) {
+    pub fn say(&mut self, from: NodeId, text: &str) {
         let (domain, chat) = (self.domain, self.chats[&from]);
         self.world.act(from, |p, now| p.send(now, domain, chat, To::All, text.into(), None)).unwrap();
     }
-    fn heard(&mut self, node: NodeId) -> Vec<String> {
+    pub fn heard(&mut self, node: NodeId) -> Vec<String> {
         let (domain, chat) = (self.domain, self.chats[&node]);
         let mut all = Vec::new();
         while let Some(m) = self.world.act(node, |p, now| p.receive(now, domain, chat)) {

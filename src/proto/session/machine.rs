@@ -102,7 +102,7 @@ pub struct Session {
     sent_data: bool,
     /// Somebody who holds the epoch's keys is a member no more.
     lost: bool,
-    /// The same, of somebody nobody threw out: when a new epoch is due.
+    /// The same, of somebody who left by its own will: when a new epoch is due.
     left: Option<Mono>,
     /// Epochs begun.
     epochs: u64,
@@ -189,8 +189,8 @@ impl Session {
         }
     }
 
-    /// A member left, or its credential ended: nobody threw it out. As [`Session::set_role`] with `None`, but the new epoch waits
-    /// for 30 to 60 seconds, so that many who go make few of them.
+    /// A member left by its own will. As [`Session::set_role`] with `None`, but the new epoch waits for 30 to 60 seconds, so that
+    /// many who go make few of them.
     pub fn depart(&mut self, now: Now, node: NodeId) {
         let (holder, lost) = (self.epoch.holders.contains(&node), self.lost);
         self.set_role(now, node, None);
