@@ -160,26 +160,37 @@ fn attack_01_a_manager_adds_nobody() {
     let (domain, before) = (p.domain, p.members(guest));
     assert_eq!((before, p.members(manager)), (4, 4));
     // Keys the manager holds or stole: its own, a guest's, that of an issuer the owner took the rights from.
-    let stolen = SigningKey::from_seed(&[77; 32]);
-    let thief = stolen.node_id();
+    let former = p.join(&link, 0).unwrap();
+    p.delegate(former, Rights::INVITE);
+    let taken_back = membership::revoke(&domain, &p.root, Target::Key(*former.as_bytes()), &[]);
+    p.world.act(p.owner, |o, now| o.insert_statement(now, domain, &taken_back)).unwrap();
+    p.wait(5);
+    assert_eq!(p.members(guest), before, "the former issuer is out");
     let now = p.world.look(p.owner, |_, now| now.wall);
     let until = now.after(Duration::from_secs(3_600));
-    let rights = membership::Dates { not_before: now, expires: until };
-    let delegation = membership::delegate(&domain, &p.root, stolen.public(), Rights::INVITE, rights);
-    let revocation = membership::revoke(&domain, &p.root, Target::Key(stolen.public()), &[]);
-    for statement in [delegation, revocation] {
-        p.world.act(p.owner, |o, now| o.insert_statement(now, domain, &statement)).unwrap();
-    }
-    p.wait(2);
-    for signer in [SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]), stolen] {
-        for node in [thief, signer.node_id()] {
-            let forged = membership::root_credential(&domain, &signer, &node, Role::Participant, now, until);
-            let _ = p.world.act(manager, |m, now| m.insert_statement(now, domain, &forged));
+    let credential = |by: &SigningKey, node: &NodeId, role| membership::root_credential(&domain, by, node, role, now, until);
+    let thief = SigningKey::from_seed(&[77; 32]).node_id();
+    for signer in [manager, guest, former].map(|n| p.keys[&n].clone()) {
+        for node in [thief, former] {
+            for role in [Role::Participant, Role::Manager] {
+                let forged = credential(&signer, &node, role);
+                // It hands it to everybody, and nobody has to hear it from the manager.
+                for at in [manager, p.owner, guest, issuer] {
+                    let _ = p.world.act(at, |n, now| n.insert_statement(now, domain, &forged));
+                }
+            }
         }
     }
     p.wait(40);
-    for node in [p.owner, guest, issuer] {
+    for node in [p.owner, guest, issuer, manager] {
         assert_eq!(p.members(node), before, "nobody knows a member more");
+    }
+    // The same by a key that may: it is the signer that counted.
+    let real = credential(&p.keys[&issuer], &thief, Role::Participant);
+    p.world.act(manager, |m, now| m.insert_statement(now, domain, &real)).unwrap();
+    p.wait(40);
+    for node in [p.owner, guest, issuer, manager] {
+        assert_eq!(p.members(node), before + 1);
     }
 }
 
