@@ -11,6 +11,8 @@ pub mod prekey;
 mod receiver;
 #[cfg(test)]
 mod rotation_tests;
+#[cfg(test)]
+mod seal_attacks;
 mod sender;
 #[cfg(test)]
 mod tests;
