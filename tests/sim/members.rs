@@ -125,6 +125,10 @@ impl Place {
     pub fn opened(&self, node: NodeId) -> u64 {
         self.world.look(node, |p, now| p.stats(now, self.domain)).unwrap().opened
     }
+    /// How many messages a node refused, whatever the reason.
+    fn refused(&self, node: NodeId) -> u64 {
+        self.world.look(node, |p, now| p.stats(now, self.domain)).unwrap().rejected.values().sum()
+    }
     pub fn evict(&mut self, by: NodeId, node: NodeId) -> Result<(), Code> {
         let domain = self.domain;
         self.world.act(by, |p, now| p.evict(now, domain, node)).map_err(|e| e.code())
@@ -223,7 +227,7 @@ fn attack_31_an_evicted_member_opens_nothing_sent_after() {
     assert_eq!((p.members(a), p.epochs(a)), (3, epochs + 1), "one new pair of keys");
     assert_eq!(p.world.look(a, |peer, now| peer.links(now, Some(p.domain)).len()), links - 1, "and no link of the others was touched");
     let domain = p.domain;
-    let mut fed = 0;
+    let (mut fed, refused) = (0, p.refused(x));
     for node in [p.owner, a, b] {
         let frames = p.world.act(node, |peer, _| core::mem::take(&mut peer.sent));
         for mut frame in frames.into_iter().filter(|f| matches!(f[1], KEYS | SEALED)) {
@@ -234,6 +238,7 @@ fn attack_31_an_evicted_member_opens_nothing_sent_after() {
     }
     assert!(fed > 20, "{fed} frames");
     assert_eq!((p.opened(x), p.heard(x).len()), (opened, 0));
+    assert!(p.refused(x) > refused, "they reached it, and it lacks the keys");
 }
 
 #[test]
@@ -321,19 +326,41 @@ fn attack_22_alone_with_it_a_member_stops_when_the_invitation_ends() {
     let link = p.invite(p.owner, InviteOptions { lifetime: short, ..InviteOptions::default() });
     let other = p.invite(p.owner, InviteOptions { lifetime: long, ..InviteOptions::default() });
     let manager = p.manager();
-    let (b, x) = (p.join(&other, 0).unwrap(), p.join(&link, 0).unwrap());
+    // X's clock is slow: it takes itself for a member for some minutes longer than B does, and goes on.
+    let (b, c, x) = (p.join(&other, 0).unwrap(), p.join(&other, 0).unwrap(), p.join(&link, -240_000).unwrap());
     p.wait(20);
     for node in [manager, x] {
         p.world.act(node, |m, _| m.deaf = Deaf::Revocations);
     }
-    p.world.net().partition([(b, 1), (x, 1), (manager, 1)].into());
+    p.world.net().partition([(b, 1), (c, 1), (x, 1), (manager, 1)].into());
     p.evict(p.owner, x).unwrap();
     p.world.run(40 * MINUTE);
-    assert_eq!(p.members(b), 4, "X is not known to be out, and renewed itself");
-    p.world.run(30 * MINUTE);
-    assert_eq!(p.members(b), 3, "X could renew itself no longer than its invitation holds");
-    p.world.run(60 * MINUTE);
-    assert_eq!(p.members(b), 3, "B renews itself by its own");
+    assert_eq!(p.members(b), 5, "X is not known to be out, and renewed itself");
+    p.say(b, "are you there?");
+    p.say(x, "still here");
+    p.wait(2);
+    assert_eq!((p.heard(x), p.heard(b)), (vec!["are you there?".to_owned()], vec!["still here".to_owned()]), "until then they talk");
+    p.heard(c);
+    let ended = p.world.run_until(30 * MINUTE, |w| w.look(b, |n, now| n.stats(now, p.domain)).is_ok_and(|s| s.members == 4));
+    assert!(ended, "X could renew itself no longer than its invitation holds");
+    p.world.act(b, |n, _| n.taped = true);
+    let refused = p.refused(b);
+    for i in 0..12 {
+        p.say(b, "only for who is in");
+        if i < 3 {
+            p.say(x, "and I?");
+        }
+        p.wait(10);
+    }
+    // Neither a key nor a frame went to X, in any class, and what X sent was not read.
+    let to_x = tag::pair_tag(&p.domain, &b, &x);
+    let sent = p.world.act(b, |n, _| core::mem::take(&mut n.sent));
+    assert!(sent.len() > 12, "{} frames", sent.len());
+    assert!(!sent.iter().any(|f| matches!(f[1], KEYS | SEALED) && f[2..10] == to_x));
+    assert_eq!((p.heard(x).len(), p.heard(b).len(), p.heard(c)), (0, 0, vec!["only for who is in".to_owned(); 12]));
+    assert!(p.refused(b) > refused, "it reached B");
+    p.world.run(90 * MINUTE);
+    assert_eq!((p.members(b), p.members(c)), (4, 4), "B renews itself by its own");
 }
 
 #[test]
