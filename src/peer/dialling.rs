@@ -104,7 +104,7 @@ impl Peer {
             dial.running = false;
             // Half of it at random: after a partition of any length somebody on each side tries soon, and not all at once.
             let wait = (RETRY * 2u32.pow(dial.failures.min(5))).min(RETRY_MAX);
-            let jitter = self.rng.below(u64::try_from(wait.as_millis()).unwrap_or(0));
+            let jitter = self.rng.below(u64::try_from((wait / 2).as_millis()).unwrap_or(0));
             dial.next = now.mono.after(wait / 2 + Duration::from_millis(jitter));
             dial.failures = dial.failures.saturating_add(1);
             let failures = dial.failures;
@@ -128,3 +128,6 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ mod hello;
 mod input;
 mod join;
 mod keep;
+#[cfg(test)]
+mod labels_tests;
 pub mod link;
 mod liveness;
 mod members;

@@ -149,9 +149,10 @@ impl Peer {
         }
         let mut effects = Vec::new();
         for node in &out {
+            // Only who leaves by itself is waited for: nothing is known against it, and others may go with it.
             match domain.membership.gone(now, node) {
-                membership::Gone::Evicted => domain.session.set_role(now, *node, None),
-                membership::Gone::Left | membership::Gone::Expired => domain.session.depart(now, *node),
+                membership::Gone::Evicted | membership::Gone::Expired => domain.session.set_role(now, *node, None),
+                membership::Gone::Left => domain.session.depart(now, *node),
             }
             domain.views.unlinked(node);
             domain.directory.forget(now, *node, &mut effects);

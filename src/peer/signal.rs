@@ -48,7 +48,7 @@ pub(super) struct Signal {
 }
 
 impl Signal {
-    fn new(key: &SigningKey, domain: &DomainId, to: &NodeId, at: Wall, message: Vec<u8>) -> Signal {
+    pub fn new(key: &SigningKey, domain: &DomainId, to: &NodeId, at: Wall, message: Vec<u8>) -> Signal {
         let (from, to) = (*key.node_id().as_bytes(), *to.as_bytes());
         let mut signal = Signal { from, to, at: at.0, message: message.into(), signature: [0; SIGNATURE] };
         signal.signature = key.sign(LABEL, domain, &signal.signed());
@@ -59,7 +59,7 @@ impl Signal {
         [&self.from[..], &self.to, &self.at.to_be_bytes(), &self.message].concat()
     }
 
-    fn verify(&self, domain: &DomainId) -> Result<(), Reject> {
+    pub fn verify(&self, domain: &DomainId) -> Result<(), Reject> {
         sign::verify(&self.from, LABEL, domain, &self.signed(), &self.signature)
     }
 }

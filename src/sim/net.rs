@@ -180,14 +180,34 @@ impl Net {
         }
     }
 
+    /// The direct way between two nodes is gone: their direct links carry nothing more, which both notice when
+    /// [`Conditions::keep_alive`] is over. New ones come up unless [`Conditions::direct`] says otherwise.
+    pub fn cut(&mut self, a: NodeId, b: NodeId) {
+        let joins = |l: &Link| l.path == Path::Direct && pair(&l.ends[0].0, &l.ends[1].0) == pair(&a, &b);
+        let cut: Vec<u64> = self.links.iter().filter(|(_, l)| joins(l) && !l.dead).map(|(i, _)| *i).collect();
+        for link in cut {
+            if let Some(l) = self.links.get_mut(&link) {
+                l.dead = true;
+            }
+            self.unjoin(&a, &b);
+            self.at(self.now + millis(self.conditions.keep_alive), Step::CutOff(link));
+        }
+    }
+
     /// Ends the division. Links that broke meanwhile stay broken.
     pub fn heal(&mut self) {
         self.groups.clear();
     }
 
-    /// Changes what the network is like, for frames sent from now on.
+    /// Changes what the network is like, for frames sent and dials made from now on. Who can be reached directly, or no longer, has
+    /// other addresses; links stay.
     pub fn set_conditions(&mut self, conditions: Conditions) {
-        self.conditions = conditions;
+        let before = core::mem::replace(&mut self.conditions, conditions);
+        if before.direct != conditions.direct {
+            for node in self.hosts.keys().copied().collect::<Vec<_>>() {
+                self.tell_addresses(node);
+            }
+        }
     }
 
     /// The hash of all that happened so far.

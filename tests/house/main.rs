@@ -150,3 +150,23 @@ fn what_is_allowed_is_not_reported() {
         assert_eq!(broken(file, source), Vec::<String>::new(), "{file}");
     }
 }
+
+/// The labels named in a source, each behind a quote.
+fn labels(source: &str) -> BTreeSet<String> {
+    let part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '/' | '-');
+    let found = source.split("\"peerage/1/").skip(1).map(|rest| &rest[..rest.find(|c| !part(c)).unwrap_or(rest.len())]);
+    found.filter(|thing| !thing.is_empty()).map(|thing| format!("peerage/1/{thing}")).collect()
+}
+
+#[test]
+fn every_label_is_in_the_table_that_is_tested_against_confusion() {
+    const TABLE: &str = "peer/labels_tests.rs";
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut used, mut listed) = (BTreeSet::new(), BTreeSet::new());
+    each_file(&src, &src, &mut |file, source| if file == TABLE { listed.extend(labels(source)) } else { used.extend(labels(source)) });
+    assert!(used.len() > 40, "found the labels");
+    let new: Vec<_> = used.difference(&listed).collect();
+    assert!(new.is_empty(), "in neither list of {TABLE}: {new:?}");
+    let old: Vec<_> = listed.difference(&used).collect();
+    assert!(old.is_empty(), "no longer used, but in {TABLE}: {old:?}");
+}

@@ -7,6 +7,7 @@ mod liveness;
 mod members;
 mod peers;
 mod relays;
+mod rotation;
 mod tapped;
 mod trial;
 mod village;

@@ -1,6 +1,10 @@
 //! Relays die, one after the other, with the real peer.
 
-use peerage::peer::{Config, Output};
+use std::time::Duration;
+
+use peerage::base::NodeId;
+use peerage::peer::{Config, Output, Path, To};
+use peerage::proto::channel::Mode;
 use peerage::sim::{Conditions, Member};
 
 use crate::village::{Village, profile, seconds};
@@ -56,4 +60,83 @@ fn without_a_relay_links_still_grow() {
     }
     assert_eq!(v.downs(), Default::default());
     assert!(v.agree(1).is_some());
+}
+
+/// A message that takes most of a minute, with others before and behind it, while the way between the two becomes direct and is relayed again.
+#[test]
+fn a_long_message_under_way_outlives_two_changes_of_the_path() {
+    let relayed = Conditions { direct: false, rate: 20, ..Conditions::default() };
+    let mut v = Village::new(23, 2, relayed);
+    let (domain, from, to) = (v.domain, v.nodes[0], v.nodes[1]);
+    let path = |v: &Village, a: NodeId, b: NodeId| {
+        let links = v.world.look(a, |p, now| p.links(now, Some(v.domain)));
+        links.iter().find(|l| l.node == b).and_then(|l| l.path)
+    };
+    let open = |v: &mut Village, n| v.world.act(n, |p, now| p.channel(now, domain, "files", Mode::Reliable)).unwrap();
+    let (out, into) = (open(&mut v, from), open(&mut v, to));
+    // No part of it is like another, so that none can stand for another.
+    let long: Vec<u8> = (0..800_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let said = [b"before".to_vec(), long, b"behind".to_vec()];
+    for message in &said {
+        v.world.act(from, |p, now| p.send(now, domain, out, To::Some(vec![to]), message.clone(), None)).unwrap();
+    }
+    let mut heard = Vec::new();
+    let mut hear = |v: &mut Village| {
+        while let Some(message) = v.world.act(to, |p, now| p.receive(now, domain, into)) {
+            heard.push(message.payload);
+        }
+        heard.len()
+    };
+    // Far enough that the message is under way, and not through.
+    let under_way = |v: &mut Village, more: u64| {
+        let start = v.world.net().bytes(&to);
+        assert!(v.world.run_until(seconds(30), |w| w.net().bytes(&to) > start + more), "it goes on");
+    };
+    under_way(&mut v, 100_000);
+    assert_eq!((path(&v, from, to), hear(&mut v)), (Some(Path::Relayed), 1));
+
+    v.world.net().set_conditions(Conditions { direct: true, ..relayed });
+    let both = |v: &Village, is| path(v, from, to) == Some(is) && path(v, to, from) == Some(is);
+    for node in [from, to] {
+        v.world.act(node, |p, now| p.wake(now));
+    }
+    let mut took = 0;
+    while !both(&v, Path::Direct) {
+        v.world.run(Duration::from_millis(50));
+        took += 50;
+        assert!(took <= 10_000, "there is a direct way");
+    }
+    // Past the moment at which the relayed link is closed; not for a second does it stand still. While both links are up, more comes
+    // than one of them carries: what was queued on the old one arrives too.
+    for second in 0..8 {
+        let before = v.world.net().bytes(&to);
+        v.world.run(seconds(1));
+        let came = v.world.net().bytes(&to) - before;
+        assert!(came >= if second < 3 { 22_000 } else { 10_000 }, "{came} bytes in second {second}");
+    }
+    assert_eq!((path(&v, from, to), hear(&mut v)), (Some(Path::Direct), 1), "and it is still under way");
+
+    // Back to the relay: what was on its way directly is lost.
+    v.world.net().set_conditions(relayed);
+    v.world.net().cut(from, to);
+    v.world.run(seconds(6));
+    assert_eq!(hear(&mut v), 1, "and still");
+    let start = v.world.now();
+    let done = v.world.run_until(seconds(90), |w| {
+        while let Some(message) = w.act(to, |p, now| p.receive(now, domain, into)) {
+            heard.push(message.payload);
+        }
+        heard.len() >= 3
+    });
+    assert!(done, "all of it arrives");
+    println!("{took} ms to a direct link; the rest {} ms after that one was gone", v.world.now() - start);
+    assert_eq!(path(&v, from, to), Some(Path::Relayed));
+    v.world.run(seconds(20));
+    while let Some(message) = v.world.act(to, |p, now| p.receive(now, domain, into)) {
+        heard.push(message.payload);
+    }
+    assert!(heard == said, "once, whole, in order: {:?}", heard.iter().map(Vec::len).collect::<Vec<_>>());
+    let mut sent = v.world.outputs(from);
+    sent.retain(|o| matches!(o, Output::Sent { .. }));
+    assert!(sent.len() == 3 && sent.iter().all(|o| matches!(o, Output::Sent { missed, .. } if missed.is_empty())), "{sent:?}");
 }

@@ -21,4 +21,6 @@ mod tests;
 mod word;
 
 pub use machine::{Detector, Effect};
+#[cfg(test)]
+pub(crate) use msg::check_proof;
 pub use msg::{Accusation, Msg};

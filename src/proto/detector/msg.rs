@@ -128,7 +128,7 @@ impl Msg {
 ///
 /// # Errors
 /// [`Reject::Forged`].
-pub(super) fn check_proof(
+pub(crate) fn check_proof(
     domain: &DomainId,
     asker: &NodeId,
     target: &NodeId,

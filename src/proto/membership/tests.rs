@@ -111,10 +111,15 @@ fn attack_03_no_statement_stands_for_another_type() {
         f.invite(0),
         f.by_root(1, Role::Participant),
         revoke(&f.d, &f.root, Target::Key(key(1).public()), &[]),
+        Body::Revocation { target: Target::Key(key(1).public()), keep: Keep::Whole(vec![f.invitation]) }.sign(&f.d, &f.root),
+        decide(&f.d, &f.root, &id(1), true),
         f.m.genesis_bytes().to_vec(),
     ];
+    let mut kinds: Vec<u8> = all.iter().map(|s| s[0]).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6], "one of each");
     for (i, statement) in all.iter().enumerate() {
-        for kind in 0..=5u8 {
+        for kind in 0..=7u8 {
             let mut dressed = statement.clone();
             if dressed[0] == kind {
                 continue;

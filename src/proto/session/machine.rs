@@ -31,7 +31,7 @@ const PREKEY_LIFE: Duration = Duration::from_secs(2 * 3_600);
 const PREKEYS: usize = 4;
 /// How long a key message may be taken.
 const MESSAGE_LIFE: Duration = Duration::from_secs(2 * 3_600);
-/// An epoch in which data was sent is replaced after this time, any other after [`CONTROL_LIFE`].
+/// No data is sent in an epoch older than this, nor anything else in one in which data was; all other epochs last [`CONTROL_LIFE`].
 const DATA_LIFE: Duration = Duration::from_secs(3_600);
 const CONTROL_LIFE: Duration = Duration::from_secs(6 * 3_600);
 /// Epochs held per sender: one per process of it, and replaced ones for a minute.
@@ -102,7 +102,7 @@ pub struct Session {
     sent_data: bool,
     /// Somebody who holds the epoch's keys is a member no more.
     lost: bool,
-    /// The same, of somebody nobody threw out: when a new epoch is due.
+    /// The same, of somebody who left by its own will: when a new epoch is due.
     left: Option<Mono>,
     /// Epochs begun.
     epochs: u64,
@@ -189,8 +189,8 @@ impl Session {
         }
     }
 
-    /// A member left, or its credential ended: nobody threw it out. As [`Session::set_role`] with `None`, but the new epoch waits
-    /// for 30 to 60 seconds, so that many who go make few of them.
+    /// A member left by its own will. As [`Session::set_role`] with `None`, but the new epoch waits for 30 to 60 seconds, so that
+    /// many who go make few of them.
     pub fn depart(&mut self, now: Now, node: NodeId) {
         let (holder, lost) = (self.epoch.holders.contains(&node), self.lost);
         self.set_role(now, node, None);
@@ -267,6 +267,12 @@ impl Session {
     #[cfg(test)]
     pub(super) fn leaked_prekeys(&self) -> Vec<&KemKey> {
         self.prekeys.iter().map(|p| &p.key).collect()
+    }
+
+    /// As if messages of so many bytes had been sealed in this class: a gibibyte takes a test too long.
+    #[cfg(test)]
+    pub(super) fn carried(&mut self, class: Class, bytes: u64) {
+        self.epoch.carried(class, bytes);
     }
 
     // ---- giving keys ------------------------------------------------------------------------------------------------
@@ -440,7 +446,7 @@ impl Session {
         if !self.role.may_hold(class) {
             return Err(Reject::Forbidden);
         }
-        let life = if self.sent_data { DATA_LIFE } else { CONTROL_LIFE };
+        let life = if self.sent_data || class == Class::Data { DATA_LIFE } else { CONTROL_LIFE };
         let left = self.left.is_some_and(|at| now.mono >= at);
         if self.lost || left || self.epoch.used_up(class) || now.mono.since(self.epoch.started) >= life {
             self.epochs += 1;

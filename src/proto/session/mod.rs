@@ -9,6 +9,10 @@ pub mod keymsg;
 mod machine;
 pub mod prekey;
 mod receiver;
+#[cfg(test)]
+mod rotation_tests;
+#[cfg(test)]
+mod seal_attacks;
 mod sender;
 #[cfg(test)]
 mod tests;
