@@ -259,6 +259,15 @@ impl Peer {
         Ok(domain.directory.participants(now, query, &|n| domain.known.get(n).copied()))
     }
 
+    /// What is known of one node in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn participant(&self, now: Now, id: DomainId, node: &NodeId) -> Result<Option<Participant>, Error> {
+        let domain = self.domain(id)?;
+        Ok(domain.directory.get(now, node, &|n| domain.known.get(n).copied()))
+    }
+
     /// What this node advertises in a domain.
     ///
     /// # Errors

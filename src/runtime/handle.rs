@@ -426,6 +426,14 @@ impl Node {
         self.look(|peer, now| peer.participants(now, domain, query))
     }
 
+    /// What is known of one node in a domain.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in it.
+    pub fn participant(&self, domain: DomainId, node: NodeId) -> Result<Option<Participant>, Error> {
+        self.with(|peer, now| peer.participant(now, domain, &node))
+    }
+
     /// What this node advertises in a domain.
     ///
     /// # Errors

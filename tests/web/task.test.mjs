@@ -80,7 +80,7 @@ test('tabs and natives have things done by one another', { timeout: 300_000 }, a
     assert.deepEqual((await inMemory(home.relay.child.pid, needles)).found, ['relay']);
   });
 
-  await t.test('64 MiB through a tab and back, as they come', async () => {
+  await t.test('32 MiB through a tab and back, as they come', async () => {
     await b.evaluate(() => window.peerage.domain.serve('echo', (job) => job.stream()));
     await offered(a, 'echo');
     const came = await a.evaluate(async () => {
@@ -88,7 +88,7 @@ test('tabs and natives have things done by one another', { timeout: 300_000 }, a
       let sent = 0;
       let ahead = 0;
       let got = 0;
-      const input = new ReadableStream({ pull(controller) { controller.enqueue(part(sent)); if ((sent += 1) === 64) controller.close(); } }, { highWaterMark: 0 });
+      const input = new ReadableStream({ pull(controller) { controller.enqueue(part(sent)); if ((sent += 1) === 32) controller.close(); } }, { highWaterMark: 0 });
       const task = window.peerage.domain.request('echo', input);
       const lost = [];
       void (async () => { for await (const event of task) if (event.type === 'lost') lost.push(event.error.message); })().catch(() => {});
@@ -100,8 +100,8 @@ test('tabs and natives have things done by one another', { timeout: 300_000 }, a
       await task.catch((error) => { throw new Error(`${error.message} ${lost}`); });
       return { got, ahead };
     });
-    assert.equal(came.got, 64 << 20);
-    assert.ok(came.ahead < 24 << 20, `${came.ahead} bytes were under way at once: nobody waited for anybody`);
+    assert.equal(came.got, 32 << 20);
+    assert.ok(came.ahead < 16 << 20, `${came.ahead} bytes were under way at once: nobody waited for anybody`);
   });
 
   await t.test('who is busy or fails sends the task on; who says that it cannot be done ends it', async () => {

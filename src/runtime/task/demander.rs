@@ -17,7 +17,7 @@ use futures_timer::Delay;
 use super::{HOLD, OPEN, framed, within};
 use crate::base::{Code, DomainId, Error, Mono, NodeId};
 use crate::crypto::Role;
-use crate::proto::directory::{Capability, Predicate, Query};
+use crate::proto::directory::{Capability, Predicate, Query, Status};
 use crate::proto::task::message::{PART, Reply, Request};
 use crate::proto::task::{self, Config, Demand, Effect, End, Failure, Ledger, Offer, Policy, Preference, Seat, TaskId, Ticket, Word};
 use crate::runtime::handle::Node;
@@ -25,6 +25,8 @@ use crate::runtime::streams::{Frames, Streams, reach};
 
 /// While nobody is free the directory is looked at so often.
 const LOOK: Duration = Duration::from_millis(250);
+/// While a supplier is silent it is looked so often whether it said goodbye: its stream may not have ended with it.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// A demand that asks what a directory knows.
 type Wanted = Demand<Vec<Predicate>>;
@@ -279,7 +281,7 @@ impl Task {
     /// Goes on with the attempt until there is something to tell, or it is over.
     async fn work(&mut self) -> Result<(), Error> {
         let Inner { node, domain, .. } = &*self.tasks.0;
-        let due = self.ledger.next_timeout().map_or(LOOK, |due| due.since(node.now().mono));
+        let due = self.ledger.next_timeout().map_or(LOOK, |due| due.since(node.now().mono)).min(WATCH);
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
         let (supplier, seat) = (attempt.supplier, attempt.seat);
         let step = match select(poll_fn(|cx| attempt.poll(cx)), Delay::new(due)).await {
@@ -318,6 +320,9 @@ impl Task {
             }
             Step::Failed(error) => self.lost(supplier, seat, error)?,
             Step::Input(error) => return Err(unreadable(error)),
+            Step::Time if node.participant(*domain, supplier)?.is_some_and(|p| p.presence == Status::Left) => {
+                self.lost(supplier, seat, Error::new(Code::SupplierFailed, "the supplier left"))?;
+            }
             Step::Time => {
                 self.pass()?;
                 if self.effects.iter().any(|e| matches!(e, Effect::Released { seat: s, .. } if *s == seat)) {
