@@ -107,6 +107,9 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
     // A tab that closes says goodbye, instead of falling silent.
     addEventListener('pagehide', (event) => { if (!event.persisted) this.#core.close(); }, { signal });
     addEventListener('online', () => this.#core.wake(), { signal });
+    // One that was put aside whole and is shown again, by a step back in its history, or was frozen while hidden.
+    addEventListener('pageshow', (event) => { if (event.persisted) this.#core.wake(); }, { signal });
+    document.addEventListener('resume', () => this.#core.wake(), { signal });
     // A hidden tab's timers run once a minute: the others are told not to expect answers at once.
     const visible = () => this.#core.suspend(document.visibilityState === 'hidden');
     document.addEventListener('visibilitychange', visible, { signal });
