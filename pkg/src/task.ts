@@ -5,7 +5,7 @@ import { bytesOf, cancelled, Source, type Content } from './source.js';
 import type { Json } from './state.js';
 import type { Capability, Codec, Where } from './types.js';
 
-/** How much output is gathered in memory, bytes. More is for {@link Task.stream}. */
+/** How much input or output is gathered in memory, bytes: it is somebody else who sends it. More is for `stream()`. */
 const GATHERED = 256 * 1024 * 1024;
 /** How often a supplier's load is asked for, ms, and by how much it has to change to be told, percent. */
 const LOOK = 5_000;
@@ -71,9 +71,11 @@ export class Job<I = Uint8Array> {
     void core.gone().then(() => gone.abort(new PeerageError('aborted', 'nobody waits for this task any more')));
   }
 
-  /** All of the input. */
+  /** All of the input, up to 256 MiB: more ends the task with `too-large`. */
   async input(): Promise<I> {
-    const bytes = new Uint8Array(await new Response(this.stream()).arrayBuffer());
+    const all = new Gathered('input');
+    for (let part; (part = await wait(() => this.#core.next()));) all.add(part);
+    const bytes = await all.bytes();
     return this.#codec ? this.#codec.decode(bytes) : bytes as I;
   }
 
@@ -216,30 +218,26 @@ export class Task<O = Uint8Array> implements Promise<O>, AsyncIterable<TaskEvent
 
   /** Goes on until the task is done; its output, unless somebody reads it meanwhile. */
   async #steps(cancel: Promise<undefined>): Promise<Uint8Array> {
-    let parts: Uint8Array[] = [];
-    let size = 0;
+    let all = new Gathered('output');
+    let read = false;
     for (let step; (step = await this.#core.next(cancel) as Step | undefined);) {
       if (step[0] === 'begun') {
-        if (this.#sink && size > 0) throw new PeerageError('supplier-failed', 'the supplier was lost after a part of its output was read', { retryable: true });
-        [parts, size] = [[], 0];
+        if (read) throw new PeerageError('supplier-failed', 'the supplier was lost after a part of its output was read', { retryable: true });
+        all = new Gathered('output');
         this.#tell({ type: 'begun', supplier: step[1], attempt: step[2] });
       } else if (step[0] === 'progress') {
         this.#tell({ type: 'progress', value: said(step[1]) });
       } else if (step[0] === 'lost') {
         this.#tell({ type: 'lost', supplier: step[1], error: coded(step[2]) as PeerageError });
+      } else if (this.#sink) {
+        read = true;
+        await this.#sink.ready;
+        await this.#sink.write(step[1]);
       } else {
-        size += step[1].length;
-        if (this.#sink) {
-          await this.#sink.ready;
-          await this.#sink.write(step[1]);
-        } else if (size > GATHERED) {
-          throw new PeerageError('too-large', `the output is over ${GATHERED} bytes`, { hint: 'Read it with stream().' });
-        } else {
-          parts.push(step[1]);
-        }
+        all.add(step[1]);
       }
     }
-    return new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+    return all.bytes();
   }
 
   #tell(event: TaskEvent): void {
@@ -259,6 +257,27 @@ export function request<I, O>(core: DomainCore, capability: string, input: I | C
 }
 
 type Step = ['begun', string, number] | ['progress', Uint8Array] | ['output', Uint8Array] | ['lost', string, unknown];
+
+/** Bytes that somebody else sends, put together. */
+class Gathered {
+  readonly #what: string;
+  readonly #parts: Uint8Array[] = [];
+  #size = 0;
+
+  constructor(what: string) {
+    this.#what = what;
+  }
+
+  add(part: Uint8Array): void {
+    this.#size += part.length;
+    if (this.#size > GATHERED) throw new PeerageError('too-large', `the ${this.#what} is over ${GATHERED} bytes`, { hint: 'Read it with stream().' });
+    this.#parts.push(part);
+  }
+
+  async bytes(): Promise<Uint8Array> {
+    return new Uint8Array(await new Blob(this.#parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  }
+}
 
 interface Reader { queue: TaskEvent[]; wake: () => void }
 

@@ -9,8 +9,8 @@ use crate::work::occupancy::{Occupancy, Parameters};
 
 /// The capability's name.
 pub const NAME: &str = "map/occupancy";
-/// The longest scan that is taken, bytes: it is in memory while it is worked on.
-const LONGEST: u64 = 1 << 30;
+/// The longest scan that is taken, bytes: it is in memory while it is worked on, and any member may send one.
+const LONGEST: u64 = 256 << 20;
 /// Units of work between two words of progress: about a tenth of a second.
 const STEP: usize = 1_000_000;
 

@@ -431,7 +431,7 @@ impl Node {
     /// # Errors
     /// [`Code::Closed`] if this node is not in it.
     pub fn participant(&self, domain: DomainId, node: NodeId) -> Result<Option<Participant>, Error> {
-        self.with(|peer, now| peer.participant(now, domain, &node))
+        self.look(|peer, now| peer.participant(now, domain, &node))
     }
 
     /// What this node advertises in a domain.
@@ -439,7 +439,7 @@ impl Node {
     /// # Errors
     /// [`Code::Closed`] if this node is not in it.
     pub fn capabilities(&self, domain: DomainId) -> Result<Vec<Capability>, Error> {
-        self.with(|peer, _| peer.capabilities(domain))
+        self.look(|peer, _| peer.capabilities(domain))
     }
 
     /// Replaces what this node offers.

@@ -1,6 +1,5 @@
 //! Streams of bytes to other nodes, each of a protocol, and messages on them.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use futures_timer::Delay;
 use unsigned_varint::codec::UviBytes;
 
 use super::handle::Node;
-use crate::base::{Code, DomainId, Error, NodeId};
+use crate::base::{Code, DomainId, Error, Map, NodeId};
 
 /// How long a link is waited for, and how often it is looked for.
 const REACH: Duration = Duration::from_secs(10);
@@ -65,7 +64,7 @@ pub async fn reach(node: &Node, domain: DomainId, to: NodeId) -> Result<(), Erro
 pub struct Places {
     all: usize,
     each: usize,
-    taken: Mutex<BTreeMap<NodeId, usize>>,
+    taken: Mutex<Map<NodeId, usize>>,
 }
 
 impl Places {

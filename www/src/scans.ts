@@ -7,7 +7,7 @@ import type { Model } from './model.js';
 const CAPABILITY = 'map/occupancy';
 const FOLDER = 'scans/';
 /** A scan is in memory while it is looked at, bytes. */
-const LONGEST = 512 * 1024 * 1024;
+const LONGEST = 256 * 1024 * 1024;
 
 /** Where a scan and its grid are shown. */
 export interface Stage {

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::TaskId;
 use super::pairing::{self, Offer, Preference, Use};
-use crate::base::{Code, Error, Mono, NodeId, Now};
+use crate::base::{Code, Error, Map, Mono, NodeId, Now};
 
 /// A capability's name, bytes.
 pub const CAPABILITY: usize = 64;
@@ -194,13 +194,13 @@ pub struct Ledger<Q> {
     config: Config,
     pub(super) tasks: BTreeMap<TaskId, Task<Q>>,
     /// Of each demander, ended ones included.
-    pub(super) each: BTreeMap<NodeId, usize>,
+    pub(super) each: Map<NodeId, usize>,
     /// Places without a supplier: of each demander, the oldest first.
-    pub(super) waiting: BTreeMap<NodeId, BTreeSet<(u64, TaskId, u16)>>,
+    pub(super) waiting: Map<NodeId, BTreeSet<(u64, TaskId, u16)>>,
     pub(super) leases: BTreeSet<(NodeId, TaskId, u16)>,
-    pub(super) used: BTreeMap<NodeId, Use>,
+    pub(super) used: Map<NodeId, Use>,
     /// Seats that each demander holds.
-    pub(super) served: BTreeMap<NodeId, u32>,
+    pub(super) served: Map<NodeId, u32>,
     pub(super) due: BTreeSet<(Mono, Due)>,
     count: u64,
 }
@@ -212,11 +212,11 @@ impl<Q: Clone> Ledger<Q> {
         Ledger {
             config,
             tasks: BTreeMap::new(),
-            each: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            each: Map::new(),
+            waiting: Map::new(),
             leases: BTreeSet::new(),
-            used: BTreeMap::new(),
-            served: BTreeMap::new(),
+            used: Map::new(),
+            served: Map::new(),
             due: BTreeSet::new(),
             count: 0,
         }
@@ -492,7 +492,7 @@ impl<Q: Clone> Ledger<Q> {
     /// Gives up to `seats` free seats to those who wait: to the demander that holds fewest, and of its places to the oldest. What
     /// finds nobody does not stand in the way of the rest.
     fn serve(&mut self, now: Now, mut seats: usize, offers: Offers<'_, Q>, effects: &mut Vec<Effect>) {
-        let mut passed: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let mut passed: Map<NodeId, u64> = Map::new();
         while seats > 0 {
             let next = self.waiting.iter().filter_map(|(demander, queue)| {
                 let from = passed.get(demander).map_or(0, |n| n + 1);

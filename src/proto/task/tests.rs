@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::machine::{Due, State};
 use super::*;
-use crate::base::{Code, DomainId, Mono, NodeId, Now, Reject, Rng, Wall, limit};
+use crate::base::{Code, DomainId, Map, Mono, NodeId, Now, Reject, Rng, Wall, limit};
 use crate::crypto::sign::SigningKey;
 
 const DOMAIN: DomainId = DomainId::from_bytes([4; 32]);
@@ -83,7 +83,7 @@ impl Bench {
     fn sound(&self) {
         let l = &self.ledger;
         let (mut leases, mut waiting, mut due) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let (mut running, mut served, mut each) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut running, mut served, mut each) = (BTreeMap::new(), Map::new(), Map::new());
         for (task, entry) in &l.tasks {
             let demander = entry.demand.demander;
             due.insert((entry.due, Due::Task(*task)));

@@ -219,7 +219,8 @@ impl Task {
     ///
     /// # Errors
     /// [`Code::Timeout`]: the deadline passed. [`Code::NoParticipant`]: nobody was free, and it was not to wait. [`Code::Closed`]: the
-    /// domain was left. [`Code::Storage`]: the input cannot be read, unless its reader gives an [`Error`] of its own. Else what the supplier says, or the last of several that failed.
+    /// domain was left. [`Code::Storage`]: the input cannot be read, unless whoever gives it has an [`Error`] of its own. Else what the
+    /// supplier says, or the last of several that failed.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.told.pop_front() {

@@ -1,6 +1,5 @@
 //! Who does the work: takes what demanders send, as far as there is room.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::pin::{Pin, pin};
@@ -15,7 +14,7 @@ use futures::{AsyncRead, FutureExt, SinkExt, Stream, StreamExt, TryStreamExt};
 use futures_timer::Delay;
 
 use super::{BEAT, HOLD, OPEN, framed, within};
-use crate::base::{Code, DomainId, Error, NodeId, Reject};
+use crate::base::{Code, DomainId, Error, Map, NodeId, Reject};
 use crate::crypto::Role;
 use crate::proto::directory::Capability;
 use crate::proto::task::Ticket;
@@ -95,7 +94,7 @@ struct Offered {
 /// What a participant offers, in each domain that it is in.
 pub struct Supplier {
     node: Node,
-    offered: Mutex<BTreeMap<(DomainId, String), Offered>>,
+    offered: Mutex<Map<(DomainId, String), Offered>>,
     places: Arc<Places>,
 }
 
