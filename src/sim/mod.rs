@@ -6,6 +6,7 @@ mod byzantine;
 #[cfg(feature = "native")]
 pub mod disk;
 pub mod figures;
+mod halves;
 mod member;
 pub mod net;
 mod peer;

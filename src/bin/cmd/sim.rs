@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use peerage::base::{Code, Error};
-use peerage::sim::figures::{self, Eviction, Figures, Plan, seconds};
+use peerage::sim::figures::{self, Eviction, Figures, Healing, Plan, seconds};
 use peerage::sim::trial::{self, Outcome};
 
 /// Simulate domains of given sizes on bad networks, with the code that ships, and print what they do
@@ -28,7 +28,8 @@ What the columns say:
   crash      from a crash that leaves links dangling until the others know
   evict      what an eviction costs all of them together, while one of ten speaks to all each second
   pause      the longest that anybody waited meanwhile for what was said
-  healed     from the end of a partition, half and half, until everybody sees everybody for good
+  healed     from the end of a partition, half and half, until everybody sees everybody for good and all copies are equal, of the
+             directory, of the membership and of the shared state, which both halves wrote meanwhile
   false      how often somebody who was there was taken for down
 
 With --churn, all talk while some come and go, and the columns say:
@@ -170,7 +171,7 @@ fn cells(f: &Figures) -> Vec<String> {
         f.crash.to_string(),
         (f.eviction.bytes / 1_000).to_string(),
         pause(&f.eviction),
-        f.healed.map_or_else(|| "never".to_owned(), seconds),
+        healed(&f.healing),
         f.false_downs.to_string(),
     ]
 }
@@ -179,6 +180,11 @@ fn cells(f: &Figures) -> Vec<String> {
 fn pause(eviction: &Eviction) -> String {
     let missed = if eviction.missed == 0 { String::new() } else { format!(" ({} missed)", eviction.missed) };
     seconds(eviction.pause) + &missed
+}
+
+fn healed(healing: &Healing) -> String {
+    let lost = if healing.lost == 0 { String::new() } else { format!(" ({} lost)", healing.lost) };
+    healing.took.map_or_else(|| "never".to_owned(), seconds) + &lost
 }
 
 fn trial_cells(o: &Outcome) -> Vec<String> {
