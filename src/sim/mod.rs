@@ -2,6 +2,7 @@
 //!
 //! Everything follows from the seed: the same seed gives the same run, and [`trace`](World::trace) is its hash.
 
+pub mod bars;
 mod byzantine;
 #[cfg(feature = "native")]
 pub mod disk;
