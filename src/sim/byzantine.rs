@@ -34,6 +34,9 @@ const KINDS: [u8; 9] = [0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x20, 0x30, 0x7f];
 /// Records said to be new in one message.
 const RECORDS: usize = 16;
 
+/// Casts that it says it has, in each tree, each second, to each.
+const CASTS: usize = 50;
+
 /// What such a member keeps.
 pub struct Byzantine {
     domain: DomainId,
@@ -115,7 +118,7 @@ impl Byzantine {
         peer.send_raw(now, self.domain, Topic::Directory, to, &directory::Msg::Records(items).encode());
         peer.send_raw(now, self.domain, Topic::Notices, to, &cbor::encode(&Notice::View(self.rng.bytes())));
         for tree in [Topic::Casts, Topic::News] {
-            let ids = (0..NOISE).filter_map(|_| self.rng.bytes::<32>().first_chunk().copied()).collect();
+            let ids = (0..CASTS).filter_map(|_| self.rng.bytes::<32>().first_chunk().copied()).collect();
             peer.send_raw(now, self.domain, tree, to, &broadcast::Msg::Have(ids).encode());
         }
     }
