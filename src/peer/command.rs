@@ -447,12 +447,6 @@ impl Peer {
         LinkInfo { node: *node, path: best.map(|l| l.path), rtt: best.and_then(|l| l.rtt), sent, received, address }
     }
 
-    /// For the simulator: the records of the directory, signed as they came.
-    #[cfg(feature = "sim")]
-    pub(crate) fn records(&self, id: DomainId) -> Vec<Vec<u8>> {
-        self.domains.get(&id).map(|d| d.directory.records().map(<[u8]>::to_vec).collect()).unwrap_or_default()
-    }
-
     /// What was counted in a domain.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ mod domain;
 mod find;
 mod hello;
 mod input;
+#[cfg(feature = "sim")]
+mod inspect;
 mod join;
 mod keep;
 #[cfg(test)]

@@ -92,6 +92,12 @@ impl Spread {
         }
     }
 
+    /// What the two trees hold.
+    #[cfg(feature = "sim")]
+    pub fn usage(&self) -> [broadcast::Usage; 2] {
+        [self.casts.usage(), self.news.usage()]
+    }
+
     /// When this node opened the domain: what it sends after a restart has a higher one.
     pub fn epoch(&self) -> u64 {
         self.epoch

@@ -8,6 +8,7 @@ use alloc::{
 };
 use core::time::Duration;
 
+use super::halves::Halves;
 use super::{Conditions, Town, Traffic};
 use crate::base::{Code, NodeId};
 use crate::peer::{Change, Event, Output, To};
@@ -69,6 +70,16 @@ pub struct Eviction {
     pub missed: usize,
 }
 
+/// How two halves became one again that had both gone on: written shared state, changed records, closed an invitation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Healing {
+    /// Milliseconds from the end of the partition until every participant saw all and all copies were equal, of the directory, of the shared
+    /// state and of the membership; `None`: not within two minutes.
+    pub took: Option<u64>,
+    /// How much of what was done meanwhile was not there afterwards, or was overwritten by what had been written before it, over all copies.
+    pub lost: usize,
+}
+
 /// What came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -91,8 +102,8 @@ pub struct Figures {
     pub message: Spread,
     /// Somebody is evicted.
     pub eviction: Eviction,
-    /// Milliseconds from the end of a partition, half and half, until every participant saw all again; `None`: not within two minutes.
-    pub healed: Option<u64>,
+    /// The network was divided, half and half.
+    pub healing: Healing,
     /// How often somebody who was there was taken for down, partitions apart.
     pub false_downs: usize,
 }
@@ -190,12 +201,10 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Figures, Code> {
 
     let Eviction { bytes, pause, .. } = run.figures.eviction;
     told(&format!("for {} KB and a pause of {} s; the network is divided", bytes / 1_000, seconds(pause)));
-    let half = run.town.participants.len() / 2;
-    let away = run.town.participants[half..].iter().map(|n| (*n, 1)).collect();
-    run.town.world.net().partition(away);
-    run.town.world.run(plan.apart);
-    run.town.world.net().heal();
-    run.figures.healed = run.heal();
+    let mut halves = Halves::new(&mut run.town);
+    run.pass(5_000);
+    halves.part(&mut run.town, plan.apart);
+    run.figures.healing = Healing { took: run.heal(), lost: halves.lost(&run.town) };
     Ok(run.figures)
 }
 
@@ -332,23 +341,27 @@ impl Run {
         Eviction { bytes: self.cost(&before), pause, missed: due }
     }
 
-    /// How long it takes until everybody sees everybody for good: what was begun while the halves were apart ends later.
+    /// How long it takes until all copies are equal and everybody sees everybody for good: what was begun while the halves were apart ends
+    /// later.
     fn heal(&mut self) -> Option<u64> {
         let (start, before) = (self.town.world.now(), self.figures.false_downs);
-        let (mut agreed, mut since) = (false, start);
+        let (mut agreed, mut since, mut equal) = (false, start, None);
         while self.town.world.now() < start + PATIENCE.as_millis() as u64 {
-            let agree = self.town.agree(Duration::ZERO);
+            let (agree, now) = (self.town.agree(Duration::ZERO), self.town.world.now());
             if agree != agreed {
-                (agreed, since) = (agree, self.town.world.now());
+                (agreed, since) = (agree, now);
             }
-            if agreed && self.town.world.now() >= since + SETTLED {
+            if agreed && equal.is_none() && Halves::agree(&self.town) {
+                equal = Some(now);
+            }
+            if agreed && equal.is_some() && now >= since + SETTLED {
                 break;
             }
             self.pass(STEP);
         }
         // A partition is no mistake.
         self.figures.false_downs = before;
-        agreed.then(|| since - start)
+        equal.filter(|_| agreed).map(|at| at.max(since) - start)
     }
 
     fn links(&mut self) {

@@ -2,10 +2,12 @@
 //!
 //! Everything follows from the seed: the same seed gives the same run, and [`trace`](World::trace) is its hash.
 
+pub mod bars;
 mod byzantine;
 #[cfg(feature = "native")]
 pub mod disk;
 pub mod figures;
+mod halves;
 mod member;
 pub mod net;
 mod peer;

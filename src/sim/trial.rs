@@ -1,18 +1,24 @@
-//! A domain in which participants come and go while everybody talks, some do harm and some are slow: what ought to hold all the time
-//! is looked at every second, and what does not is counted. `peerage sim --churn` prints the counts, the tests want them to be zero.
+//! A domain in which participants come and go while everybody talks and writes, some do harm, some are slow, one is evicted every other
+//! minute and, in the middle of it, the network is divided for a while: what ought to hold all the time is looked at every second, and what
+//! does not is counted. `peerage sim --churn` prints the counts, the tests want them to be zero.
+
+mod evict;
+mod look;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     string::ToString as _,
     vec::Vec,
 };
 use core::time::Duration;
 
 use super::{Conditions, Town};
-use crate::base::{Code, NodeId, Rng, limit};
-use crate::peer::{Change, Event, Output, To};
+use crate::base::{Code, NodeId, Rng};
+use crate::peer::To;
 use crate::proto::channel::SendId;
-use crate::proto::directory::Query;
+use evict::Guests;
+use look::Looks;
 
 /// Milliseconds between two looks.
 const TICK: u64 = 1_000;
@@ -22,6 +28,11 @@ const SESSION: (u64, u64) = (60_000, 600_000);
 const TO_ONE: usize = 3;
 /// Ticks between two messages to all.
 const TO_ALL: u64 = 5;
+/// Ticks between two writes into the shared state, and how many keys are written in turn.
+const WRITE: u64 = 10;
+const KEYS: u64 = 20;
+/// For how many ticks the network is divided, half and half.
+const APART: u64 = 30;
 /// After so many milliseconds a message that was taken has arrived: those whose timers run once a minute send again that late.
 const PATIENCE: u64 = 180_000;
 /// Who is in for so many milliseconds is known to all, and gets what is for all.
@@ -67,7 +78,7 @@ pub struct Outcome {
     pub lost: usize,
     /// Messages that arrived twice, or, to one, before an earlier one.
     pub repeated: usize,
-    /// Messages that somebody opened for whom they were not, or that nobody sent.
+    /// Messages that somebody opened for whom they were not, such as one evicted before, or the manager; or that nobody sent.
     pub misdirected: usize,
     /// How often somebody who was there was taken for down.
     pub false_downs: usize,
@@ -75,8 +86,17 @@ pub struct Outcome {
     pub astray: u64,
     /// The same by those whose timers run once a minute.
     pub astray_throttled: u64,
-    /// How often a participant held more than it may, of links, records or statements.
+    /// The longest that two copies, of the shared state or of the membership, were not the same, in milliseconds; of those whose timers run,
+    /// and of the others.
+    pub unequal: (u64, u64),
+    /// How often a participant held more than it may of something.
     pub unbounded: usize,
+    /// What that was first.
+    pub heavy: Option<&'static str>,
+    /// How many were evicted, and stayed.
+    pub evicted: usize,
+    /// Frames that were given to those who were evicted and to the manager, who must not read them.
+    pub overheard: usize,
 }
 
 struct Resident {
@@ -89,6 +109,8 @@ struct Spoken {
     from: NodeId,
     to: Option<NodeId>,
     at: u64,
+    /// The network was divided, or not yet as it was before: only those on the same side have to get it, if it is for all.
+    apart: bool,
     heard: BTreeSet<NodeId>,
 }
 
@@ -104,8 +126,11 @@ struct Trial {
     sends: BTreeMap<(NodeId, SendId), u64>,
     /// Of whom who heard last.
     last: BTreeMap<(NodeId, NodeId), u64>,
-    /// From when on somebody sees somebody wrongly.
-    wrong: BTreeMap<(NodeId, NodeId), u64>,
+    looks: Looks,
+    guests: Guests,
+    /// When the network is divided, from and to, and who is on the other side.
+    apart: (u64, u64),
+    away: BTreeSet<NodeId>,
     count: u64,
     outcome: Outcome,
 }
@@ -139,18 +164,25 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Outcome, Code> {
         spoken: BTreeMap::new(),
         sends: BTreeMap::new(),
         last: BTreeMap::new(),
-        wrong: BTreeMap::new(),
+        looks: Looks::default(),
+        guests: Guests::default(),
+        apart: (0, 0),
+        away: BTreeSet::new(),
         count: 0,
         outcome: Outcome::default(),
         town,
     };
     trial.cast_parts();
     let (start, length) = (trial.town.world.now(), u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX));
+    let middle = start + length / 2 / TICK * TICK;
+    trial.apart = (middle - APART / 2 * TICK, middle + APART / 2 * TICK);
     for tick in 0..length / TICK {
         if tick % 60 == 0 {
-            told(&alloc::format!("minute {} of {}", tick / 60, length / 60_000));
+            told(&format!("minute {} of {}", tick / 60, length / 60_000));
         }
+        trial.divide();
         trial.come_and_go();
+        trial.have_guests(tick);
         trial.talk(tick);
         trial.town.world.run(Duration::from_millis(start + (tick + 1) * TICK - trial.town.world.now()));
         trial.look();
@@ -185,6 +217,23 @@ impl Trial {
             self.residents.insert(node, Resident { since: now, until, throttled });
             self.town.world.outputs(node);
         }
+    }
+
+    /// Divides the network when it is time, and ends that.
+    fn divide(&mut self) {
+        let now = self.town.world.now();
+        if now == self.apart.0 {
+            self.away = self.town.participants[self.town.participants.len() / 2..].iter().copied().collect();
+            self.town.world.net().partition(self.away.iter().map(|n| (*n, 1)).collect());
+        } else if now == self.apart.1 {
+            self.town.world.net().heal();
+        }
+    }
+
+    /// Whether two are on different sides of a division that lasts, or ended less than `since` milliseconds ago.
+    fn parted(&self, a: &NodeId, b: &NodeId, since: u64) -> bool {
+        let now = self.town.world.now();
+        (self.apart.0..self.apart.1 + since).contains(&now) && self.away.contains(a) != self.away.contains(b)
     }
 
     fn session(&mut self, now: u64) -> u64 {
@@ -230,6 +279,13 @@ impl Trial {
         {
             self.say(from, None);
         }
+        if tick.is_multiple_of(WRITE)
+            && let Some(writer) = pick(&mut self.rng)
+        {
+            let (domain, key, value) = (self.town.domain, format!("key {}", tick / WRITE % KEYS), tick.to_be_bytes().to_vec());
+            // Participants may write, and there is room.
+            let _ = self.town.world.act(writer, |p, now| p.write_state(now, domain, &key, Some(value)));
+        }
     }
 
     fn say(&mut self, from: NodeId, to: Option<NodeId>) {
@@ -238,122 +294,9 @@ impl Trial {
         // Not sent: to somebody who is taken for gone.
         if let Ok(id) = self.town.try_say(from, whom, &self.count.to_string()) {
             let at = self.town.world.now();
-            self.spoken.insert(self.count, Spoken { from, to, at, heard: BTreeSet::new() });
+            let apart = at + SETTLED >= self.apart.0 && at < self.apart.1 + SETTLED;
+            self.spoken.insert(self.count, Spoken { from, to, at, apart, heard: BTreeSet::new() });
             self.sends.insert((from, id), self.count);
-        }
-    }
-
-    fn look(&mut self) {
-        let now = self.town.world.now();
-        for node in core::mem::take(&mut self.joining) {
-            let end = self
-                .town
-                .world
-                .outputs(node)
-                .into_iter()
-                .find_map(|o| if let Output::Joined { result, .. } = o { Some(result) } else { None });
-            match end {
-                None => self.joining.push(node),
-                Some(Err(_)) => self.outcome.refused += 1,
-                Some(Ok(())) => {
-                    self.outcome.joined += 1;
-                    self.town.settle_in(node);
-                    let until = Some(self.session(now));
-                    self.residents.insert(node, Resident { since: now, until, throttled: false });
-                }
-            }
-        }
-        let here: Vec<NodeId> = self.residents.keys().copied().collect();
-        for node in &here {
-            self.hear_events(*node);
-            self.hear_messages(*node);
-            self.look_around(now, *node);
-            self.weigh(*node);
-        }
-        self.settle(now);
-    }
-
-    fn hear_events(&mut self, node: NodeId) {
-        for output in self.town.world.outputs(node) {
-            match output {
-                Output::Event(Event::Participant { node: of, change: Change::Down, .. }) => {
-                    self.outcome.false_downs += usize::from(self.residents.contains_key(&of));
-                }
-                Output::Sent { id, missed, .. } => {
-                    // What was not taken need not arrive.
-                    if let Some(number) = self.sends.remove(&(node, id)).filter(|_| !missed.is_empty()) {
-                        self.spoken.remove(&number);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn hear_messages(&mut self, node: NodeId) {
-        for (from, text) in self.town.heard(node) {
-            if self.byzantine.contains(&from) {
-                continue;
-            }
-            let Ok(number) = text.parse::<u64>() else {
-                self.outcome.misdirected += 1;
-                continue;
-            };
-            // Forgotten: both ends did not stay, or it was not taken by all it was for.
-            let Some(spoken) = self.spoken.get_mut(&number) else { continue };
-            self.outcome.misdirected += usize::from(spoken.from != from || spoken.to.is_some_and(|to| to != node));
-            let again = !spoken.heard.insert(node);
-            let early = spoken.to.is_some() && self.last.insert((from, node), number).is_some_and(|last| last > number);
-            self.outcome.repeated += usize::from(again || early);
-        }
-    }
-
-    /// Whether a participant sees those who are there, and nobody else.
-    fn look_around(&mut self, now: u64, by: NodeId) {
-        let (domain, query) = (self.town.domain, Query { online: Some(true), ..Query::default() });
-        let seen = self.town.world.look(by, |m, now| m.participants(now, domain, &query)).unwrap_or_default();
-        let seen: BTreeSet<NodeId> = seen.into_iter().map(|p| p.node).collect();
-        let unseen = self.residents.keys().filter(|n| !seen.contains(n));
-        let harmful = |n: &NodeId| self.byzantine.contains(n) || *n == self.town.manager || self.joining.contains(n);
-        let ghosts = seen.iter().filter(|n| !self.residents.contains_key(n) && !harmful(n));
-        let wrong: BTreeSet<NodeId> = unseen.chain(ghosts).copied().collect();
-        let known: Vec<NodeId> = self.wrong.range((by, NodeId::MIN)..).take_while(|((b, _), _)| *b == by).map(|((_, of), _)| *of).collect();
-        for of in known.iter().filter(|of| !wrong.contains(of)) {
-            self.wrong.remove(&(by, *of));
-        }
-        let throttled = self.residents.get(&by).is_some_and(|r| r.throttled);
-        for of in wrong {
-            let since = *self.wrong.entry((by, of)).or_insert(now);
-            let worst = if throttled { &mut self.outcome.astray_throttled } else { &mut self.outcome.astray };
-            *worst = (*worst).max(now - since);
-        }
-    }
-
-    fn weigh(&mut self, node: NodeId) {
-        let domain = self.town.domain;
-        let Ok(stats) = self.town.world.look(node, |m, now| m.stats(now, domain)) else { return };
-        let bounds = [(stats.linked, limit::LINKS), (stats.members, limit::RECORDS), (stats.statements, limit::STATEMENTS)];
-        self.outcome.unbounded += bounds.iter().filter(|(is, most)| *is > *most as u64).count();
-    }
-
-    /// Draws the balance of messages that had their time.
-    fn settle(&mut self, now: u64) {
-        while let Some(first) = self.spoken.first_entry()
-            && first.get().at + PATIENCE <= now
-        {
-            let spoken = first.remove();
-            if !self.residents.contains_key(&spoken.from) {
-                continue;
-            }
-            let due = self
-                .residents
-                .iter()
-                .filter(|(node, r)| **node != spoken.from && spoken.to.map_or(r.since + SETTLED <= spoken.at, |to| to == **node));
-            for (node, _) in due {
-                let arrived = spoken.heard.contains(node);
-                self.outcome.arrived += usize::from(arrived);
-                self.outcome.lost += usize::from(!arrived);
-            }
         }
     }
 }

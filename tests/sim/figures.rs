@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use peerage::sim::LATENCY;
 use peerage::sim::figures::{Plan, run};
+use peerage::sim::{LATENCY, bars};
 
 #[test]
 fn thirty_with_one_frame_in_twenty_lost() {
@@ -14,11 +14,16 @@ fn thirty_with_one_frame_in_twenty_lost() {
     assert!(known.iter().all(|s| s.never == 0), "{known:?}");
     assert!(figures.message.p99 <= 1_000, "{:?}", figures.message);
     assert!(figures.join.median <= 1_000 && figures.leave.median <= 1_000, "{known:?}");
-    assert!(figures.join.p99 <= 2_000 && figures.leave.p99 <= 2_000, "{known:?}");
-    assert!(figures.crash.p99 <= 15_000, "{:?}", figures.crash);
-    assert!(figures.eviction.missed == 0 && figures.eviction.pause <= 10_000, "{:?}", figures.eviction);
-    assert!(figures.eviction.bytes < 60_000_000, "{:?}", figures.eviction);
-    assert!(figures.healed.is_some_and(|ms| ms <= 5_000), "{:?}", figures.healed);
-    assert_eq!(figures.false_downs, 0);
-    assert!(figures.idle < 2_000 && figures.join_bytes < 500_000, "{} B/s, {} bytes a join", figures.idle, figures.join_bytes);
+    assert!(figures.leave.p99 <= 2_000, "{known:?}");
+    assert_eq!(bars::missed(&plan, &figures), [""; 0]);
+    assert!(figures.join_bytes < 500_000, "{} bytes a join", figures.join_bytes);
+}
+
+/// Fewer of them, for longer: whoever is not seen for ten minutes is forgotten by those who have not heard of it.
+#[test]
+fn halves_that_were_apart_for_ten_minutes_agree_within_seconds() {
+    let plan = Plan { nodes: 12, loss: 5, latency: LATENCY, throttled: 0, repeats: 0, apart: Duration::from_secs(600), seed: 11 };
+    let figures = run(plan, &mut |_| ()).unwrap();
+    println!("{:?}", figures.healing);
+    assert_eq!(bars::missed(&plan, &figures), [""; 0]);
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use peerage::base::{Code, Error};
-use peerage::sim::figures::{self, Eviction, Figures, Plan, seconds};
+use peerage::sim::bars;
+use peerage::sim::figures::{self, Eviction, Figures, Healing, Plan, seconds};
 use peerage::sim::trial::{self, Outcome};
 
 /// Simulate domains of given sizes on bad networks, with the code that ships, and print what they do
@@ -16,7 +17,9 @@ use peerage::sim::trial::{self, Outcome};
   peerage sim
   peerage sim --nodes 10,100,300 --loss 0,5,20 --throttled 10
   peerage sim --nodes 100 --loss 5 --latency 20-300
+  peerage sim --nodes 100 --loss 5 --check
   peerage sim --nodes 100 --loss 5 --churn 60 --byzantine 10
+  peerage sim --nodes 100 --loss 20 --throttled 10 --steady 60 --check
 
 What the columns say:
   links      of a participant, in the mean and at most
@@ -28,15 +31,19 @@ What the columns say:
   crash      from a crash that leaves links dangling until the others know
   evict      what an eviction costs all of them together, while one of ten speaks to all each second
   pause      the longest that anybody waited meanwhile for what was said
-  healed     from the end of a partition, half and half, until everybody sees everybody for good
+  healed     from the end of a partition, half and half, until everybody sees everybody for good and all copies are equal, of the
+             directory, of the membership and of the shared state, which both halves wrote meanwhile
   false      how often somebody who was there was taken for down
 
-With --churn, all talk while some come and go, and the columns say:
+With --churn, all talk while some come and go, one is evicted every other minute and stays to overhear what it can, and in the middle of
+it the network is divided for half a minute. With --steady the same, but nobody else comes or goes. The columns say:
   joined     how many joined; refused, left, crashed: how many could not, said goodbye, vanished
   arrived    messages that arrived where they were due; lost: that did not, though they were taken and both ends stayed
-  repeated   messages that arrived twice or out of order; misdirected: that somebody opened for whom they were not
-  unbounded  how often a participant held more links, records or statements than it may
-  astray     the longest that one saw somebody who was gone, or did not see somebody who was there; throttled: those whose timers are")]
+  repeated   messages that arrived twice or out of order; misdirected: that somebody opened for whom they were not, such as one
+             who had been evicted
+  unbounded  how often a participant held more of something than it may
+  astray     the longest that one saw somebody who was gone, or did not see somebody who was there; throttled: those whose timers are
+  unequal    the longest that the copies of one, of the shared state or the membership, were not those of the others")]
 pub struct Sim {
     /// Sizes, in participants
     #[arg(long, value_delimiter = ',', default_value = "10,30,100", value_parser = clap::value_parser!(u16).range(4..=1_000))]
@@ -50,12 +57,18 @@ pub struct Sim {
     /// Of a hundred participants, those whose timers run once a minute
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=50))]
     throttled: u8,
-    /// Of a hundred participants, those that do harm (with --churn)
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=30), requires = "churn")]
+    /// Of a hundred participants, those that do harm (with --churn or --steady)
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=30), requires = "trial")]
     byzantine: u8,
     /// Instead: let participants come and go for so many minutes, and count what ought not to happen
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(1..), group = "trial")]
     churn: Option<u16>,
+    /// Likewise, with participants that stay
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(1..), group = "trial")]
+    steady: Option<u16>,
+    /// End with an error that names each bar that was missed
+    #[arg(long)]
+    check: bool,
     /// How often each event is repeated
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     repeats: u8,
@@ -92,7 +105,7 @@ const COLUMNS: [(&str, usize); 15] = [
     ("took s", 7),
 ];
 
-const TRIAL: [(&str, usize); 15] = [
+const TRIAL: [(&str, usize); 17] = [
     ("nodes", 6),
     ("loss", 6),
     ("joined", 8),
@@ -107,27 +120,38 @@ const TRIAL: [(&str, usize); 15] = [
     ("unbounded", 11),
     ("astray s", 10),
     ("throttled s", 13),
+    ("unequal s", 11),
+    ("throttled s", 13),
     ("took s", 8),
 ];
 
 impl Sim {
     pub fn run(self) -> Result<(), Error> {
-        let columns = if self.churn.is_some() { &TRIAL[..] } else { &COLUMNS };
+        let minutes = self.churn.or(self.steady);
+        let columns = if minutes.is_some() { &TRIAL[..] } else { &COLUMNS };
         let line = |cells: &[String]| -> String { cells.iter().zip(columns).map(|(cell, (_, width))| format!("{cell:>width$}")).collect() };
         println!("{}", line(&columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()));
+        let mut missed = Vec::new();
         for nodes in &self.nodes {
             for loss in &self.loss {
                 let start = Instant::now();
                 let mut tell = |what: &str| eprint!("\r\x1b[K{nodes} participants, {loss} % lost: {what}");
-                let cells = match self.churn {
-                    Some(minutes) => trial::run(self.trial(*nodes, *loss, minutes), &mut tell).map(|outcome| trial_cells(&outcome)),
-                    None => figures::run(self.plan(*nodes, *loss), &mut tell).map(|figures| cells(&figures)),
+                let done: Result<_, Code> = if let Some(minutes) = minutes {
+                    let plan = self.trial(*nodes, *loss, minutes);
+                    trial::run(plan, &mut tell).map(|outcome| (trial_cells(&outcome), bars::missed_in_trial(&plan, &outcome)))
+                } else {
+                    let plan = self.plan(*nodes, *loss);
+                    figures::run(plan, &mut tell).map(|figures| (cells(&figures), bars::missed(&plan, &figures)))
                 };
                 eprint!("\r\x1b[K");
-                let cells = cells.map_err(|code: Code| Error::new(code, format!("one of {nodes} participants could not join")))?;
+                let (cells, short) = done.map_err(|code| Error::new(code, format!("one of {nodes} participants could not join")))?;
                 let head = [nodes.to_string(), format!("{loss} %")];
                 println!("{}", line(&[&head[..], &cells, &[start.elapsed().as_secs().to_string()]].concat()));
+                missed.extend(short.into_iter().map(|bar| format!("{nodes} participants, {loss} % lost: {bar}")));
             }
+        }
+        if self.check && !missed.is_empty() {
+            return Err(Error::new(Code::TaskFailed, format!("bars were missed: {}", missed.join("; "))));
         }
         Ok(())
     }
@@ -151,7 +175,7 @@ impl Sim {
             latency: self.latency,
             throttled: usize::from(self.throttled),
             byzantine: usize::from(self.byzantine),
-            churn: true,
+            churn: self.steady.is_none(),
             time: Duration::from_secs(60 * u64::from(minutes)),
             seed: self.seed,
         }
@@ -170,7 +194,7 @@ fn cells(f: &Figures) -> Vec<String> {
         f.crash.to_string(),
         (f.eviction.bytes / 1_000).to_string(),
         pause(&f.eviction),
-        f.healed.map_or_else(|| "never".to_owned(), seconds),
+        healed(&f.healing),
         f.false_downs.to_string(),
     ]
 }
@@ -181,7 +205,12 @@ fn pause(eviction: &Eviction) -> String {
     seconds(eviction.pause) + &missed
 }
 
+fn healed(healing: &Healing) -> String {
+    let lost = if healing.lost == 0 { String::new() } else { format!(" ({} lost)", healing.lost) };
+    healing.took.map_or_else(|| "never".to_owned(), seconds) + &lost
+}
+
 fn trial_cells(o: &Outcome) -> Vec<String> {
     let counts = [o.joined, o.refused, o.left, o.crashed, o.arrived, o.lost, o.repeated, o.misdirected, o.false_downs, o.unbounded];
-    counts.iter().map(ToString::to_string).chain([seconds(o.astray), seconds(o.astray_throttled)]).collect()
+    counts.iter().map(ToString::to_string).chain([o.astray, o.astray_throttled, o.unequal.0, o.unequal.1].map(seconds)).collect()
 }

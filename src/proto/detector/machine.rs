@@ -150,6 +150,17 @@ impl Bucket {
     }
 }
 
+/// What the machine holds, for tests of its bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Members watched, linked, or found wrong: the most of these.
+    pub members: usize,
+    /// Words against one of them, at most.
+    pub words: usize,
+    /// Probes under way.
+    pub probes: usize,
+}
+
 /// The failure detector of one domain at one node.
 pub struct Detector {
     pub(super) domain: DomainId,
@@ -200,6 +211,13 @@ impl Detector {
             refuted: None,
             refute: None,
         }
+    }
+
+    /// What is held.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let words = self.members.values().map(|m| m.words.len()).max().unwrap_or(0);
+        Usage { members: self.members.len().max(self.links.len()).max(self.strikes.len()), words, probes: self.probes.len() }
     }
 
     /// A record of a member, or of this node, is the newest now. `watched`: it says that it is online, not asleep or gone.

@@ -20,7 +20,8 @@ mod probe;
 mod tests;
 mod word;
 
-pub use machine::{Detector, Effect};
+pub use machine::{ACCUSERS, Detector, Effect, Usage};
 #[cfg(test)]
 pub(crate) use msg::check_proof;
 pub use msg::{Accusation, Msg};
+pub use probe::PROBES;

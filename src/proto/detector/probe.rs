@@ -20,7 +20,7 @@ const ROUNDS: u32 = 3;
 /// A link that broke so long ago gives standing to say that its member is silent.
 const STANDING: Duration = Duration::from_secs(60);
 /// Probes under way at most.
-pub(super) const PROBES: usize = 64;
+pub const PROBES: usize = 64;
 /// What a message costs beside its own bytes: seal, frame, pair tag, stream and link.
 const OVERHEAD: u64 = 160;
 

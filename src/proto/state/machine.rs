@@ -195,6 +195,12 @@ impl State {
         first_8(blake3::hash(&bytes))
     }
 
+    /// Keys held, deleted ones included, and their signed bytes.
+    #[must_use]
+    pub fn usage(&self) -> (usize, usize) {
+        (self.entries.len(), self.bytes)
+    }
+
     /// When a key was written or deleted last, as far as this copy knows.
     #[must_use]
     pub fn stamp(&self, key: &str) -> Option<Stamp> {

@@ -1,0 +1,170 @@
+//! What is looked at every second.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use super::{PATIENCE, Resident, SETTLED, Trial};
+use crate::base::NodeId;
+use crate::peer::{Change, Event, Output};
+use crate::proto::directory::Query;
+
+/// Those whose timers run once a minute act on what they held to be true so many milliseconds ago.
+const SLOW: u64 = 60_000;
+
+/// Since when something is not as it ought to be.
+#[derive(Default)]
+pub(super) struct Looks {
+    /// Somebody sees somebody wrongly.
+    wrong: BTreeMap<(NodeId, NodeId), u64>,
+    /// Somebody's copies are not those of the others.
+    unequal: BTreeMap<NodeId, u64>,
+}
+
+impl Trial {
+    pub(super) fn look(&mut self) {
+        let now = self.town.world.now();
+        for node in core::mem::take(&mut self.joining) {
+            let end = self
+                .town
+                .world
+                .outputs(node)
+                .into_iter()
+                .find_map(|o| if let Output::Joined { result, .. } = o { Some(result) } else { None });
+            match end {
+                None => self.joining.push(node),
+                Some(Err(_)) => self.outcome.refused += 1,
+                Some(Ok(())) => {
+                    self.outcome.joined += 1;
+                    self.town.settle_in(node);
+                    let until = if self.guests.is_guest(node) { None } else { Some(self.session(now)) };
+                    self.residents.insert(node, Resident { since: now, until, throttled: false });
+                }
+            }
+        }
+        let here: Vec<NodeId> = self.residents.keys().copied().collect();
+        for node in &here {
+            self.hear_events(*node);
+            self.hear_messages(*node);
+            self.look_around(now, *node);
+            self.weigh(*node);
+        }
+        self.compare_copies(now);
+        self.watch_evicted();
+        self.settle(now);
+    }
+
+    fn hear_events(&mut self, node: NodeId) {
+        for output in self.town.world.outputs(node) {
+            match output {
+                Output::Event(Event::Participant { node: of, change: Change::Down, .. }) => {
+                    // What was begun while they were apart ends later.
+                    let slow = [node, of].iter().any(|n| self.residents.get(n).is_some_and(|r| r.throttled));
+                    let parted = self.parted(&node, &of, SETTLED + if slow { SLOW } else { 0 });
+                    self.outcome.false_downs += usize::from(self.residents.contains_key(&of) && !parted);
+                }
+                Output::Sent { id, missed, .. } => {
+                    // What was not taken need not arrive.
+                    if let Some(number) = self.sends.remove(&(node, id)).filter(|_| !missed.is_empty()) {
+                        self.spoken.remove(&number);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn hear_messages(&mut self, node: NodeId) {
+        for (from, text) in self.town.heard(node) {
+            if self.byzantine.contains(&from) {
+                continue;
+            }
+            let Ok(number) = text.parse::<u64>() else {
+                self.outcome.misdirected += 1;
+                continue;
+            };
+            // Forgotten: both ends did not stay, or it was not taken by all it was for.
+            let Some(spoken) = self.spoken.get_mut(&number) else { continue };
+            self.outcome.misdirected += usize::from(spoken.from != from || spoken.to.is_some_and(|to| to != node));
+            let again = !spoken.heard.insert(node);
+            let early = spoken.to.is_some() && self.last.insert((from, node), number).is_some_and(|last| last > number);
+            self.outcome.repeated += usize::from(again || early);
+        }
+    }
+
+    /// Whether a participant sees those who are there, and nobody else.
+    fn look_around(&mut self, now: u64, by: NodeId) {
+        let (domain, query) = (self.town.domain, Query { online: Some(true), ..Query::default() });
+        let seen = self.town.world.look(by, |m, now| m.participants(now, domain, &query)).unwrap_or_default();
+        let seen: BTreeSet<NodeId> = seen.into_iter().map(|p| p.node).collect();
+        let unseen = self.residents.keys().filter(|n| !seen.contains(n));
+        let harmful = |n: &NodeId| self.byzantine.contains(n) || *n == self.town.manager || self.joining.contains(n);
+        let ghosts = seen.iter().filter(|n| !self.residents.contains_key(n) && !harmful(n));
+        // Of those on the other side of a division nobody can tell.
+        let wrong: BTreeSet<NodeId> = unseen.chain(ghosts).filter(|of| !self.parted(&by, of, 0)).copied().collect();
+        let known = self.looks.wrong.range((by, NodeId::MIN)..).take_while(|((b, _), _)| *b == by);
+        let known: Vec<NodeId> = known.map(|((_, of), _)| *of).collect();
+        for of in known.iter().filter(|of| !wrong.contains(of)) {
+            self.looks.wrong.remove(&(by, *of));
+        }
+        let throttled = self.residents.get(&by).is_some_and(|r| r.throttled);
+        for of in wrong {
+            let since = *self.looks.wrong.entry((by, of)).or_insert(now);
+            let worst = if throttled { &mut self.outcome.astray_throttled } else { &mut self.outcome.astray };
+            *worst = (*worst).max(now - since);
+        }
+    }
+
+    /// Whether all who are in for long enough hold the same, on each side of a division.
+    fn compare_copies(&mut self, now: u64) {
+        let domain = self.town.domain;
+        let settled: Vec<(NodeId, bool)> =
+            self.residents.iter().filter(|(_, r)| r.since + SETTLED <= now).map(|(n, r)| (*n, r.throttled)).collect();
+        let copies = |n: &NodeId| self.town.world.look(*n, |p, _| (p.state_digest(domain).ok(), p.statements_digest(domain)));
+        for (node, throttled) in &settled {
+            // The first one on its side whose timers run.
+            let model = settled.iter().find(|(n, t)| !t && !self.parted(n, node, 0));
+            if model.is_none_or(|(model, _)| copies(model) == copies(node)) {
+                self.looks.unequal.remove(node);
+                continue;
+            }
+            let since = *self.looks.unequal.entry(*node).or_insert(now);
+            let worst = if *throttled { &mut self.outcome.unequal.1 } else { &mut self.outcome.unequal.0 };
+            *worst = (*worst).max(now - since);
+        }
+        self.looks.unequal.retain(|node, _| self.residents.contains_key(node));
+    }
+
+    /// Whether somebody holds more than it may.
+    fn weigh(&mut self, node: NodeId) {
+        let domain = self.town.domain;
+        for (what, _, _) in self.town.world.look(node, |m, _| m.weights(domain)).into_iter().filter(|(_, is, most)| is > most) {
+            self.outcome.unbounded += 1;
+            self.outcome.heavy.get_or_insert(what);
+        }
+    }
+
+    /// Draws the balance of messages that had their time.
+    fn settle(&mut self, now: u64) {
+        while let Some(first) = self.spoken.first_entry()
+            && first.get().at + PATIENCE <= now
+        {
+            let spoken = first.remove();
+            if !self.residents.contains_key(&spoken.from) {
+                continue;
+            }
+            let same_side = |node: &NodeId| self.away.contains(node) == self.away.contains(&spoken.from);
+            let for_all = |node: &NodeId, r: &Resident| r.since + SETTLED <= spoken.at && (!spoken.apart || same_side(node));
+            let due = self
+                .residents
+                .iter()
+                .filter(|(node, r)| **node != spoken.from && spoken.to.map_or_else(|| for_all(node, r), |to| to == **node));
+            for (node, _) in due {
+                let arrived = spoken.heard.contains(node);
+                self.outcome.arrived += usize::from(arrived);
+                self.outcome.lost += usize::from(!arrived);
+            }
+        }
+    }
+}
