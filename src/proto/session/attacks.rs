@@ -2,12 +2,13 @@
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
+use super::testing::{A, B, C, DOMAIN, P, TOPIC, at, id, key};
 use super::{
     keymsg::{Header, KeyMessage},
     prekey::Prekey,
     *,
 };
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall};
+use crate::base::{Mono, NodeId, Now, Reject, Rng};
 use crate::crypto::{
     Class, Role,
     chain::{ChainKey, Owner},
@@ -15,25 +16,6 @@ use crate::crypto::{
     seal::KemKey,
     sign::{self, SigningKey},
 };
-
-const DOMAIN: DomainId = DomainId::from_bytes([7; 32]);
-const TOPIC: u16 = 2;
-const P: Role = Role::Participant;
-const A: u8 = 1;
-const B: u8 = 2;
-const C: u8 = 3;
-
-fn at(seconds: u64) -> Now {
-    Now { mono: Mono(seconds * 1_000), wall: Wall(1_800_000_000_000 + seconds * 1_000) }
-}
-
-fn key(n: u8) -> SigningKey {
-    SigningKey::from_seed(&[n; 32])
-}
-
-fn id(n: u8) -> NodeId {
-    key(n).node_id()
-}
 
 /// A process of member `n`: the same seed gives the same keys.
 fn process(n: u8, seed: u8) -> Session {

@@ -15,6 +15,8 @@ mod rotation_tests;
 mod seal_attacks;
 mod sender;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use machine::{Opened, Session};

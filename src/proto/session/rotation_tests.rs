@@ -3,28 +3,12 @@
 use alloc::{vec, vec::Vec};
 use core::time::Duration;
 
+use super::testing::{A, B, C, DOMAIN, P, at, id, key};
 use super::*;
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall};
-use crate::crypto::{Class, Role, chain::Kid, frame, sign::SigningKey};
+use crate::base::{NodeId, Now, Reject, Rng};
+use crate::crypto::{Class, chain::Kid, frame};
 
-const DOMAIN: DomainId = DomainId::from_bytes([7; 32]);
-const P: Role = Role::Participant;
 const HOUR: u64 = 3_600;
-const A: u8 = 1;
-const B: u8 = 2;
-const C: u8 = 3;
-
-fn at(seconds: u64) -> Now {
-    Now { mono: Mono(seconds * 1_000), wall: Wall(1_800_000_000_000 + seconds * 1_000) }
-}
-
-fn key(n: u8) -> SigningKey {
-    SigningKey::from_seed(&[n; 32])
-}
-
-fn id(n: u8) -> NodeId {
-    key(n).node_id()
-}
 
 fn process(n: u8) -> Session {
     Session::new(DOMAIN, key(n), P, Rng::from_seed([n; 32]), at(0))

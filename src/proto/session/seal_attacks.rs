@@ -8,39 +8,22 @@ use chacha20poly1305::{
 use hkdf::Hkdf;
 use sha2::Sha256;
 
+use super::testing::{A, B, C, DOMAIN, P, TOPIC, at, id, key};
 use super::{
     keymsg::{Entry, Header, KeyMessage},
     prekey::{Prekey, PrekeyId},
     *,
 };
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall};
+use crate::base::{DomainId, Reject, Rng};
 use crate::crypto::{
-    Class, Role,
+    Class,
     chain::{ChainKey, Kid, Owner},
     frame,
     seal::{ENC, KemKey, TAG},
-    sign::{SIGNATURE, SigningKey, labelled},
+    sign::{SIGNATURE, labelled},
 };
 
-const DOMAIN: DomainId = DomainId::from_bytes([7; 32]);
 const ELSEWHERE: DomainId = DomainId::from_bytes([8; 32]);
-const TOPIC: u16 = 2;
-const P: Role = Role::Participant;
-const A: u8 = 1;
-const B: u8 = 2;
-const C: u8 = 3;
-
-fn at(seconds: u64) -> Now {
-    Now { mono: Mono(seconds * 1_000), wall: Wall(1_800_000_000_000 + seconds * 1_000) }
-}
-
-fn key(n: u8) -> SigningKey {
-    SigningKey::from_seed(&[n; 32])
-}
-
-fn id(n: u8) -> NodeId {
-    key(n).node_id()
-}
 
 /// A process of member `n` in a domain: the same seed gives the same prekey, whoever the member is.
 fn process(domain: DomainId, n: u8, seed: u8) -> Session {

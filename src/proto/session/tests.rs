@@ -5,24 +5,10 @@ use core::time::Duration;
 
 use super::keymsg::KeyMessage;
 use super::prekey::Prekey;
+use super::testing::{DOMAIN, P, TOPIC, at, id, key};
 use super::*;
-use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall};
-use crate::crypto::{Class, Role, frame, sign::SigningKey};
-
-const DOMAIN: DomainId = DomainId::from_bytes([7; 32]);
-const TOPIC: u16 = 2;
-
-fn at(seconds: u64) -> Now {
-    Now { mono: Mono(seconds * 1_000), wall: Wall(1_800_000_000_000 + seconds * 1_000) }
-}
-
-fn key(n: u8) -> SigningKey {
-    SigningKey::from_seed(&[n; 32])
-}
-
-fn id(n: u8) -> NodeId {
-    key(n).node_id()
-}
+use crate::base::{DomainId, Mono, Reject, Rng, Wall};
+use crate::crypto::{Class, Role, frame};
 
 fn session(n: u8, seed: u8, role: Role) -> Session {
     Session::new(DOMAIN, key(n), role, Rng::from_seed([seed; 32]), at(0))
@@ -66,8 +52,6 @@ fn key_message() -> (Session, Session, Vec<u8>) {
     let message = a.take_key_messages(at(0)).remove(0).1;
     (a, b, message)
 }
-
-const P: Role = Role::Participant;
 
 #[test]
 fn members_read_one_another_in_both_classes() {
