@@ -166,7 +166,6 @@ impl Join {
     }
 }
 
-/// Joins by the link, or opens again what was joined before: the domain named, or the only one there is.
 /// Standard input, line by line. A task of its own reads, so that nothing half read is lost when something else happens first.
 fn lines() -> mpsc::Receiver<Result<String, Error>> {
     let (tell, told) = mpsc::channel(16);
