@@ -210,6 +210,7 @@ impl Peer {
 
     /// Forgets a domain here; links that no other domain or relay needs are closed.
     pub(super) fn drop_domain(&mut self, id: DomainId) {
+        self.joins.remove(&id);
         let Some(domain) = self.domains.remove(&id) else { return };
         for node in domain.greetings.keys() {
             let needed = self.domains.values().any(|d| d.greetings.contains_key(node)) || self.relays.values().any(|r| r.node == *node);
@@ -220,7 +221,7 @@ impl Peer {
                 }
             }
         }
-        if domain.joining.is_none() {
+        if !domain.joining {
             self.emit(Event::Closed { domain: id });
         }
     }

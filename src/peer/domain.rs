@@ -61,8 +61,8 @@ pub(super) struct Domain {
     pub lost: Map<NodeId, Mono>,
     /// The members as of the last look, for telling what changed.
     pub known: Map<NodeId, Role>,
-    /// While a join is under way: when it is given up.
-    pub joining: Option<Mono>,
+    /// Nobody let this node in yet: its [`Join`](super::join::Join) goes on.
+    pub joining: bool,
     /// When validity of some statement changes by the clock alone.
     pub next_change: Option<Wall>,
     pub sealed: u64,

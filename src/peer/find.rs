@@ -44,7 +44,7 @@ impl Peer {
         let mut effects = Vec::new();
         for id in ids {
             let seldom = SELDOM * 3 / 4 + Duration::from_millis(self.rng.below(450_000));
-            let Some(domain) = self.domains.get_mut(&id).filter(|d| d.joining.is_none() && d.secret.is_some()) else { continue };
+            let Some(domain) = self.domains.get_mut(&id).filter(|d| !d.joining && d.secret.is_some()) else { continue };
             let lonely = domain.is_lonely();
             let finder = &mut domain.finder;
             if core::mem::replace(&mut finder.lonely, lonely) != lonely {

@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use super::{
     Event, Peer, Profile,
-    dialling::Dial,
     domain::Domain,
     find::Finder,
     hello::{Contact, JoinAnswer, JoinBody, Welcome},
@@ -40,7 +39,7 @@ const ENTER: Duration = Duration::from_secs(25);
 
 /// For an issuer's approval.
 const APPROVAL: Duration = Duration::from_secs(600);
-/// How often a joiner that waits for it asks again.
+/// How often a joiner asks again that waits for it, or that no contact it was told of has let in: another member may be easier to reach.
 const ASK_AGAIN: Duration = Duration::from_secs(4);
 
 /// Bytes of addresses in an answer.
@@ -49,10 +48,10 @@ const CONTACT_BYTES: usize = 1_200;
 /// For word of an invitation that was made a moment ago to reach the members.
 const WORD: Duration = Duration::from_secs(4);
 
-/// A joiner was refused in a way that may pass: it asks again.
+/// Nobody let the joiner in yet, for a reason that may pass: it asks again.
 #[derive(Clone, Copy)]
 struct Wait {
-    /// The refusal.
+    /// The refusal; [`Code::NoMember`] once a member answered and is not reached.
     code: Code,
     next: Mono,
     every: Duration,
@@ -60,13 +59,14 @@ struct Wait {
     end: Mono,
 }
 
-/// A join that has not found a member yet.
+/// A join that no member has let in yet.
 pub(super) struct Join {
     link: InviteLink,
     profile: Profile,
     credential: Vec<u8>,
     request: overlay::Seek,
-    seeker: Seeker,
+    /// `None` until it asks again.
+    seeker: Option<Seeker>,
     deadline: Mono,
     /// While an answer may change.
     waiting: Option<Wait>,
@@ -80,7 +80,7 @@ impl Peer {
     /// [`Code::NoRelay`] if the link names no relay and none is kept.
     pub fn join(&mut self, now: Now, link: InviteLink, profile: Profile) -> Result<bool, Error> {
         let id = link.domain;
-        if self.domains.get(&id).is_some_and(|d| d.joining.is_none()) {
+        if self.domains.get(&id).is_some_and(|d| !d.joining) {
             return Ok(false);
         }
         if link.relays.is_empty() && self.relays.is_empty() {
@@ -92,7 +92,7 @@ impl Peer {
         let credential = membership::self_signed_credential(&id, &keys.sign, &self.me, from, now.wall.after(self.config.credential));
         let body = JoinBody { credential: credential.clone().into(), invitation: keys.sign.public(), name: Some(profile.name.clone()) };
         let request = overlay::Seek { domain: id, rendezvous: link.rendezvous, kind: RequestKind::Join, body: cbor::encode(&body) };
-        let seeker = Seeker::new(now, request.clone(), self.rng.fork("seeker"));
+        let seeker = Some(Seeker::new(now, request.clone(), self.rng.fork("seeker")));
         let deadline = now.mono.after(SEEK);
         let join = Join { link, profile, credential, request, seeker, deadline, waiting: None, asked: false };
         self.joins.insert(id, join);
@@ -104,7 +104,7 @@ impl Peer {
     /// Gives a join up.
     pub fn cancel_join(&mut self, _now: Now, id: DomainId) {
         self.joins.remove(&id);
-        if self.domains.get(&id).is_some_and(|d| d.joining.is_some()) {
+        if self.domains.get(&id).is_some_and(|d| d.joining) {
             self.drop_domain(id);
         }
     }
@@ -115,7 +115,7 @@ impl Peer {
         let mut effects = Vec::new();
         for join in self.joins.iter_mut().map(|(_, v)| v) {
             join.asked |= !relays.is_empty();
-            join.seeker.on_timeout(now, &relays, &mut effects);
+            join.seeker.iter_mut().for_each(|s| s.on_timeout(now, &relays, &mut effects));
         }
         self.overlay_effects(effects);
     }
@@ -124,19 +124,13 @@ impl Peer {
         for join in self.joins.iter_mut().map(|(_, v)| v) {
             if let Some(wait) = join.waiting.as_mut().filter(|w| w.next <= now.mono && now.mono < w.end) {
                 wait.next = now.mono.after(wait.every);
-                join.seeker = Seeker::new(now, join.request.clone(), self.rng.fork("seeker"));
+                join.seeker = Some(Seeker::new(now, join.request.clone(), self.rng.fork("seeker")));
             }
         }
         self.join_relays(now);
         let failed: Vec<(DomainId, Error)> = self.joins.iter().filter_map(|(id, join)| Some((*id, join.failure(now)?))).collect();
         for (id, error) in failed {
             self.fail_join(id, error);
-        }
-        let stuck: Vec<DomainId> =
-            self.domains.iter().filter(|(_, d)| d.joining.is_some_and(|at| at <= now.mono)).map(|(id, _)| *id).collect();
-        for id in stuck {
-            let hint = "Is the other side still online? Does a firewall block the relay's circuits?";
-            self.fail_join(id, Error::new(Code::NoMember, "a member answered, but no connection to it could be made").hint(hint));
         }
     }
 
@@ -152,8 +146,8 @@ impl Peer {
         }
         let mut answer = None;
         for (id, join) in &mut self.joins {
-            if join.seeker.expects(&response.id) {
-                answer = join.seeker.handle(now, from, response)?.map(|a| (*id, a));
+            if let Some(seeker) = join.seeker.as_mut().filter(|s| s.expects(&response.id)) {
+                answer = seeker.handle(now, from, response)?.map(|a| (*id, a));
                 break;
             }
         }
@@ -170,7 +164,7 @@ impl Peer {
         }
     }
 
-    /// Checks a member's answer and dials the contacts it names.
+    /// Checks a member's answer and dials the contacts it names, besides those that others named before.
     fn enter(&mut self, now: Now, id: DomainId, answer: &Answer) -> Result<(), Reject> {
         let body: JoinAnswer = cbor::decode(&answer.body)?;
         if let Some(code) = &body.refused {
@@ -200,39 +194,46 @@ impl Peer {
             self.fail_join(id, refusal(code.unwrap_or(Code::InviteUsed)));
             return Ok(());
         }
-        let Some(join) = self.joins.remove(&id) else { return Ok(()) };
-        let contacts: Map<NodeId, Vec<String>> = body
-            .contacts
-            .into_iter()
-            .take(8)
-            .map(|c| (NodeId::from_public_key(c.node), c.addresses.into_iter().take(8).filter(|a| a.len() <= 512).collect()))
-            .filter(|(node, _)| *node != self.me)
-            .collect();
-        let mut domain = self.build_domain(now, membership, join.profile, Role::Participant);
-        domain.joining = Some(now.mono.after(ENTER));
-        for node in contacts.keys() {
+        let (profile, secret) = (join.profile.clone(), join.link.secret.clone());
+        self.wait(now, id, Code::NoMember, ASK_AGAIN, ENTER);
+        if self.domains.contains_key(&id) {
+            for statement in body.statements.iter().take(16) {
+                self.insert_from(now, id, answer.member, statement)?;
+            }
+        } else {
+            let mut domain = self.build_domain(now, membership, profile, Role::Participant);
+            domain.joining = true;
+            domain.invitation = Some(secret);
+            self.domains.insert(id, domain);
+            self.roles_changed(now, id);
+            if let Err(error) = self.publish(now, id) {
+                self.fail_join(id, error);
+                return Ok(());
+            }
+        }
+        for contact in body.contacts.into_iter().take(8) {
+            let node = NodeId::from_public_key(contact.node);
+            let addresses = contact.addresses.into_iter().take(8).filter(|a| a.len() <= 512).collect();
+            let Some(domain) = self.domains.get_mut(&id).filter(|d| node != self.me && d.contacts.len() < limit::CONTACTS) else {
+                continue;
+            };
+            domain.contacts.insert(node, addresses);
             // The answering member learnt of the joiner's credential by the request: no waiting for politeness.
-            self.dials.insert(*node, Dial { next: now.mono, ..Dial::default() });
-        }
-        domain.contacts = contacts;
-        domain.invitation = Some(join.link.secret.clone());
-        self.domains.insert(id, domain);
-        self.roles_changed(now, id);
-        if let Err(error) = self.publish(now, id) {
-            self.fail_join(id, error);
-            return Ok(());
-        }
-        let linked: Vec<NodeId> = self.domains[&id].contacts.keys().filter(|n| self.table.best(n).is_some()).copied().collect();
-        for node in linked {
-            self.greet(now, id, node, false);
+            let dial = self.dials.entry(node).or_default();
+            dial.next = now.mono;
+            if self.table.best(&node).is_some() {
+                self.greet(now, id, node, false);
+            }
         }
         self.dial_members(now);
         Ok(())
     }
 
-    /// An issuer has to decide first, or word of the invitation is on its way: the joiner asks again for a while.
+    /// An issuer has to decide first, word of the invitation is on its way, or who answered has to be reached: the joiner asks again for
+    /// a while.
     fn wait(&mut self, now: Now, id: DomainId, code: Code, every: Duration, time: Duration) {
         let Some(join) = self.joins.get_mut(&id) else { return };
+        join.seeker = None;
         let before = join.waiting.filter(|w| w.code == code);
         let end = before.map_or(now.mono.after(time), |w| w.end);
         join.waiting = Some(Wait { code, next: now.mono.after(every), every, end });
@@ -253,7 +254,8 @@ impl Peer {
             domain.secret = Some(Zeroizing::new(welcome.secret));
             domain.locator = Some(Locator::new(id, &welcome.secret, self.rng.fork("locator")));
         }
-        if domain.joining.take().is_some() {
+        if core::mem::take(&mut domain.joining) {
+            self.joins.remove(&id);
             self.end_join(id, Ok(()));
         }
         if fresh {
@@ -265,7 +267,7 @@ impl Peer {
 
     /// The other side: a joiner's request reached this member, or another member's.
     pub(super) fn member_request(&mut self, now: Now, relay: NodeId, request: &DomainRequest) -> Result<(), Reject> {
-        let result = self.answer(now, request);
+        let result = self.answer(now, relay, request);
         let response = match &result {
             Ok(response) => response.clone(),
             // The relay goes on to the next member at once.
@@ -275,7 +277,7 @@ impl Peer {
         result.map(|_| ())
     }
 
-    fn answer(&mut self, now: Now, request: &DomainRequest) -> Result<DomainResponse, Reject> {
+    fn answer(&mut self, now: Now, relay: NodeId, request: &DomainRequest) -> Result<DomainResponse, Reject> {
         let ours = |d: &&mut Domain| d.locator.as_ref().is_some_and(|l| l.is_ours(now, &request.tag));
         let domain = self.domains.iter_mut().map(|(_, v)| v).find(ours).ok_or(Reject::Misdirected)?;
         let id = domain.id;
@@ -285,7 +287,7 @@ impl Peer {
         let answer = match ask.kind {
             // The joiner could not dial this member, and would ask nobody else.
             RequestKind::Join if !reachable => return Err(Reject::Limit),
-            RequestKind::Join => cbor::encode(&self.admit(now, id, &cbor::decode(&ask.body)?)),
+            RequestKind::Join => cbor::encode(&self.admit(now, id, relay, &cbor::decode(&ask.body)?)),
             RequestKind::Find => self.found(now, id, &cbor::decode(&ask.body)?)?,
             RequestKind::Data => return Err(Reject::UnknownKind),
         };
@@ -293,7 +295,7 @@ impl Peer {
         locator.respond(&self.identity, &ask, &answer)
     }
 
-    fn admit(&mut self, now: Now, id: DomainId, body: &JoinBody) -> JoinAnswer {
+    fn admit(&mut self, now: Now, id: DomainId, relay: NodeId, body: &JoinBody) -> JoinAnswer {
         let checked = self.check_joiner(now, id, body);
         let refused = checked.err().map(|code| String::from(code.as_str()));
         let mut answer = JoinAnswer { refused, genesis: Vec::new().into(), statements: Vec::new(), contacts: Vec::new() };
@@ -309,10 +311,12 @@ impl Peer {
         // What is left of an answer after genesis and chains.
         let mut room = CONTACT_BYTES;
         let fits = |a: &&String| room.checked_sub(a.len()).map(|left| room = left).is_some();
-        let mine = Contact {
-            node: *self.me.as_bytes(),
-            addresses: self.addresses.iter().filter(|a| !is_signalled(a)).filter(fits).take(6).cloned().collect(),
-        };
+        // First the way that is known to work: the joiner's word came over this relay.
+        let through = alloc::format!("/p2p/{relay}/p2p-circuit");
+        let (first, others): (Vec<&String>, Vec<&String>) =
+            self.addresses.iter().filter(|a| !is_signalled(a)).partition(|a| a.contains(&through));
+        let addresses = first.into_iter().chain(others).filter(fits).take(8).cloned().collect();
+        let mine = Contact { node: *self.me.as_bytes(), addresses };
         answer.contacts = Vec::from([mine]);
         answer
     }
@@ -349,7 +353,7 @@ impl Peer {
             contacts: Map::new(),
             lost: Map::new(),
             known: Map::new(),
-            joining: None,
+            joining: false,
             next_change: None,
             sealed: 0,
             opened: 0,
@@ -360,19 +364,24 @@ impl Peer {
 
 impl Join {
     pub fn next_timeout(&self) -> Option<Mono> {
-        self.seeker.next_timeout()
+        self.seeker.as_ref()?.next_timeout()
     }
 
     fn failure(&self, now: Now) -> Option<Error> {
         if let Some(Wait { code, end, .. }) = self.waiting {
             // Whoever answered first may have gone meanwhile: that is no reason to give up.
-            return (now.mono >= end).then(|| refusal(code));
+            return (now.mono >= end).then(|| if code == Code::NoMember { unreached() } else { refusal(code) });
         }
-        if let Some(code) = self.seeker.failed() {
+        if let Some(code) = self.seeker.as_ref().and_then(Seeker::failed) {
             return Some(refusal(code));
         }
         (now.mono >= self.deadline).then(|| if self.asked { refusal(Code::NoMember) } else { refusal(Code::NoRelay) })
     }
+}
+
+fn unreached() -> Error {
+    let hint = "Is the other side still online? Does a firewall block the relay's circuits?";
+    Error::new(Code::NoMember, "a member answered, but no connection to it could be made").hint(hint)
 }
 
 /// The error a person reads for each way a join can be refused.

@@ -258,7 +258,7 @@ impl Peer {
             return;
         }
         domain.affairs.due = now.mono.after(LOOK.min(life / 16));
-        if domain.joining.is_some() {
+        if domain.joining {
             return;
         }
         let mut statements: Vec<Vec<u8>> = self.renew_own(now, id, life).into_iter().collect();

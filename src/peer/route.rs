@@ -167,7 +167,7 @@ impl Peer {
         }
         match domain.known.get(&self.me) {
             Some(role) => domain.role = *role,
-            None if domain.joining.is_none() => {
+            None if !domain.joining => {
                 self.keep_last_words(now, id);
                 self.drop_domain(id);
                 return;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peerage::base::NodeId;
-use peerage::peer::{Config, Output, Path, To};
+use peerage::peer::{Config, LinkEvent, Output, Path, To};
 use peerage::proto::channel::Mode;
 use peerage::sim::{Conditions, Member};
 
@@ -39,6 +39,29 @@ fn while_one_of_three_relays_lives_everybody_is_reached_and_newcomers_join() {
     let all = v.nodes.clone();
     let alone = v.world.run_until(seconds(60), |w| all.iter().all(|n| w.look(*n, |p, now| p.online(now, v.domain)).ok() == Some(1)));
     assert!(alone);
+}
+
+/// Whoever answers a newcomer may be where no way leads any more, or say so out of malice: others are asked.
+#[test]
+fn whoever_answers_a_newcomer_and_is_not_reached_does_not_keep_it_out() {
+    let mut v = Village::new(24, 4, Conditions::default());
+    let reached = v.nodes[3];
+    for node in &v.nodes[..3] {
+        v.world.act(*node, |p, now| p.handle(now, LinkEvent::Addresses(vec!["/ip4/192.0.2.1/tcp/1".into()])));
+    }
+    for i in 0..4 {
+        let node = v.world.add(false, 0, |_, key, seed| Member::new(Config::browser(), key, seed)).0;
+        v.world.act(node, |p, now| p.join(now, v.link.clone(), profile("late"))).unwrap();
+        let joined = v.world.run_until(seconds(30), |w| w.look(node, |p, now| p.online(now, v.domain)).is_ok_and(|n| n > 1));
+        assert!(joined, "newcomer {i}");
+        let result =
+            v.world.outputs(node).into_iter().find_map(|o| if let Output::Joined { result, .. } = o { Some(result) } else { None });
+        assert_eq!(result.map(|r| r.map_err(|e| e.code())), Some(Ok(())), "newcomer {i}");
+        // Not one that the next newcomer could find.
+        v.world.crash(node);
+        v.world.run(seconds(60));
+        assert!(v.world.look(reached, |p, now| p.online(now, v.domain)).is_ok_and(|n| n == 4));
+    }
 }
 
 /// Of twenty not everybody is linked with everybody. Whoever is linked to two carries what they need for a link of their own.
