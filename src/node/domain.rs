@@ -302,10 +302,12 @@ fn root(saved: &SavedDomain) -> Result<SigningKey, Error> {
     Ok(SigningKey::from_seed(seed))
 }
 
-/// Of a relay's addresses those for an invitation: WebSocket, which every platform can dial, then WebRTC-direct.
+/// Of a relay's addresses those for an invitation: WebSocket, which every platform can dial, then what pages over `https` can:
+/// WebTransport, and WebRTC-direct, whose hash stays the same.
 fn for_invitations(relays: &[String]) -> Vec<String> {
     let of = |what: &'static str| relays.iter().filter(move |a| a.contains(what) && a.len() <= crate::wire::link::RELAY_ADDRESS);
-    let mut chosen: Vec<String> = of("/ws").chain(of("/webrtc-direct")).take(crate::wire::link::RELAYS).cloned().collect();
+    let mut chosen: Vec<String> =
+        of("/ws").chain(of("/webtransport")).chain(of("/webrtc-direct")).take(crate::wire::link::RELAYS).cloned().collect();
     if chosen.is_empty() {
         chosen = relays.iter().take(crate::wire::link::RELAYS).cloned().collect();
     }

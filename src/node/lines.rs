@@ -131,7 +131,9 @@ impl Request {
 pub fn content(text: Option<String>, data: Option<&str>) -> Result<Vec<u8>, Error> {
     match (text, data) {
         (Some(text), None) => Ok(text.into_bytes()),
-        (None, Some(data)) => STANDARD.decode(data).map_err(|e| Error::new(Code::BadArgument, "data is no base64").caused_by(e)),
+        (None, Some(data)) => {
+            STANDARD.decode(data).map_err(|e| Error::new(Code::BadArgument, "data is no base64").caused_by(e.to_string()))
+        }
         _ => Err(Error::new(Code::BadArgument, "give either text or data")),
     }
 }

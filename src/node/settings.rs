@@ -62,13 +62,23 @@ pub struct PageSettings {
 }
 
 /// Where a relay listens if nothing else is said: this machine only.
-pub const RELAY_LISTEN: [&str; 4] =
-    ["/ip4/127.0.0.1/udp/9610/quic-v1", "/ip4/127.0.0.1/tcp/9610", "/ip4/127.0.0.1/tcp/9611/ws", "/ip4/127.0.0.1/udp/9612/webrtc-direct"];
+pub const RELAY_LISTEN: [&str; 5] = [
+    "/ip4/127.0.0.1/udp/9610/quic-v1",
+    "/ip4/127.0.0.1/tcp/9610",
+    "/ip4/127.0.0.1/tcp/9611/ws",
+    "/ip4/127.0.0.1/udp/9611/quic-v1/webtransport",
+    "/ip4/127.0.0.1/udp/9612/webrtc-direct",
+];
 /// Where a relay's counters are if nothing else is said.
 pub const RELAY_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9613);
 /// Where a manager listens if nothing else is said.
-pub const MANAGER_LISTEN: [&str; 4] =
-    ["/ip4/127.0.0.1/udp/9620/quic-v1", "/ip4/127.0.0.1/tcp/9620", "/ip4/127.0.0.1/tcp/9621/ws", "/ip4/127.0.0.1/udp/9622/webrtc-direct"];
+pub const MANAGER_LISTEN: [&str; 5] = [
+    "/ip4/127.0.0.1/udp/9620/quic-v1",
+    "/ip4/127.0.0.1/tcp/9620",
+    "/ip4/127.0.0.1/tcp/9621/ws",
+    "/ip4/127.0.0.1/udp/9621/quic-v1/webtransport",
+    "/ip4/127.0.0.1/udp/9622/webrtc-direct",
+];
 /// Where the page is served if nothing else is said.
 pub const PAGE_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9600);
 

@@ -91,6 +91,11 @@ async fn quic_carries_both_lanes() {
 }
 
 #[tokio::test]
+async fn webtransport_carries_both_lanes() {
+    over("/ip4/127.0.0.1/udp/0/quic-v1/webtransport").await;
+}
+
+#[tokio::test]
 async fn webrtc_direct_carries_both_lanes() {
     over("/ip4/127.0.0.1/udp/0/webrtc-direct").await;
 }

@@ -96,8 +96,13 @@ fn served(text: &str) -> Result<Served, Error> {
     Ok(Served { capability: capability.to_owned(), work: Arc::new(Program::parse(command)?) })
 }
 
-const LISTEN: [&str; 4] =
-    ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/webrtc-direct"];
+const LISTEN: [&str; 5] = [
+    "/ip4/127.0.0.1/udp/0/quic-v1",
+    "/ip4/127.0.0.1/tcp/0",
+    "/ip4/127.0.0.1/tcp/0/ws",
+    "/ip4/127.0.0.1/udp/0/quic-v1/webtransport",
+    "/ip4/127.0.0.1/udp/0/webrtc-direct",
+];
 
 struct Session {
     node: Node,

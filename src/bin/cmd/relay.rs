@@ -18,7 +18,7 @@ use super::{Common, say};
 #[derive(Args)]
 #[command(after_help = "Examples:
   peerage relay
-  peerage relay --listen /ip4/0.0.0.0/udp/9610/quic-v1 --listen /ip4/0.0.0.0/tcp/9611/ws --listen /ip4/0.0.0.0/udp/9612/webrtc-direct
+  peerage relay --listen /ip4/0.0.0.0/udp/9610/quic-v1 --listen /ip4/0.0.0.0/tcp/9611/ws --listen /ip4/0.0.0.0/udp/9611/quic-v1/webtransport
   curl http://127.0.0.1:9613/metrics
   peerage relay --record heard.bin; strings heard.bin
 

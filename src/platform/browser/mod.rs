@@ -1,4 +1,4 @@
-//! The browser platform: WebSocket, WebRTC-direct, circuits, and WebRTC from browser to browser.
+//! The browser platform: WebSocket, WebTransport, WebRTC-direct, circuits, and WebRTC from browser to browser.
 
 mod inbox;
 mod store;
@@ -7,13 +7,16 @@ mod websocket;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use js_sys::Reflect;
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Multiaddr, Transport, identity};
+use libp2p_webtransport_websys as webtransport;
 use wasm_bindgen::{JsCast, JsValue};
 use zeroize::Zeroizing;
 
@@ -25,6 +28,9 @@ use crate::runtime::store::{IDENTITY, Store as _};
 use crate::runtime::{self, handle::Node, keeper::Keeper, port::Platform};
 pub use store::{BrowserStore, JsStore};
 use webrtc::{direct, private, signaling};
+
+/// From the first packet of a WebTransport session to its connection: browsers alone wait for longer where UDP is blocked.
+const SESSION: Duration = Duration::from_secs(10);
 
 /// Links in a page or a worker, with the browser's clocks. A worker without WebRTC has WebSocket and circuits.
 pub struct BrowserPlatform {
@@ -152,7 +158,8 @@ fn transports(
     circuit: Boxed<Upgraded>,
     rtc: Option<Arc<str>>,
 ) -> Result<(Boxed<Upgraded>, Option<signaling::Behaviour>), Error> {
-    let web = links::secure(websocket::WebSockets, key)?;
+    let session = webtransport::Transport::new(webtransport::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c)));
+    let web = any(TransportTimeout::new(session, SESSION).boxed(), links::secure(websocket::WebSockets, key)?);
     let Some(rtc) = rtc else { return Ok((any(circuit, web), None)) };
     let (private, signals) = private::new(rtc);
     let private = private.map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
@@ -173,5 +180,15 @@ fn usable(address: &Multiaddr) -> bool {
 }
 
 fn usable_without_rtc(address: &Multiaddr) -> bool {
-    websocket::url(address).is_some()
+    websocket::url(address).is_some() || (is_webtransport(address) && has_webtransport())
+}
+
+fn is_webtransport(address: &Multiaddr) -> bool {
+    let rest: Vec<Protocol<'_>> = address.iter().filter(|p| !matches!(p, Protocol::P2p(_) | Protocol::Certhash(_))).collect();
+    matches!(rest.as_slice(), [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(_), Protocol::QuicV1, Protocol::WebTransport])
+}
+
+/// Whether this browser has it, and here: pages that are neither `https` nor of this machine do not.
+fn has_webtransport() -> bool {
+    Reflect::has(&js_sys::global(), &JsValue::from_str("WebTransport")).unwrap_or(false)
 }

@@ -1,4 +1,4 @@
-//! The native platform: tokio, and QUIC, TCP, WebSocket, WebRTC-direct and circuits.
+//! The native platform: tokio, and QUIC, TCP, WebSocket, WebTransport, WebRTC-direct and circuits.
 
 mod count;
 pub mod objects;
@@ -6,6 +6,7 @@ mod record;
 mod rtc;
 pub mod server;
 pub mod store;
+pub mod webtransport;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -28,6 +29,7 @@ pub use count::Traffic;
 use count::Watch;
 pub use record::RECORDING;
 pub use server::{RelayLimits, Served};
+use webtransport::WebTransport;
 
 /// The largest WebSocket message taken, bytes. Noise frames have at most 64 KiB; a sender may pack several.
 const WS_MESSAGE: usize = 1024 * 1024;
@@ -71,7 +73,7 @@ pub fn entropy() -> Result<Rng, Error> {
 #[derive(Clone, Debug, Default)]
 pub struct NativeConfig {
     /// Addresses to listen on, such as `/ip4/127.0.0.1/udp/4001/quic-v1`, `/ip4/…/tcp/4001`, `/ip4/…/tcp/4002/ws`,
-    /// `/ip4/…/udp/4003/webrtc-direct`. Port 0 takes a free one.
+    /// `/ip4/…/udp/4002/quic-v1/webtransport`, `/ip4/…/udp/4003/webrtc-direct`. Port 0 takes a free one.
     pub listen: Vec<String>,
     /// Addresses at which others reach this node, where they are not those it listens on (behind a port forwarding).
     pub announce: Vec<String>,
@@ -111,6 +113,7 @@ impl NativePlatform {
     pub fn new(key: &SigningKey, config: &NativeConfig) -> Result<NativePlatform, Error> {
         install_crypto();
         let mut seed = key.seed();
+        let secret = seed.clone();
         let key = identity::Keypair::ed25519_from_bytes(seed.as_mut_slice())
             .map_err(|e| Error::new(Code::BadArgument, "not an Ed25519 key").caused_by(e))?;
         let traffic = Arc::new(Traffic::default());
@@ -122,7 +125,8 @@ impl NativePlatform {
         };
         let recorder = config.record.as_deref().map(|path| record::Recorder::create(path, RECORDING)).transpose()?.map(Arc::new);
         let watch = Watch { traffic: Some(traffic.clone()), recorder, most: None };
-        let transport = transports(&key, certificate, circuit, &watch)?;
+        let session = WebTransport::new(key.clone(), &secret, Arc::new(|| clock().wall));
+        let transport = transports(&key, session, certificate, circuit, &watch)?;
         let served = Arc::new(Served::default());
         let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION")).into();
@@ -208,6 +212,7 @@ fn parse(text: &str) -> Result<Multiaddr, Error> {
 /// recorded, because only their ends can read them.
 fn transports(
     key: &identity::Keypair,
+    session: WebTransport,
     certificate: webrtc::Certificate,
     circuit: Boxed<Upgraded>,
     watch: &Watch,
@@ -218,11 +223,15 @@ fn transports(
     web.set_max_data_size(WS_MESSAGE);
     let web = links::secure(web, key)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let session = session.map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     let rtc = rtc::Admitting::new(webrtc::Transport::new(key.clone(), certificate))
         .map(|(peer, c), _| (peer, StreamMuxerBox::new(rtc::Closing::new(c))))
         .boxed();
     let watched = |transport: Boxed<Upgraded>, watch: Watch| transport.map(move |(peer, muxer), _| (peer, watch.wrap(muxer))).boxed();
-    let all = any(watched(any(any(web, plain), quic), watch.clone()), watched(rtc, Watch { most: Some(RTC_WRITE), ..watch.clone() }));
+    let all = any(
+        watched(any(any(web, plain), any(session, quic)), watch.clone()),
+        watched(rtc, Watch { most: Some(RTC_WRITE), ..watch.clone() }),
+    );
     let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
     Ok(any(watched(circuit, Watch { traffic: None, ..watch.clone() }), named.boxed()))
 }
@@ -244,6 +253,7 @@ fn usable(address: &Multiaddr) -> bool {
             | [Protocol::Tcp(_), Protocol::Ws(_)]
             | [Protocol::Udp(_), Protocol::QuicV1]
             | [Protocol::Udp(_), Protocol::WebRTCDirect, Protocol::Certhash(_)]
+            | [Protocol::Udp(_), Protocol::QuicV1, Protocol::WebTransport, Protocol::Certhash(_), ..]
     )
 }
 
