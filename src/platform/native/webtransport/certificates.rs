@@ -84,7 +84,7 @@ impl Certificates {
     }
 
     /// When it begins to be served.
-    fn start(&self, period: u64) -> Wall {
+    pub(super) fn start(&self, period: u64) -> Wall {
         Wall((period * millis(PERIOD)).saturating_sub(self.offset))
     }
 

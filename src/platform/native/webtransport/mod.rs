@@ -38,18 +38,16 @@ pub use connection::Connection;
 const PATH: &str = "/.well-known/libp2p-webtransport?type=noise";
 /// From the first packet to a connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes under way at one listener; from half of it on, a stranger has to show first that it receives what is sent to it.
-const UNDER_WAY: usize = 256;
 /// Streams that the other side may have open.
 const STREAMS: u32 = 256;
 /// The same of those with one direction: HTTP/3 has three.
 const ONE_WAY: u32 = 8;
 /// Bytes on their way to a reader that does not read: of one stream, and of all of a connection.
 const WINDOW: (u32, u32) = (1024 * 1024, 4 * 1024 * 1024);
+/// Connections that begin while this process looks elsewhere.
+const WAITING: usize = 256;
 /// A connection that is silent for so long is gone. libp2p's pings keep it.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often the clock is looked at for whether the next certificate's time has come: wall clocks jump.
-const LOOK: Duration = Duration::from_secs(60);
 
 /// Tells the time of certificates.
 pub type Clock = Arc<dyn Fn() -> Wall + Send + Sync>;
@@ -59,9 +57,23 @@ pub struct WebTransport {
     key: identity::Keypair,
     certificates: Certificates,
     clock: Clock,
-    look: Duration,
+    bounds: Bounds,
     listeners: Vec<Listener>,
     waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Handshakes under way at one listener; from half of it on, a stranger has to show first that it receives what is sent to it.
+    under_way: usize,
+    /// How often the clock is looked at for whether the next certificate's time has come: wall clocks jump.
+    look: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { under_way: 256, look: Duration::from_secs(60) }
+    }
 }
 
 /// The certificates around one period.
@@ -84,6 +96,8 @@ struct Listener {
     served: Served,
     look: Delay,
     under_way: Arc<AtomicUsize>,
+    /// Handshakes under way at a time.
+    most: usize,
     events: VecDeque<TransportEvent<Upgrade, io::Error>>,
     closed: bool,
 }
@@ -102,13 +116,7 @@ impl Drop for Handshake {
 impl WebTransport {
     /// Under this identity, with certificates that follow from `secret` and what `clock` says.
     pub fn new(key: identity::Keypair, secret: &[u8; 32], clock: Clock) -> WebTransport {
-        WebTransport { key, certificates: Certificates::new(secret), clock, look: LOOK, listeners: Vec::new(), waker: None }
-    }
-
-    /// The same, with another time between two looks at the clock.
-    #[must_use]
-    pub fn looking_every(self, look: Duration) -> WebTransport {
-        WebTransport { look, ..self }
+        WebTransport { key, certificates: Certificates::new(secret), clock, bounds: Bounds::default(), listeners: Vec::new(), waker: None }
     }
 
     fn listen(&self, id: ListenerId, socket: SocketAddr) -> Result<Listener, io::Error> {
@@ -125,7 +133,8 @@ impl WebTransport {
             interfaces,
             ips: BTreeSet::new(),
             served,
-            look: Delay::new(self.look),
+            look: Delay::new(self.bounds.look),
+            most: self.bounds.under_way,
             under_way: Arc::default(),
             events: VecDeque::new(),
             closed: false,
@@ -156,7 +165,7 @@ fn config(certificates: &Certificates, period: u64) -> Result<quinn::ServerConfi
         .stream_receive_window(WINDOW.0.into())
         .receive_window(WINDOW.1.into())
         .max_idle_timeout(IDLE.try_into().ok());
-    config.transport_config(Arc::new(transport)).max_incoming(UNDER_WAY).incoming_buffer_size_total(16 * 1024 * 1024);
+    config.transport_config(Arc::new(transport)).max_incoming(WAITING).incoming_buffer_size_total(16 * 1024 * 1024);
     Ok(config)
 }
 
@@ -224,11 +233,11 @@ impl Listener {
     /// What came in, if it may begin.
     fn admit(&self, incoming: quinn::Incoming, key: &identity::Keypair) -> Option<Upgrade> {
         let under_way = self.under_way.load(Ordering::Relaxed);
-        if under_way >= UNDER_WAY {
+        if under_way >= self.most {
             incoming.refuse();
             return None;
         }
-        if under_way >= UNDER_WAY / 2 && !incoming.remote_address_validated() {
+        if under_way >= self.most / 2 && !incoming.remote_address_validated() {
             // Whether it can be answered is for the other side.
             let _ = incoming.retry();
             return None;
@@ -390,9 +399,9 @@ impl Transport for WebTransport {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Upgrade, io::Error>> {
-        let WebTransport { key, certificates, clock, look, listeners, waker } = &mut *self;
+        let WebTransport { key, certificates, clock, bounds, listeners, waker } = &mut *self;
         for listener in listeners.iter_mut() {
-            if let Poll::Ready(event) = listener.poll(cx, (key, certificates, clock, *look)) {
+            if let Poll::Ready(event) = listener.poll(cx, (key, certificates, clock, bounds.look)) {
                 return Poll::Ready(event);
             }
         }
@@ -401,3 +410,6 @@ impl Transport for WebTransport {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;
