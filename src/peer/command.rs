@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Event, LinkInfo, Output, Path, Peer, Probe, Profile, SavedDomain, Stats, To,
-    dialling::is_webrtc,
+    dialling::{is_webrtc, told},
     domain::Domain,
     hello::Refuse,
     link::{Lane, LinkCommand},
@@ -29,6 +29,8 @@ use crate::wire::cbor;
 use crate::wire::frame::Kind;
 use crate::wire::link::InviteLink;
 
+/// Bytes of all addresses in a record.
+const ADDRESSES: usize = 2_048;
 /// How long credentials made with the root key hold: the owner's and the managers'.
 pub(super) const ROOT_CREDENTIAL: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -294,7 +296,7 @@ impl Peer {
 
     /// Signs this node's record anew and spreads it.
     pub(super) fn publish(&mut self, now: Now, id: DomainId) -> Result<(), Error> {
-        let addresses = self.addresses.iter().take(directory::record::ADDRESSES).cloned().collect();
+        let addresses = told(&self.addresses, (directory::record::ADDRESSES, ADDRESSES));
         let suspended = self.suspended;
         let domain = self.domain_mut(id)?;
         let profile =

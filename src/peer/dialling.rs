@@ -9,7 +9,7 @@ use super::{
     link::{LinkCommand, Path},
     signal::is_signalled,
 };
-use crate::base::{Mono, NodeId, Now};
+use crate::base::{Mono, NodeId, Now, limit};
 use crate::proto::directory::Status;
 
 /// First wait after a failed dial; doubles up to [`RETRY_MAX`].
@@ -17,6 +17,9 @@ const RETRY: Duration = Duration::from_secs(3);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How long the node with the larger id leaves the first move to the other one.
 const POLITE: Duration = Duration::from_millis(1_500);
+
+/// Ways through relays that are told of however many direct ones there are.
+const KEPT: usize = 2;
 
 /// Dialling one node.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +43,16 @@ fn is_circuit(address: &str) -> bool {
 /// An address of the machine itself: no circuit, and not the one that somebody has to signal.
 pub(super) fn is_own(address: &str) -> bool {
     !address.contains("/p2p-circuit") && !is_signalled(address)
+}
+
+/// Of a node's own addresses as many, of as many bytes together, as there is room for: first ways through a relay, without which nobody
+/// may reach it, then direct ones, then the rest.
+pub(super) fn told(addresses: &[String], (room, mut bytes): (usize, usize)) -> Vec<String> {
+    let (circuits, direct): (Vec<&String>, Vec<&String>) = addresses.iter().partition(|a| a.contains("/p2p-circuit"));
+    let (first, rest) = circuits.split_at(circuits.len().min(KEPT));
+    let direct = direct.into_iter().take(room.saturating_sub(first.len()));
+    let fits = |a: &&String| a.len() <= limit::ADDRESS && bytes.checked_sub(a.len()).map(|left| bytes = left).is_some();
+    first.iter().copied().chain(direct).chain(rest.iter().copied()).filter(fits).take(room).cloned().collect()
 }
 
 impl Peer {

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use minicbor::{Decode, Encode, bytes::ByteVec};
 
+use super::dialling::told;
 use crate::base::{Code, DomainId, NodeId, Reject, Wall, limit};
 use crate::crypto::sign::{self, SIGNATURE, SigningKey};
 use crate::proto::membership::CHAIN;
@@ -10,8 +11,8 @@ use crate::wire::cbor;
 
 const LABEL: &str = "peerage/1/hello";
 const FIND: &str = "peerage/1/find";
-/// Addresses in a [`Find`] or [`Found`], and the bytes of one: with a chain they fit a request and an answer.
-const ADDRESSES: (usize, usize) = (6, 256);
+/// Addresses in a [`Find`] or [`Found`], and their bytes together: with a chain they fit a request and an answer.
+const ADDRESSES: (usize, usize) = (6, 1_536);
 
 /// First frame of a domain on a link, both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -181,8 +182,7 @@ pub(super) struct Found {
 
 impl Found {
     pub fn new(chain: Vec<Vec<u8>>, addresses: &[String]) -> Found {
-        let fit = addresses.iter().filter(|a| a.len() <= ADDRESSES.1).take(ADDRESSES.0);
-        Found { chain: chain.into_iter().map(Into::into).collect(), addresses: fit.cloned().collect() }
+        Found { chain: chain.into_iter().map(Into::into).collect(), addresses: told(addresses, ADDRESSES) }
     }
 
     pub fn check(&self) -> Result<(), Reject> {
@@ -192,7 +192,7 @@ impl Found {
 
 fn bounded(chain: &[ByteVec], addresses: &[String]) -> Result<(), Reject> {
     let long = chain.len() > CHAIN || chain.iter().any(|s| s.len() > limit::STATEMENT);
-    let wide = addresses.len() > ADDRESSES.0 || addresses.iter().any(|a| a.len() > ADDRESSES.1);
+    let wide = addresses.len() > ADDRESSES.0 || addresses.iter().map(String::len).sum::<usize>() > ADDRESSES.1;
     if long || wide { Err(Reject::TooLarge) } else { Ok(()) }
 }
 
@@ -217,7 +217,7 @@ mod tests {
     fn a_search_holds_for_its_domain_time_and_addresses_only() {
         let key = SigningKey::from_seed(&[7; 32]);
         let (domain, now) = (DomainId::from_bytes([1; 32]), Wall(1_000_000_000));
-        let find = Find::sign(&key, &domain, now, vec![vec![1, 2, 3]], &["/ip4/127.0.0.1/tcp/1".into(), "x".repeat(257)]);
+        let find = Find::sign(&key, &domain, now, vec![vec![1, 2, 3]], &["/ip4/127.0.0.1/tcp/1".into(), "x".repeat(limit::ADDRESS + 1)]);
         assert_eq!(find.addresses.len(), 1, "what is too long stays out");
         assert_eq!(cbor::decode::<Find>(&cbor::encode(&find)).unwrap().verify(&domain, now), Ok(key.node_id()));
         assert_eq!(find.verify(&domain, now.after(limit::CLOCK_SKEW * 2)), Err(Reject::Expired));
@@ -235,6 +235,8 @@ mod tests {
         }
         let wide = Find { addresses: vec!["a".into(); 7], ..find.clone() };
         assert_eq!(wide.verify(&domain, now), Err(Reject::TooLarge));
+        let heavy = Find { addresses: vec!["a".repeat(limit::ADDRESS); 4], ..find.clone() };
+        assert_eq!(heavy.verify(&domain, now), Err(Reject::TooLarge));
         let long = Find { chain: vec![vec![0; limit::STATEMENT + 1].into()], ..find };
         assert_eq!(long.verify(&domain, now), Err(Reject::TooLarge));
     }

@@ -43,6 +43,8 @@ const PENDING: u32 = 256;
 const PROOF: Duration = Duration::from_secs(7);
 /// Addresses told to others.
 const ADDRESSES: usize = 32;
+/// Of one relay: who is connected to it needs none, and others need one that they can dial.
+const CIRCUITS: usize = 2;
 
 /// The largest data channel message sent over WebRTC-direct, bytes. libp2p-webrtc 0.10.0-alpha cannot take more than 8,192,
 /// though the specification says 16,384: it sets a buffer of 16 KiB on a handle and reads through a clone of it, which
@@ -555,12 +557,22 @@ where
         }
     }
 
-    /// Tells the driver the addresses, if they changed: direct ones first, then circuits.
+    /// Tells the driver the addresses, if they changed: the one that others signal, direct ones, then circuits.
     fn tell_addresses(&mut self) {
         let mut all: Vec<Multiaddr> = self.listening.iter().map(|(_, a)| a).chain(&self.external).cloned().collect();
         all.retain(address::is_dialable);
-        all.sort_by_key(address::is_circuit);
+        all.sort_by_key(|a| (address::is_circuit(a), address::is_loopback(a), address::reach(a)));
+        let mut of_relay: Map<PeerId, usize> = Map::new();
+        all.retain(|a| {
+            let Some((relay, _)) = address::relay_of(a) else { return true };
+            let seen = of_relay.entry(relay).or_default();
+            *seen += 1;
+            *seen <= CIRCUITS
+        });
         let mut told: Vec<String> = Vec::new();
+        if self.config.webrtc {
+            told.push(Multiaddr::empty().with(Protocol::WebRTC).with(Protocol::P2p(self.me)).to_string());
+        }
         for address in all {
             let (head, _) = address::split_peer(&address);
             let circuit = address::is_circuit(&address) && !address::is_webrtc(&address);
@@ -571,9 +583,6 @@ where
                     told.push(text);
                 }
             }
-        }
-        if self.config.webrtc && told.len() < ADDRESSES {
-            told.push(Multiaddr::empty().with(Protocol::WebRTC).with(Protocol::P2p(self.me)).to_string());
         }
         if told != self.told {
             self.told.clone_from(&told);

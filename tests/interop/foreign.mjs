@@ -6,12 +6,13 @@ import { identify } from '@libp2p/identify';
 import { ping } from '@libp2p/ping';
 import { webRTC } from '@libp2p/webrtc';
 import { webSockets } from '@libp2p/websockets';
+import { webTransport } from '@libp2p/webtransport';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 
 const node = await createLibp2p({
   addresses: { listen: ['/p2p-circuit', '/webrtc'] },
-  transports: [webSockets(), webRTC(), circuitRelayTransport()],
+  transports: [webSockets(), webTransport(), webRTC(), circuitRelayTransport()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   // Browsers' default refuses private addresses and plain WebSocket.

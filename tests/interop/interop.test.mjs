@@ -6,14 +6,22 @@ import { build } from 'esbuild';
 import { at } from '../../scripts/lib.mjs';
 import { browser, relay, scratch, serve, tab } from '../web/harness.mjs';
 
-/** A relay, our tab and theirs, both with a reservation. */
-async function scene(t) {
-  const { addresses } = await relay(t, await scratch(t));
-  const address = addresses.find((a) => a.includes('/ws/'));
+/** A tab of js-libp2p. */
+async function foreign(t, started) {
   const folder = await scratch(t);
   await build({
     entryPoints: [at('tests/interop/foreign.mjs')], outfile: join(folder, 'foreign.js'), bundle: true, format: 'esm', platform: 'browser', logLevel: 'warning',
   });
+  const page = await tab(started);
+  await page.goto(await serve(t, folder, { '/': '<!doctype html><script type="module" src="/foreign.js"></script>' }));
+  await page.waitForFunction(() => window.foreign, null, { timeout: 30_000 }).catch((error) => assert.fail(`${error.message}\n${page.faults.join('\n')}`));
+  return page;
+}
+
+/** A relay, our tab and theirs, both with a reservation. */
+async function scene(t) {
+  const { addresses } = await relay(t, await scratch(t));
+  const address = addresses.find((a) => a.includes('/ws/'));
   const started = await browser(t);
 
   const ours = await tab(started);
@@ -25,13 +33,22 @@ async function scene(t) {
   }, address);
   await ours.waitForFunction(() => window.node.addresses().some((a) => a.includes('/p2p-circuit/webrtc/')), null, { timeout: 30_000 });
 
-  const theirs = await tab(started);
-  await theirs.goto(await serve(t, folder, { '/': '<!doctype html><script type="module" src="/foreign.js"></script>' }));
-  await theirs.waitForFunction(() => window.foreign, null, { timeout: 30_000 }).catch((error) => assert.fail(`${error.message}\n${theirs.faults.join('\n')}`));
+  const theirs = await foreign(t, started);
   const them = await theirs.evaluate(() => window.foreign.id);
   await theirs.evaluate((address) => window.foreign.dial(address), address);
   return { address, ours, us, theirs, them };
 }
+
+test('a js-libp2p tab dials our relay over WebTransport, and pings it', { timeout: 120_000 }, async (t) => {
+  const { addresses, id } = await relay(t, await scratch(t));
+  const theirs = await foreign(t, await browser(t));
+  await theirs.evaluate((address) => window.foreign.dial(address), addresses.find((a) => a.includes('/webtransport/')));
+  for (let i = 0; i < 3; i += 1) {
+    const { ms, address } = await theirs.evaluate((id) => window.foreign.ping(id), id);
+    assert.ok(ms >= 0);
+    assert.match(address, /\/quic-v1\/webtransport\/certhash\//);
+  }
+});
 
 test('our tab dials a js-libp2p tab over /webrtc, and each pings the other', { timeout: 120_000 }, async (t) => {
   const { ours, us, theirs, them } = await scene(t);

@@ -169,7 +169,7 @@ export class Child {
 /** A relay on free ports of a place, with what it said when it was ready: `{ child, data, place, id, addresses, http }`. */
 export async function relay(t, data, { place = HERE, more = [] } = {}) {
   const { address } = place;
-  return relaying(t, data, place, [`/ip4/${address}/tcp/0`, `/ip4/${address}/tcp/0/ws`, `/ip4/${address}/udp/0/webrtc-direct`], more);
+  return relaying(t, data, place, [`/ip4/${address}/tcp/0`, `/ip4/${address}/tcp/0/ws`, `/ip4/${address}/udp/0/quic-v1/webtransport`, `/ip4/${address}/udp/0/webrtc-direct`], more);
 }
 
 /** Another process in the place of a relay that ended: same folder, same ports. */

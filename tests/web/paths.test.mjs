@@ -1,4 +1,4 @@
-// The ways a tab reaches others when the best one is missing: WebRTC-direct to a relay, and the relay when ICE fails.
+// The ways a tab reaches others: WebTransport and WebRTC-direct to a relay, and the relay when ICE fails.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
@@ -6,8 +6,8 @@ import { browser, carry, direct, domain, joined, reached, relay, scratch, script
 
 const light = { before: [scripts.withoutWebGl] };
 
-test('a link that names only a WebRTC-direct address of the relay leads in', { timeout: 180_000 }, async (t) => {
-  const home = await domain(t, { hint: (address) => address.includes('/webrtc-direct/') });
+for (const way of ['webrtc-direct', 'webtransport']) test(`a link that names only a ${way} address of the relay leads in`, { timeout: 180_000 }, async (t) => {
+  const home = await domain(t, { hint: (address) => address.includes(`/${way}/`) });
   const ports = home.relay.addresses.filter((address) => address.includes('/ws/')).map((address) => address.match(/\/tcp\/(\d+)/)[1]);
   assert.equal(ports.length, 1);
   const started = await browser(t);
@@ -16,13 +16,22 @@ test('a link that names only a WebRTC-direct address of the relay leads in', { t
   const [a, b] = await Promise.all([joined(started, home.link, options), joined(started, home.link, options)]);
   for (const [page, other] of [[a, b], [b, a]]) {
     const links = await page.evaluate((relay) => window.peerage.node.links().filter((link) => link.peer === relay), home.relay.id);
-    assert.ok(links.length > 0 && links.every((link) => link.address.includes('/webrtc-direct/')), JSON.stringify(links));
+    assert.ok(links.length > 0 && links.every((link) => link.address.includes(`/${way}/`)), JSON.stringify(links));
     // Signalled over the relay all the same.
     await direct(page, [other.node]);
   }
   assert.ok(!sockets.includes(ports[0]), 'the relay was reached over WebSocket after all');
   await carry(a, b, 256 * 1024, 'over');
   assert.deepEqual([...a.faults, ...b.faults], []);
+});
+
+test('a browser without WebTransport takes another way of the link', { timeout: 120_000 }, async (t) => {
+  const home = await domain(t, { hint: (address) => address.includes('/webtransport/') || address.includes('/ws/') });
+  const started = await browser(t);
+  const a = await joined(started, home.link, { before: [() => { delete window.WebTransport; }, scripts.withoutWebGl] });
+  const ways = await a.evaluate((relay) => window.peerage.node.links().filter((link) => link.peer === relay).map((link) => link.address), home.relay.id);
+  assert.ok(ways.length > 0 && ways.every((address) => address.includes('/ws')), ways.join());
+  assert.deepEqual(a.faults, []);
 });
 
 test('when ICE fails the node says so, and the relayed path stays and carries messages', { timeout: 300_000 }, async (t) => {

@@ -54,6 +54,18 @@ fn dials(peer: &mut Peer, from: u64, to: u64, fails: bool) -> Vec<u64> {
     }
 }
 
+#[test]
+fn a_way_through_a_relay_is_told_however_many_direct_ones_there_are() {
+    let direct: Vec<String> = (0..10).map(|n| alloc::format!("/ip4/192.0.2.{n}/tcp/1")).collect();
+    let circuits: Vec<String> = (0..3).map(|n| alloc::format!("{RELAY}{n}/p2p-circuit")).collect();
+    let all = [&direct[..], &circuits[..]].concat();
+    let chosen = told(&all, (8, 4_096));
+    assert_eq!(chosen, [&circuits[..2], &direct[..6]].concat());
+    assert_eq!(told(&all[8..], (8, 4_096)), [&circuits[..2], &direct[8..], &circuits[2..]].concat());
+    assert_eq!(told(&all, (8, circuits[0].len() * 2)), circuits[..2]);
+    assert_eq!(told(&["x".repeat(limit::ADDRESS + 1)], (8, 4_096)), Vec::<String>::new());
+}
+
 /// One that was not answered often, two seconds after it dialled last: it means to wait for half a minute at least.
 fn waiting(seed: u8) -> (Peer, u64) {
     let now = dials(&mut seeking(seed), 0, 400_000, true).last().unwrap() + 2_000;

@@ -27,7 +27,7 @@ use crate::peer::{Config, LinkCommand, LinkEvent, Peer, saved};
 use crate::runtime::store::{IDENTITY, Store as _};
 use crate::runtime::{self, handle::Node, keeper::Keeper, port::Platform};
 pub use store::{BrowserStore, JsStore};
-use webrtc::{direct, private, signaling};
+use webrtc::{configuration::Configuration, direct, private, signaling};
 
 /// From the first packet of a WebTransport session to its connection: browsers alone wait for longer where UDP is blocked.
 const SESSION: Duration = Duration::from_secs(10);
@@ -35,6 +35,8 @@ const SESSION: Duration = Duration::from_secs(10);
 /// Links in a page or a worker, with the browser's clocks. A worker without WebRTC has WebSocket and circuits.
 pub struct BrowserPlatform {
     links: Links<Toggle<signaling::Behaviour>>,
+    /// For connections from browser to browser.
+    rtc: Arc<Configuration>,
 }
 
 /// Both of the browser's clocks, read now. The monotonic one starts with the page.
@@ -103,7 +105,7 @@ pub async fn start(records: JsStore, key: Zeroizing<[u8; 32]>, rtc: &str) -> Res
 
 impl BrowserPlatform {
     /// Links under this identity; reachable through every relay they are told to use. `configuration`: an `RTCConfiguration` as JSON,
-    /// for connections from browser to browser.
+    /// for connections from browser to browser. Without `iceServers` in it the relays are asked.
     ///
     /// # Errors
     /// [`Code::Unsupported`] without entropy.
@@ -113,7 +115,8 @@ impl BrowserPlatform {
             .map_err(|e| Error::new(Code::BadArgument, "not an Ed25519 key").caused_by(e))?;
         let rtc = webrtc::is_available();
         let (circuit, client) = links::circuit(&key)?;
-        let (transport, signals) = transports(&key, circuit, rtc.then(|| configuration.into()))?;
+        let settings = Arc::new(Configuration::new(configuration));
+        let (transport, signals) = transports(&key, circuit, rtc.then(|| settings.clone()))?;
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION"), " (browser)").into();
         let usable = if rtc { usable } else { usable_without_rtc };
         let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable, last_resort: |_| false, agent };
@@ -122,7 +125,7 @@ impl BrowserPlatform {
         if rtc {
             links.listen(private::listen_address())?;
         }
-        Ok(BrowserPlatform { links })
+        Ok(BrowserPlatform { links, rtc: settings })
     }
 }
 
@@ -138,7 +141,14 @@ impl Platform for BrowserPlatform {
                     signals.heard(peer, &message);
                 }
             }
-            other => self.links.command(other),
+            other => {
+                match &other {
+                    LinkCommand::UseRelay { address } => self.rtc.add(address),
+                    LinkCommand::DropRelay { address } => self.rtc.remove(address),
+                    _ => {}
+                }
+                self.links.command(other);
+            }
         }
     }
 
@@ -156,7 +166,7 @@ fn carried(signal: signaling::Signal) -> Option<LinkEvent> {
 fn transports(
     key: &identity::Keypair,
     circuit: Boxed<Upgraded>,
-    rtc: Option<Arc<str>>,
+    rtc: Option<Arc<Configuration>>,
 ) -> Result<(Boxed<Upgraded>, Option<signaling::Behaviour>), Error> {
     let session = webtransport::Transport::new(webtransport::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c)));
     let web = any(TransportTimeout::new(session, SESSION).boxed(), links::secure(websocket::WebSockets, key)?);

@@ -60,6 +60,29 @@ pub fn is_dialable(address: &Multiaddr) -> bool {
     }
 }
 
+/// Only for this machine?
+pub fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
+}
+
+/// How many others can dial it, or the relay it begins with; fewer for larger numbers.
+pub fn reach(address: &Multiaddr) -> u8 {
+    let speaks = |what: fn(&Protocol<'_>) -> bool| address.iter().take_while(|p| *p != Protocol::P2pCircuit).any(|p| what(&p));
+    if speaks(|p| matches!(p, Protocol::Ws(_) | Protocol::Wss(_))) {
+        0
+    } else if speaks(|p| matches!(p, Protocol::WebTransport)) {
+        1
+    } else if speaks(|p| matches!(p, Protocol::WebRTCDirect)) {
+        2
+    } else {
+        3
+    }
+}
+
 /// How a connection goes: relayed if its frames pass a circuit, which on `/webrtc` only the signalling does.
 pub fn path(point: &ConnectedPoint) -> Path {
     let address = match point {
@@ -85,6 +108,14 @@ mod tests {
         assert!(is_circuit(&circuit) && is_webrtc(&circuit) && is_dialable(&circuit));
         assert!(relay_of(&head).is_none());
         assert!(!is_dialable(&"/webrtc".parse().unwrap()) && !is_dialable(&"/ip4/0.0.0.0/tcp/1".parse().unwrap()));
+        let dialable = |text: &str| reach(&format!("{text}/p2p/{me}/p2p-circuit").parse().unwrap());
+        let ways = [
+            "/ip4/192.0.2.1/tcp/1/ws",
+            "/ip4/192.0.2.1/udp/1/quic-v1/webtransport",
+            "/ip4/192.0.2.1/udp/1/webrtc-direct",
+            "/ip4/192.0.2.1/tcp/1",
+        ];
+        assert_eq!(ways.map(dialable), [0, 1, 2, 3]);
         let node = node_id(&peer).unwrap();
         assert_eq!(peer_id(node), Some(peer));
     }

@@ -6,6 +6,7 @@ mod record;
 mod rtc;
 pub mod server;
 pub mod store;
+mod stun;
 pub mod webtransport;
 
 use std::path::PathBuf;
@@ -125,7 +126,7 @@ impl NativePlatform {
         };
         let recorder = config.record.as_deref().map(|path| record::Recorder::create(path, RECORDING)).transpose()?.map(Arc::new);
         let watch = Watch { traffic: Some(traffic.clone()), recorder, most: None };
-        let session = WebTransport::new(key.clone(), &secret, Arc::new(|| clock().wall));
+        let session = WebTransport::new(key.clone(), &secret, Arc::new(|| clock().wall)).over(stun::answering);
         let transport = transports(&key, session, certificate, circuit, &watch)?;
         let served = Arc::new(Served::default());
         let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));

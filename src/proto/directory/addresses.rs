@@ -3,8 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::record::{ADDRESS, ADDRESSES};
-use crate::base::{NodeId, Reject};
+use super::record::ADDRESSES;
+use crate::base::{NodeId, Reject, limit};
 use crate::wire::bytes::{Reader, Writer};
 
 /// What an address of a node ends in; its id follows, and is left out.
@@ -15,7 +15,7 @@ const OWN: &str = "/p2p/";
 /// # Errors
 /// [`Reject::TooLarge`] for too many or too long ones, [`Reject::Malformed`] for one that ends in `/p2p/` without an id.
 pub(super) fn put(w: &mut Writer, node: &NodeId, addresses: &[String]) -> Result<(), Reject> {
-    if addresses.len() > ADDRESSES || addresses.iter().any(|a| a.len() > ADDRESS) {
+    if addresses.len() > ADDRESSES || addresses.iter().any(|a| a.len() > limit::ADDRESS) {
         return Err(Reject::TooLarge);
     }
     w.u8(addresses.len() as u8);
@@ -45,12 +45,12 @@ pub(super) fn get(r: &mut Reader<'_>, node: &NodeId) -> Result<Vec<String>, Reje
     for _ in 0..count {
         let same = usize::from(r.u8()?);
         let start = before.get(..same).ok_or(Reject::Malformed)?;
-        let short = [start, &r.text(ADDRESS)?].concat();
+        let short = [start, &r.text(limit::ADDRESS)?].concat();
         if common(&before, &short) != same || without(&short, &id).len() != short.len() {
             return Err(Reject::Malformed);
         }
         let address = if short.ends_with(OWN) { [&short[..], &id].concat() } else { short.clone() };
-        if address.len() > ADDRESS {
+        if address.len() > limit::ADDRESS {
             return Err(Reject::TooLarge);
         }
         addresses.push(address);

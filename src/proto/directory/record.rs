@@ -16,8 +16,6 @@ const FORMAT: u8 = 2;
 pub const NAME: usize = 64;
 /// Addresses in one record.
 pub const ADDRESSES: usize = 8;
-/// One address, in bytes.
-pub const ADDRESS: usize = 256;
 /// Capabilities in one record.
 pub const CAPABILITIES: usize = 32;
 /// Attributes of one capability.
@@ -81,7 +79,7 @@ pub enum Presence {
 pub struct Profile {
     /// A name for people, at most [`NAME`] bytes.
     pub name: String,
-    /// Where others can dial this node: multiaddr text, at most [`ADDRESSES`] of at most [`ADDRESS`] bytes.
+    /// Where others can dial this node: multiaddr text, at most [`ADDRESSES`] of at most [`limit::ADDRESS`] bytes.
     pub addresses: Vec<String>,
     /// What it can do, at most [`CAPABILITIES`].
     pub capabilities: Vec<Capability>,

@@ -16,7 +16,7 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Event, RtcDataChannelEvent, RtcPeerConnection, RtcPeerConnectionState};
+use web_sys::{Event, RtcConfiguration, RtcDataChannelEvent, RtcPeerConnection, RtcPeerConnectionState};
 
 use super::super::inbox::Wakers;
 use super::channel::DataChannel;
@@ -46,10 +46,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// A new one, not connected. `rtc`: an `RTCConfiguration` as JSON, the ICE servers for instance.
-    pub(super) fn new(rtc: &str) -> io::Result<Peer> {
-        let rtc = js_sys::JSON::parse(rtc).map_err(|e| thrown("the WebRTC configuration is no JSON", &e))?;
-        let raw = RtcPeerConnection::new_with_configuration(rtc.unchecked_ref()).map_err(|e| thrown("no WebRTC here", &e))?;
+    /// A new one, not connected.
+    pub(super) fn new(rtc: &RtcConfiguration) -> io::Result<Peer> {
+        let raw = RtcPeerConnection::new_with_configuration(rtc).map_err(|e| thrown("no WebRTC here", &e))?;
         let shared = Rc::new(Shared::default());
         let own = shared.clone();
         let mut begun = false;

@@ -13,7 +13,7 @@ use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEve
 use libp2p::{Multiaddr, PeerId, Transport, identity};
 use libp2p_webrtc_utils::{Fingerprint, noise, parse_webrtc_dial_addr};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{RtcDataChannelInit, RtcSdpType};
+use web_sys::{RtcConfiguration, RtcDataChannelInit, RtcSdpType};
 
 use super::channel::DataChannel;
 use super::connection::{Connection, Peer};
@@ -76,7 +76,7 @@ impl Transport for Direct {
 
 async fn connect(socket: SocketAddr, remote: Fingerprint, key: identity::Keypair) -> io::Result<(PeerId, Connection)> {
     // The relay's address is all there is to try: no ICE server helps.
-    let peer = Peer::new("{}")?;
+    let peer = Peer::new(&RtcConfiguration::new())?;
     let options = RtcDataChannelInit::new();
     options.set_negotiated(true);
     options.set_id(0);

@@ -18,6 +18,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{RtcIceCandidateInit, RtcIceGatheringState, RtcPeerConnection, RtcPeerConnectionIceEvent, RtcSdpType};
 
 use super::channel::DataChannel;
+use super::configuration::Configuration;
 use super::connection::{Connection, INIT, Peer, ice_failed};
 use super::{PRIVATE, TIMEOUT, described, set_local, set_remote, settled, within};
 use crate::platform::message::{self, invalid};
@@ -97,8 +98,8 @@ impl Wire {
 }
 
 /// Offers a connection.
-pub(super) async fn offer(mut wire: Wire, rtc: Arc<str>) -> io::Result<Connection> {
-    let peer = Peer::new(&rtc)?;
+pub(super) async fn offer(mut wire: Wire, rtc: Arc<Configuration>) -> io::Result<Connection> {
+    let peer = Peer::new(&rtc.get()?)?;
     let init = DataChannel::new(peer.raw.create_data_channel(INIT));
     let mut own = Candidates::of(&peer.raw);
     let talk = async {
@@ -118,9 +119,9 @@ pub(super) async fn offer(mut wire: Wire, rtc: Arc<str>) -> io::Result<Connectio
 }
 
 /// Answers an offer.
-pub(super) async fn answer(mut wire: Wire, rtc: Arc<str>) -> io::Result<Connection> {
+pub(super) async fn answer(mut wire: Wire, rtc: Arc<Configuration>) -> io::Result<Connection> {
     let offer = within(TIMEOUT, "no offer came", wire.expect(OFFER)).await?;
-    let peer = Peer::new(&rtc)?;
+    let peer = Peer::new(&rtc.get()?)?;
     let mut own = Candidates::of(&peer.raw);
     set_remote(&peer.raw, RtcSdpType::Offer, &offer).await?;
     let sdp = described(peer.raw.create_answer()).await?;

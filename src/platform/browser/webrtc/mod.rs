@@ -2,6 +2,7 @@
 //! native node, `private` another browser, signalled through a relay.
 
 mod channel;
+pub(super) mod configuration;
 mod connection;
 pub(super) mod direct;
 mod exchange;

@@ -14,6 +14,7 @@ use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEve
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport};
 
+use super::configuration::Configuration;
 use super::connection::Connection;
 use super::signaling::{Ask, Behaviour};
 use crate::platform::links::address;
@@ -31,8 +32,8 @@ pub struct Private {
     waker: Option<Waker>,
 }
 
-/// The transport and the behaviour that belongs to it. `rtc`: an `RTCConfiguration` as JSON.
-pub fn new(rtc: Arc<str>) -> (Private, Behaviour) {
+/// The transport and the behaviour that belongs to it.
+pub fn new(rtc: Arc<Configuration>) -> (Private, Behaviour) {
     let (asks, asked) = mpsc::channel(QUEUE);
     let (arrive, arrived) = mpsc::channel(QUEUE);
     (Private { asks, arrived, listener: None, told: false, waker: None }, Behaviour::new(asked, arrive, rtc))

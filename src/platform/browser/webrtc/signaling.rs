@@ -27,6 +27,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use wasm_bindgen_futures::spawn_local;
 
+use super::configuration::Configuration;
 use super::connection::Connection;
 use super::exchange::{self, Wire};
 use crate::peer::Path;
@@ -78,8 +79,8 @@ type Talk = [u8; 8];
 pub struct Behaviour {
     asks: mpsc::Receiver<Ask>,
     arrived: mpsc::Sender<(PeerId, Connection)>,
-    /// For new connections: an `RTCConfiguration` as JSON.
-    rtc: Arc<str>,
+    /// For new connections.
+    rtc: Arc<Configuration>,
     relayed: BTreeMap<PeerId, Vec<ConnectionId>>,
     /// Dials that wait for a circuit, with its number.
     waiting: Vec<(ConnectionId, PeerId, Reply)>,
@@ -95,7 +96,7 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(asks: mpsc::Receiver<Ask>, arrived: mpsc::Sender<(PeerId, Connection)>, rtc: Arc<str>) -> Behaviour {
+    pub(super) fn new(asks: mpsc::Receiver<Ask>, arrived: mpsc::Sender<(PeerId, Connection)>, rtc: Arc<Configuration>) -> Behaviour {
         let (say, said) = mpsc::unbounded();
         Behaviour {
             talks: Vec::new(),
@@ -295,7 +296,7 @@ pub struct Handler {
     relayed: bool,
     offers: VecDeque<Reply>,
     arrived: mpsc::Sender<(PeerId, Connection)>,
-    rtc: Arc<str>,
+    rtc: Arc<Configuration>,
     all: Arc<()>,
     handlers: Arc<()>,
     here: Arc<()>,
@@ -318,7 +319,7 @@ fn running(all: &Arc<()>, handlers: &Arc<()>) -> usize {
 }
 
 /// Makes an offer, unless the dial is given up.
-async fn offer(wire: Wire, rtc: Arc<str>, mut reply: Reply) {
+async fn offer(wire: Wire, rtc: Arc<Configuration>, mut reply: Reply) {
     let result = match select(pin!(exchange::offer(wire, rtc)), reply.cancellation()).await {
         Either::Left((result, _)) => result,
         Either::Right(_) => return,
@@ -328,7 +329,13 @@ async fn offer(wire: Wire, rtc: Arc<str>, mut reply: Reply) {
 }
 
 /// Answers an offer, which takes `slots`.
-async fn answer(wire: Wire, rtc: Arc<str>, peer: PeerId, mut arrived: mpsc::Sender<(PeerId, Connection)>, slots: (Arc<()>, Arc<()>)) {
+async fn answer(
+    wire: Wire,
+    rtc: Arc<Configuration>,
+    peer: PeerId,
+    mut arrived: mpsc::Sender<(PeerId, Connection)>,
+    slots: (Arc<()>, Arc<()>),
+) {
     match exchange::answer(wire, rtc).await {
         // Full only if the swarm does not take what comes; then it goes as it came.
         Ok(connection) => drop(arrived.try_send((peer, connection))),

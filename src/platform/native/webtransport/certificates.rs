@@ -24,6 +24,9 @@ pub(super) const PERIOD: Duration = Duration::from_secs(11 * 24 * 60 * 60);
 /// How much longer it is valid at either end, for clocks that are off.
 const SPARE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// In every certificate.
+const NAME: &str = "peerage";
+
 /// SHA2-256 in the table of multihashes.
 pub(super) const SHA2_256: u64 = 0x12;
 
@@ -102,7 +105,9 @@ impl Certificates {
         let mut parameters = rcgen::CertificateParams::default();
         parameters.not_before = date(start.before(SPARE).0)?;
         parameters.not_after = date(start.after(PERIOD + SPARE).0)?;
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "peerage");
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, NAME);
+        // Nobody looks at the name, but Chromium takes no certificate without extensions.
+        parameters.subject_alt_names = vec![rcgen::SanType::DnsName(NAME.try_into().map_err(|e: rcgen::Error| failed(e.to_string()))?)];
         let made = parameters.self_signed(&Key { key, public }).map_err(|e| failed(e.to_string()))?;
         let der = made.der().clone();
         let hash = Hash::wrap(SHA2_256, &Sha256::digest(&der)).map_err(|e| failed(e.to_string()))?;

@@ -27,7 +27,7 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade}
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport, identity, noise};
 use wtransport::endpoint::IncomingSessionFuture;
-use wtransport::quinn;
+use wtransport::quinn::{self, Runtime};
 use wtransport::tls::Sha256Digest;
 
 use crate::base::{Error, Wall};
@@ -51,12 +51,15 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// Tells the time of certificates.
 pub type Clock = Arc<dyn Fn() -> Wall + Send + Sync>;
+/// Puts something between the endpoint and its socket.
+pub type Wrap = fn(Arc<dyn quinn::AsyncUdpSocket>) -> Arc<dyn quinn::AsyncUdpSocket>;
 
 /// Listens for WebTransport sessions, and begins them.
 pub struct WebTransport {
     key: identity::Keypair,
     certificates: Certificates,
     clock: Clock,
+    wrap: Wrap,
     bounds: Bounds,
     listeners: Vec<Listener>,
     waker: Option<Waker>,
@@ -116,13 +119,32 @@ impl Drop for Handshake {
 impl WebTransport {
     /// Under this identity, with certificates that follow from `secret` and what `clock` says.
     pub fn new(key: identity::Keypair, secret: &[u8; 32], clock: Clock) -> WebTransport {
-        WebTransport { key, certificates: Certificates::new(secret), clock, bounds: Bounds::default(), listeners: Vec::new(), waker: None }
+        WebTransport {
+            key,
+            certificates: Certificates::new(secret),
+            clock,
+            wrap: |socket| socket,
+            bounds: Bounds::default(),
+            listeners: Vec::new(),
+            waker: None,
+        }
+    }
+
+    /// The same over sockets that `wrap` makes of plain ones: what is no QUIC can be taken out there.
+    #[must_use]
+    pub fn over(self, wrap: Wrap) -> WebTransport {
+        WebTransport { wrap, ..self }
     }
 
     fn listen(&self, id: ListenerId, socket: SocketAddr) -> Result<Listener, io::Error> {
         let served = served(&self.certificates, self.certificates.period((self.clock)())).map_err(io::Error::other)?;
         let config = config(&self.certificates, served.period).map_err(io::Error::other)?;
-        let endpoint = quinn::Endpoint::server(config, socket)?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = (self.wrap)(runtime.wrap_udp_socket(std::net::UdpSocket::bind(socket)?)?);
+        let mut settings = quinn::EndpointConfig::default();
+        // Or what is sent here could not be told from other protocols (RFC 9443).
+        settings.grease_quic_bit(false);
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(settings, Some(config), socket, runtime)?;
         let bound = endpoint.local_addr()?;
         let interfaces = bound.ip().is_unspecified().then(IfWatcher::new).transpose()?;
         let mut listener = Listener {
@@ -399,7 +421,7 @@ impl Transport for WebTransport {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Upgrade, io::Error>> {
-        let WebTransport { key, certificates, clock, bounds, listeners, waker } = &mut *self;
+        let WebTransport { key, certificates, clock, bounds, listeners, waker, .. } = &mut *self;
         for listener in listeners.iter_mut() {
             if let Poll::Ready(event) = listener.poll(cx, (key, certificates, clock, bounds.look)) {
                 return Poll::Ready(event);
