@@ -43,15 +43,29 @@ async function testPackages() {
   }
 }
 
+/** Whether Debian's packages can be installed here. */
+const debian = () => process.getuid?.() === 0 && Boolean(which('apt-get'));
+
+async function debianPackage(name) {
+  say(`installing ${name} with apt-get`);
+  const env = { DEBIAN_FRONTEND: 'noninteractive' };
+  await run('apt-get', ['update', '-qq'], { env });
+  await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', name], { env });
+}
+
+/** What tests of machines behind routers need. They are skipped without. */
+async function routers() {
+  if (which('nft')) return;
+  if (debian()) await debianPackage('nftables');
+  else say('nftables is missing: the tests of routers will be skipped (Debian: sudo apt-get install nftables)');
+}
+
 async function browser() {
   if (!chromium()) {
-    if (process.getuid?.() !== 0 || !which('apt-get')) {
+    if (!debian()) {
       throw new Trouble('Chromium is missing; the browser tests need it. Install it (Debian: sudo apt-get install chromium) or set CHROMIUM=/path/to/chrome');
     }
-    say('installing Chromium with apt-get');
-    const env = { DEBIAN_FRONTEND: 'noninteractive' };
-    await run('apt-get', ['update', '-qq'], { env });
-    await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'chromium'], { env });
+    await debianPackage('chromium');
     if (!chromium()) throw new Trouble('apt-get installed no chromium; set CHROMIUM=/path/to/chrome');
   }
   if (!existsSync(chromium())) throw new Trouble(`CHROMIUM names ${chromium()}, which is not there`);
@@ -67,6 +81,7 @@ export async function setup({ tests = false } = {}) {
   if (tests) {
     await testPackages();
     await browser();
+    await routers();
   }
 }
 

@@ -1,8 +1,39 @@
 // Machines on one network: network namespaces of the test's own, joined by a bridge in one more. Nothing leaves them.
 import { execFile } from 'node:child_process';
+import { rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { promisify } from 'node:util';
 
 const ip = (...args) => promisify(execFile)('ip', args);
+
+/** What a router in front of a host does with UDP, in nftables' words (RFC 4787 has the behaviours). TCP goes out and is answered. */
+const ROUTERS = {
+  /** Endpoint-independent mapping and filtering ("full cone"): who learns of the address outside reaches the host. */
+  'full cone': { nat: ['masquerade'], forward: ['meta l4proto udp accept'], inward: true },
+  /** Endpoint-independent mapping, address- and port-dependent filtering ("port-restricted cone"). */
+  restricted: { nat: ['masquerade'], forward: [] },
+  /** Another address outside for each endpoint ("symmetric"). */
+  symmetric: { nat: ['masquerade fully-random'], forward: [] },
+  /** No UDP at all. */
+  'no udp': { nat: ['masquerade'], forward: ['meta l4proto udp drop'] },
+  /** Nothing but TCP to port 443, as in strict offices. */
+  'only 443': { nat: ['masquerade'], forward: ['iifname "inside" tcp dport != 443 drop', 'meta l4proto udp drop'] },
+};
+
+/** The names of the kinds of routers. */
+export const KINDS = Object.keys(ROUTERS);
+
+/** Why there can be no routers here, if so. */
+export async function routerless() {
+  const why = await missing();
+  if (why) return why;
+  try {
+    await promisify(execFile)('nft', ['--version']);
+    return undefined;
+  } catch {
+    return 'routers need nftables (apt-get install nftables)';
+  }
+}
 
 /** Why there can be no hosts here, if so. */
 export async function missing() {
@@ -62,6 +93,49 @@ export class Hosts {
     // To a router that is not there: a browser looks at its way to the rest of the world for the address to offer.
     await ip('-n', inside, 'route', 'replace', 'default', 'via', '192.0.2.254');
     return address;
+  }
+
+  /** Adds a host at 10.0.`number`.2 behind a router of this kind, which is 192.0.2.`number` to the others; the host as a place. */
+  async behind(host, number, kind) {
+    const router = `${host}-router`;
+    await this.add(router, number);
+    await this.#namespace(host);
+    const [outer, inside] = [this.name(router), this.name(host)];
+    await ip('-n', outer, 'link', 'add', 'inside', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', inside);
+    await ip('-n', outer, 'addr', 'add', `10.0.${number}.1/24`, 'dev', 'inside');
+    await ip('-n', outer, 'link', 'set', 'inside', 'up');
+    await ip('-n', inside, 'addr', 'add', `10.0.${number}.2/24`, 'dev', 'eth0');
+    await ip('-n', inside, 'link', 'set', 'eth0', 'up');
+    await ip('-n', inside, 'route', 'add', 'default', 'via', `10.0.${number}.1`);
+    await ip('netns', 'exec', outer, 'sysctl', '-qw', 'net.ipv4.ip_forward=1');
+    await this.route(host, number, kind);
+    return { inside, address: `10.0.${number}.2` };
+  }
+
+  /** Gives a host's router another kind. What is under way through it goes on as it began. */
+  async route(host, number, kind) {
+    const { nat, forward, inward } = ROUTERS[kind];
+    const ruleset = `
+      flush ruleset
+      table ip router {
+        chain inward { type nat hook prerouting priority dstnat; ${inward ? `iifname "eth0" meta l4proto udp dnat to 10.0.${number}.2` : ''}
+        }
+        chain outward { type nat hook postrouting priority srcnat;
+          ${nat.map((rule) => `oifname "eth0" ${rule}`).join('\n')}
+        }
+        chain forward { type filter hook forward priority filter; policy drop;
+          ${forward.join('\n')}
+          ct state established,related accept
+          iifname "inside" accept
+        }
+      }`;
+    const file = `${tmpdir()}/${this.name(host)}.nft`;
+    await writeFile(file, ruleset);
+    try {
+      await ip('netns', 'exec', this.name(`${host}-router`), 'nft', '-f', file);
+    } finally {
+      await rm(file);
+    }
   }
 
   /** Cuts the cable between a host and the bridge. The host itself does not see it. */

@@ -167,9 +167,9 @@ export class Child {
 }
 
 /** A relay on free ports of a place, with what it said when it was ready: `{ child, data, place, id, addresses, http }`. */
-export async function relay(t, data, { place = HERE, more = [] } = {}) {
+export async function relay(t, data, { place = HERE, listen = [], more = [] } = {}) {
   const { address } = place;
-  return relaying(t, data, place, [`/ip4/${address}/tcp/0`, `/ip4/${address}/tcp/0/ws`, `/ip4/${address}/udp/0/quic-v1/webtransport`, `/ip4/${address}/udp/0/webrtc-direct`], more);
+  return relaying(t, data, place, [...listen, `/ip4/${address}/tcp/0`, `/ip4/${address}/tcp/0/ws`, `/ip4/${address}/udp/0/quic-v1/webtransport`, `/ip4/${address}/udp/0/webrtc-direct`], more);
 }
 
 /** Another process in the place of a relay that ended: same folder, same ports. */
@@ -233,13 +233,13 @@ www = "${at('www/dist')}"
 /**
  * A domain as several machines would run it: `peerage relay`, once or more often, and `peerage manager`, each by itself, and the page
  * from a server of the test's. `hint` says which of a relay's addresses links name; `invites` are the options of each link; `place` is
- * where relays and manager run.
+ * where relays and manager run; relays listen on `listen` besides.
  */
-export async function domain(t, { hint = (address) => address.includes('/ws/'), invites = [[]], relays: count = 1, place = HERE } = {}) {
+export async function domain(t, { hint = (address) => address.includes('/ws/'), invites = [[]], relays: count = 1, listen = [], place = HERE } = {}) {
   const folder = await scratch(t);
   const data = join(folder, 'data');
   const records = { relay: join(folder, 'relay.bin'), manager: join(folder, 'manager.bin') };
-  const relays = await Promise.all(Array.from({ length: count }, (_, i) => relay(t, join(folder, `relay-${i}`), { place, more: i ? [] : ['--record', records.relay] })));
+  const relays = await Promise.all(Array.from({ length: count }, (_, i) => relay(t, join(folder, `relay-${i}`), { place, listen, more: i ? [] : ['--record', records.relay] })));
   const [served] = relays;
   const page = await serve(t, at('www/dist'));
   await run('--data', data, 'domain', 'create', 'the workshop');
