@@ -56,8 +56,8 @@ async function debianPackage(name) {
 /** What tests of machines behind routers need. They are skipped without. */
 async function routers() {
   if (which('nft')) return;
-  if (debian()) await debianPackage('nftables');
-  else say('nftables is missing: the tests of routers will be skipped (Debian: sudo apt-get install nftables)');
+  const installed = debian() && (await debianPackage('nftables').then(() => true, () => false));
+  if (!installed) say('nftables is missing: the tests of routers will be skipped (Debian: sudo apt-get install nftables)');
 }
 
 async function browser() {
