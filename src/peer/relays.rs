@@ -18,6 +18,12 @@ const SPARE: usize = 16;
 /// How long a relay has to come up before another one is taken as well.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// May be tried beside others of the same relay: WebTransport, where UDP passes, is better than WebSocket, and does not wait for it to
+/// fail. A WebRTC-direct handshake that comes too late costs the relay too much.
+fn races(address: &str) -> bool {
+    !address.contains("/webrtc-direct")
+}
+
 /// A relay this node uses, at one address.
 pub(super) struct Relay {
     pub node: NodeId,
@@ -74,8 +80,11 @@ impl Peer {
             // Another relay before another way to one that is down.
             let Some((address, node)) = others.min_by_key(|(_, node)| used(node)).cloned() else { return };
             kept.insert(node);
-            // Its address was read before.
-            let _ = self.use_relay(now, &address);
+            let also = self.spare_relays.iter().filter(|(other, of)| *of == node && races(other)).map(|(other, _)| other.clone());
+            for address in also.chain([address]).collect::<Vec<_>>() {
+                // Its address was read before.
+                let _ = self.use_relay(now, &address);
+            }
         }
     }
 

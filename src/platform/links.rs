@@ -115,6 +115,8 @@ pub struct Links<X: NetworkBehaviour> {
     /// Direct connections by peer.
     direct: Map<PeerId, Vec<ConnectionId>>,
     listening: Vec<(ListenerId, Multiaddr)>,
+    announced: Vec<Multiaddr>,
+    /// The announced ones as they are told.
     external: Vec<Multiaddr>,
     told: Vec<String>,
     rtt: Map<ConnectionId, (Option<Duration>, u32)>,
@@ -207,6 +209,7 @@ where
             relays: Relays::new(rng.fork("relays")),
             direct: Map::new(),
             listening: Vec::new(),
+            announced: Vec::new(),
             external: Vec::new(),
             told: Vec::new(),
             rtt: Map::new(),
@@ -240,11 +243,25 @@ where
 
     /// Names an address at which this node is reached besides those it listens on; told to others, and by relays to their clients.
     pub fn announce(&mut self, address: Multiaddr) {
-        self.swarm.add_external_address(address.clone());
-        if !self.external.contains(&address) {
-            self.external.push(address);
-            self.tell_addresses();
+        if !self.announced.contains(&address) {
+            self.announced.push(address);
+            self.announce_all();
         }
+    }
+
+    /// What was announced, with the certificate hashes of now, which whoever announces an address cannot know.
+    fn announce_all(&mut self) {
+        // The latest first: a certificate that follows another is told of before that one expires.
+        let listening = || self.listening.iter().rev().map(|(_, a)| a);
+        let complete: Vec<Multiaddr> = self.announced.iter().filter_map(|a| address::with_hashes(a, listening())).collect();
+        for new in complete.iter().filter(|a| !self.external.contains(a)) {
+            self.swarm.add_external_address(new.clone());
+        }
+        for old in self.external.iter().filter(|a| !complete.contains(a)) {
+            self.swarm.remove_external_address(old);
+        }
+        self.external = complete;
+        self.tell_addresses();
     }
 
     /// Opens and takes streams of the data protocol on the links' connections.
@@ -344,7 +361,8 @@ where
         let new = self.relays.want(peer, text.clone(), parsed);
         self.swarm.behaviour_mut().lanes.keep(peer);
         if new {
-            self.connect_relay(peer);
+            // After what else is to be done now: its other addresses may be among that, and all of them are dialled together.
+            self.ticks.push(std::future::ready(Tick::Relay(peer)).boxed());
         } else if self.relays.by_peer.get(&peer).is_some_and(|r| matches!(r.standing, Standing::Up(_))) {
             self.events.push_back(LinkEvent::Relay { address: text, up: true });
         }
@@ -482,7 +500,7 @@ where
                 if !self.listening.iter().any(|(_, a)| *a == address) {
                     self.listening.push((listener_id, address));
                 }
-                self.tell_addresses();
+                self.announce_all();
             }
             SwarmEvent::ExpiredListenAddr { listener_id, address } => {
                 self.listening.retain(|(id, a)| *id != listener_id || *a != address);

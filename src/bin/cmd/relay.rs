@@ -38,7 +38,7 @@ pub struct Relay {
     /// A multiaddr to listen on; may be given several times
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_RELAY_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
-    /// A multiaddr at which others reach this relay, if not those it listens on
+    /// A multiaddr at which others reach this relay, if not those it listens on; certificate hashes are added to it
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_RELAY_ANNOUNCE", value_delimiter = ',')]
     announce: Vec<String>,
     /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9613]

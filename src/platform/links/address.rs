@@ -60,6 +60,18 @@ pub fn is_dialable(address: &Multiaddr) -> bool {
     }
 }
 
+/// The address with the certificate hashes of the first of these that goes by the same transport, if it is one that needs some and
+/// has none. `None` if there are none yet.
+pub fn with_hashes<'a>(address: &Multiaddr, listening: impl Iterator<Item = &'a Multiaddr>) -> Option<Multiaddr> {
+    let needs = |p: &Protocol<'_>| matches!(p, Protocol::WebTransport | Protocol::WebRTCDirect);
+    let is_hash = |p: &Protocol<'_>| matches!(p, Protocol::Certhash(_));
+    let Some(transport) = address.iter().find(needs).filter(|_| !address.iter().any(|p| is_hash(&p))) else { return Some(address.clone()) };
+    let (head, peer) = split_peer(address);
+    let mut same = listening.filter(|a| !is_circuit(a) && a.iter().any(|p| p == transport));
+    let whole = same.next()?.iter().filter(is_hash).fold(head, Multiaddr::with);
+    Some(peer.into_iter().map(Protocol::P2p).fold(whole, Multiaddr::with))
+}
+
 /// Only for this machine?
 pub fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
@@ -108,6 +120,18 @@ mod tests {
         assert!(is_circuit(&circuit) && is_webrtc(&circuit) && is_dialable(&circuit));
         assert!(relay_of(&head).is_none());
         assert!(!is_dialable(&"/webrtc".parse().unwrap()) && !is_dialable(&"/ip4/0.0.0.0/tcp/1".parse().unwrap()));
+        let hash = "certhash/uEiDPRFTJoPwIOFIsNo7Ec9MQKZQ-xRA0C7u0MynBlzDcQA";
+        let listening: [Multiaddr; 2] =
+            [format!("/ip4/10.0.0.1/udp/1/quic-v1/webtransport/{hash}/{hash}"), "/ip4/10.0.0.1/tcp/1".to_string()]
+                .map(|a| a.parse().unwrap());
+        let announced = |text: &str| with_hashes(&text.parse().unwrap(), listening.iter()).map(|a| a.to_string());
+        assert_eq!(announced("/ip4/192.0.2.1/tcp/5").unwrap(), "/ip4/192.0.2.1/tcp/5");
+        let (bare, whole) =
+            ("/dns4/example.org/udp/5/quic-v1/webtransport", format!("/dns4/example.org/udp/5/quic-v1/webtransport/{hash}/{hash}"));
+        assert_eq!(announced(bare).unwrap(), whole);
+        assert_eq!(announced(&whole).unwrap(), whole);
+        assert_eq!(announced(&format!("{bare}/p2p/{me}")).unwrap(), format!("{whole}/p2p/{me}"));
+        assert_eq!(announced("/ip4/192.0.2.1/udp/5/webrtc-direct"), None, "no certificate of that kind yet");
         let dialable = |text: &str| reach(&format!("{text}/p2p/{me}/p2p-circuit").parse().unwrap());
         let ways = [
             "/ip4/192.0.2.1/tcp/1/ws",
