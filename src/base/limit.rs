@@ -61,8 +61,8 @@ pub const WANTED: usize = 64;
 pub const CASTS: usize = 8 * 1024 * 1024;
 /// Ids of casts remembered after their bytes were dropped, or that were refused.
 pub const CASTS_KNOWN: usize = 65_536;
-/// Casts a node has heard of and does not have.
-pub const CASTS_MISSING: usize = 4_096;
+/// Casts a node has heard of and does not have: 4,096, and a few of each neighbour's own.
+pub const CASTS_MISSING: usize = 4_096 + 8 * LINKS;
 /// One message on a `reliable` channel to everybody in a domain with more than [`DEGREE`] others; also what is held of one
 /// origin's pieces that came early.
 pub const CAST_MESSAGE: usize = 1024 * 1024;

@@ -4,7 +4,7 @@
 //! - says that others are silent, in its own name and, with words that cannot be signed, in theirs;
 //! - sends frames it once received again, to whom they came from and to others;
 //! - sends records of the directory as they were when it began, said to be new, and damaged ones;
-//! - tells of revocations that nobody made;
+//! - tells of revocations that nobody made, and of casts that nobody made and that it does not have;
 //! - floods: noise sealed for every topic, noise in frames of every kind, and questions whose answers are long.
 
 use alloc::collections::{BTreeSet, VecDeque};
@@ -14,6 +14,7 @@ use core::time::Duration;
 use crate::base::{DomainId, LinkId, Mono, NodeId, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
 use crate::peer::{Lane, LinkCommand, LinkEvent, Notice, Peer, Topic};
+use crate::proto::broadcast;
 use crate::proto::detector::{self, Accusation};
 use crate::proto::directory::{self, Query, msg::Item};
 use crate::wire::cbor;
@@ -32,6 +33,9 @@ const LONGEST: u64 = 2_048;
 const KINDS: [u8; 9] = [0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x20, 0x30, 0x7f];
 /// Records said to be new in one message.
 const RECORDS: usize = 16;
+
+/// Casts that it says it has, in each tree, each second, to each.
+const CASTS: usize = 50;
 
 /// What such a member keeps.
 pub struct Byzantine {
@@ -104,7 +108,7 @@ impl Byzantine {
         }
     }
 
-    /// Old records, damaged ones, and a view that is nobody's.
+    /// Old records, damaged ones, a view that is nobody's, and casts that there are not.
     fn lie(&mut self, now: Now, peer: &mut Peer, to: NodeId) {
         let at = self.below(self.records.len());
         let mut items: Vec<Item> = self.records.iter().cycle().skip(at).take(RECORDS).map(|r| Item { age: 0, record: r.clone() }).collect();
@@ -113,6 +117,10 @@ impl Byzantine {
         }
         peer.send_raw(now, self.domain, Topic::Directory, to, &directory::Msg::Records(items).encode());
         peer.send_raw(now, self.domain, Topic::Notices, to, &cbor::encode(&Notice::View(self.rng.bytes())));
+        for tree in [Topic::Casts, Topic::News] {
+            let ids = (0..CASTS).filter_map(|_| self.rng.bytes::<32>().first_chunk().copied()).collect();
+            peer.send_raw(now, self.domain, tree, to, &broadcast::Msg::Have(ids).encode());
+        }
     }
 
     fn make_noise(&mut self, now: Now, peer: &mut Peer, others: &[NodeId]) {

@@ -26,6 +26,11 @@ const PUT_OFF: u8 = 20;
 const KEEP: Duration = Duration::from_secs(30);
 /// How long ids are remembered, so that a copy that comes late is known for one.
 const REMEMBER: Duration = Duration::from_secs(120);
+/// What a neighbour is believed that brings what it is asked for: so many claims of its own are waited for at a time. Twice what one
+/// message claims, so that a loss of all that one message named shuts nobody out.
+const BELIEVED: usize = 2 * IDS;
+/// So many claims of each neighbour are waited for even if the others' leave no room.
+const OWN: usize = 8;
 /// Casts this new are told to a new neighbour.
 const RECENT: Duration = Duration::from_secs(10);
 
@@ -50,9 +55,10 @@ pub struct Usage {
     pub ids: usize,
     /// Ids told of and not here.
     pub missing: usize,
+    /// Of these, so many the neighbour says it has that says so of the most.
+    pub claims: usize,
 }
 
-#[derive(Default)]
 struct Neighbour {
     /// In the tree: pushed to at once.
     eager: bool,
@@ -60,11 +66,32 @@ struct Neighbour {
     owed: Vec<CastId>,
     /// When it is told, if it goes first.
     turn: Option<Mono>,
+    /// Ids that it says it has and that are missing here.
+    claims: usize,
+    /// How many of them are waited for: each that it is asked for takes one, each cast that it brings gives two. So who keeps its word is
+    /// believed though half of the questions and answers are lost, and who claims what there is not is soon waited for once at a time.
+    belief: usize,
+}
+
+impl Neighbour {
+    fn new(owed: Vec<CastId>) -> Neighbour {
+        Neighbour { eager: true, owed, turn: None, claims: 0, belief: BELIEVED }
+    }
+
+    /// A cast came from it, be it known by now.
+    fn kept_its_word(&mut self) {
+        self.belief = (self.belief + 2).min(BELIEVED);
+    }
+
+    /// Asked after the others, and not drawn into the tree by that.
+    fn is_doubted(&self) -> bool {
+        self.belief < BELIEVED / 2
+    }
 }
 
 struct Missing {
-    /// Who has it, in the order they said so.
-    holders: VecDeque<NodeId>,
+    /// Who says that it has it, in the order they said so, and whether it was asked, how often.
+    holders: Vec<(NodeId, u8)>,
     due: Mono,
     /// How often it was asked for once more.
     again: u8,
@@ -138,14 +165,14 @@ impl Broadcast {
         if !owed.is_empty() {
             self.tell.get_or_insert(now.mono);
         }
-        self.neighbours.insert(node, Neighbour { eager: true, owed, turn: None });
+        self.neighbours.insert(node, Neighbour::new(owed));
     }
 
     /// The last link to a neighbour broke.
     pub fn link_down(&mut self, node: &NodeId) {
         self.neighbours.remove(node);
         for missing in self.missing.values_mut() {
-            missing.holders.retain(|n| n != node);
+            missing.holders.retain(|(n, _)| n != node);
         }
     }
 
@@ -189,18 +216,24 @@ impl Broadcast {
                 if self.casts.contains_key(&id) {
                     // Each time: one that was lost would leave a link in the tree for good.
                     neighbour.eager = false;
+                    neighbour.kept_its_word();
                     out.push(Effect { to: from, msg: Msg::Prune });
                     return Ok(());
                 }
                 let urgent = match accept(&cast, known) {
                     Ok(urgent) => urgent,
-                    Err(reject @ Reject::UnknownKey) if self.put_off(now, from, id) => return Err(reject),
                     Err(reject) => {
-                        self.remember(now, id);
+                        if reject == Reject::Stale {
+                            neighbour.kept_its_word();
+                        }
+                        if reject != Reject::UnknownKey || self.is_over(now, from, id) {
+                            self.remember(now, id);
+                        }
                         return Err(reject);
                     }
                 };
                 neighbour.eager = true;
+                neighbour.kept_its_word();
                 self.found(&id);
                 self.pass(now, cast, (hops.saturating_add(1), urgent), Some(from), ready, out);
             }
@@ -209,7 +242,7 @@ impl Broadcast {
                 neighbour.owed.retain(|id| !ids.contains(id));
                 neighbour.turn.take_if(|_| neighbour.owed.is_empty());
                 for id in ids {
-                    self.heard_of(now, from, id, out);
+                    self.heard_of(now, from, id);
                 }
             }
             Msg::Graft(ids) => {
@@ -257,36 +290,67 @@ impl Broadcast {
         }
     }
 
-    fn heard_of(&mut self, now: Now, from: NodeId, id: CastId, out: &mut Vec<Effect>) {
-        if self.casts.contains_key(&id) {
+    /// A neighbour says that it has a cast. What there is no room for, the tree or others bring.
+    fn heard_of(&mut self, now: Now, from: NodeId, id: CastId) {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        if self.casts.contains_key(&id) || neighbour.claims >= neighbour.belief.max(1) {
             return;
         }
         if let Some(missing) = self.missing.get_mut(&id) {
-            if !missing.holders.contains(&from) {
-                missing.holders.push_back(from);
+            if !missing.holders.iter().any(|(n, _)| *n == from) {
+                missing.holders.push((from, 0));
+                neighbour.claims += 1;
             }
-        } else if self.missing.len() < limit::CASTS_MISSING {
+            return;
+        }
+        // The room is for whoever comes first, but for what each has of its own, whatever the others claim.
+        let kept = if neighbour.claims < OWN { 0 } else { OWN * limit::LINKS };
+        if self.missing.len() < limit::CASTS_MISSING - kept {
             let due = now.mono.after(PATIENCE);
-            self.missing.insert(id, Missing { holders: VecDeque::from([from]), due, again: 0, put_off: 0 });
+            self.missing.insert(id, Missing { holders: Vec::from([(from, 0)]), due, again: 0, put_off: 0 });
             self.due.insert((due, id));
-        } else {
-            // Too many to wait for one by one: asked for at once, and not remembered.
-            out.push(Effect { to: from, msg: Msg::Graft(Vec::from([id])) });
+            neighbour.claims += 1;
         }
     }
 
-    /// Whether a cast that cannot be taken yet is to be asked for again.
-    fn put_off(&mut self, now: Now, from: NodeId, id: CastId) -> bool {
-        self.heard_of(now, from, id, &mut Vec::new());
+    /// Whether a cast that cannot be taken yet was put off too often. Until then it is asked for again, if there is room to remember that.
+    fn is_over(&mut self, now: Now, from: NodeId, id: CastId) -> bool {
+        self.heard_of(now, from, id);
         let Some(missing) = self.missing.get_mut(&id) else { return false };
         missing.put_off += 1;
-        missing.put_off <= PUT_OFF
+        missing.put_off > PUT_OFF
     }
 
+    /// A cast is here, or nobody brings it.
     fn found(&mut self, id: &CastId) {
-        if let Some(missing) = self.missing.remove(id) {
-            self.due.remove(&(missing.due, *id));
+        let Some(missing) = self.missing.remove(id) else { return };
+        self.due.remove(&(missing.due, *id));
+        for (node, _) in missing.holders {
+            if let Some(neighbour) = self.neighbours.get_mut(&node) {
+                neighbour.claims -= 1;
+            }
         }
+    }
+
+    /// Whom to ask for a missing cast: in turn, those first that bring what they are asked for, the others once; `None` when all were
+    /// asked often enough.
+    fn whom(&mut self, id: &CastId) -> Option<NodeId> {
+        let missing = self.missing.get_mut(id)?;
+        let doubted = |node: &NodeId| self.neighbours.get(node).is_none_or(Neighbour::is_doubted);
+        let worth = |(node, asked): &&mut (NodeId, u8)| *asked == 0 || !doubted(node);
+        let (node, asked) = missing.holders.iter_mut().filter(worth).min_by_key(|(node, asked)| (*asked, doubted(node)))?;
+        if *asked > 0 {
+            if missing.again >= self.again {
+                return None;
+            }
+            missing.again += 1;
+        }
+        let (node, first) = (*node, *asked == 0);
+        *asked = asked.saturating_add(1);
+        if first && let Some(neighbour) = self.neighbours.get_mut(&node) {
+            neighbour.belief = neighbour.belief.saturating_sub(1);
+        }
+        Some(node)
     }
 
     fn remember(&mut self, now: Now, id: CastId) {
@@ -318,23 +382,19 @@ impl Broadcast {
             && at <= now.mono
         {
             self.due.pop_first();
-            let Some(missing) = self.missing.get_mut(&id) else { continue };
-            match missing.holders.pop_front() {
-                Some(holder) => {
-                    wanted.entry(holder).or_default().push(id);
-                    if missing.again < self.again {
-                        missing.holders.push_back(holder);
-                        missing.again += 1;
-                    }
-                    missing.due = now.mono.after(AGAIN);
-                    self.due.insert((missing.due, id));
-                }
-                None => drop(self.missing.remove(&id)),
+            let Some(holder) = self.whom(&id) else {
+                self.found(&id);
+                continue;
+            };
+            wanted.entry(holder).or_default().push(id);
+            if let Some(missing) = self.missing.get_mut(&id) {
+                missing.due = now.mono.after(AGAIN);
+                self.due.insert((missing.due, id));
             }
         }
         for (to, ids) in wanted {
             // Where the tree did not bring it, this neighbour joins the tree.
-            if let Some(neighbour) = self.neighbours.get_mut(&to) {
+            if let Some(neighbour) = self.neighbours.get_mut(&to).filter(|n| !n.is_doubted()) {
                 neighbour.eager = true;
             }
             out.extend(ids.chunks(IDS).map(|ids| Effect { to, msg: Msg::Graft(ids.to_vec()) }));
@@ -393,7 +453,8 @@ impl Broadcast {
     /// What is held.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        Usage { bytes: self.bytes, ids: self.casts.len(), missing: self.missing.len() }
+        let claims = self.neighbours.values().map(|n| n.claims).max().unwrap_or(0);
+        Usage { bytes: self.bytes, ids: self.casts.len(), missing: self.missing.len(), claims }
     }
 
     /// Neighbours in the tree.

@@ -359,6 +359,148 @@ fn a_flood_is_bounded() {
     assert_eq!(machine.usage(), Usage::default());
 }
 
+// ---- neighbours that claim what nobody has ----------------------------------------------------------------------------
+
+/// What no cast has for an id, so many of them.
+fn nothings(from: u32, n: u32) -> Vec<CastId> {
+    (from..from + n).map(|i| msg::cast_id(&i.to_be_bytes())).collect()
+}
+
+fn told(machine: &mut Broadcast, ms: u64, from: NodeId, ids: Vec<CastId>) {
+    for ids in ids.chunks(IDS) {
+        machine.handle(at(ms), from, Msg::Have(ids.to_vec()), &|_| true, &mut |_, _| unreachable!(), &mut Vec::new()).unwrap();
+    }
+}
+
+/// Who is asked for it, and when, within ten seconds.
+fn asked_for(machine: &mut Broadcast, since: u64, id: CastId) -> Vec<(u64, NodeId)> {
+    let mut asked = Vec::new();
+    for ms in (since..since + 10_000).step_by(100) {
+        let mut out = Vec::new();
+        machine.on_timeout(at(ms), &mut out);
+        asked.extend(out.iter().filter(|e| matches!(&e.msg, Msg::Graft(ids) if ids.contains(&id))).map(|e| (ms - since, e.to)));
+    }
+    asked
+}
+
+fn gossip(text: &[u8]) -> Msg {
+    Msg::Gossip { hops: 0, known: [0; 8], cast: text.to_vec() }
+}
+
+#[test]
+fn attack_who_claims_what_nobody_has_is_soon_waited_for_once_at_a_time() {
+    let (liar, mut machine) = (id(1), Broadcast::new(id(9), TELL, usize::MAX, 24));
+    machine.link_up(at(0), liar);
+    let (mut asked, mut late) = (0, 0);
+    // More than fit, then some each second.
+    told(&mut machine, 0, liar, nothings(0, 1_000));
+    for ms in (0..120_000).step_by(100) {
+        if ms % 1_000 == 500 {
+            told(&mut machine, ms, liar, nothings(ms as u32, 400));
+        }
+        assert!(machine.usage().claims <= 2 * IDS && machine.usage().missing <= 2 * IDS);
+        let mut out = Vec::new();
+        machine.on_timeout(at(ms), &mut out);
+        asked += out.iter().map(|e| if let Msg::Graft(ids) = &e.msg { ids.len() } else { 0 }).sum::<usize>();
+        late += if ms > 30_000 { out.len() } else { 0 };
+    }
+    assert!(asked <= 2 * IDS + 120, "asked for {asked} of 49,000");
+    assert!(late <= 90, "{late} questions in 90 s when it is known for what it is");
+    assert!(machine.usage().claims <= 1);
+    // Believed again when it keeps its word.
+    for i in 0..400u32 {
+        machine.handle(at(120_000), liar, gossip(&i.to_be_bytes()), &|_| true, &mut |_, _| Ok(false), &mut Vec::new()).unwrap();
+    }
+    told(&mut machine, 120_000, liar, nothings(1 << 20, 1_000));
+    assert_eq!(machine.usage().claims, 2 * IDS);
+    machine.link_down(&liar);
+    for ms in (120_000..400_000).step_by(1_000) {
+        machine.on_timeout(at(ms), &mut Vec::new());
+    }
+    assert_eq!(machine.usage(), Usage::default());
+}
+
+#[test]
+fn attack_a_cast_that_there_is_does_not_wait_behind_those_that_there_are_not() {
+    let (honest, name, mut machine) = (id(1), msg::cast_id(b"x"), Broadcast::new(id(0), TELL, usize::MAX, 24));
+    let liars: Vec<NodeId> = (2..20).map(id).collect();
+    machine.link_up(at(0), honest);
+    for (i, liar) in liars.iter().enumerate() {
+        machine.link_up(at(0), *liar);
+        told(&mut machine, 0, *liar, nothings(i as u32 * 10_000, 2_000));
+    }
+    let usage = machine.usage();
+    assert_eq!((usage.missing, usage.claims), (4_096 + 8 * 10, 2 * IDS));
+    told(&mut machine, 0, honest, [&nothings(1 << 24, 7)[..], &[name]].concat());
+    let asked = asked_for(&mut machine, 0, name);
+    assert_eq!((asked[0], asked.len()), ((200, honest), 25), "asked in time, and again if the question is lost");
+}
+
+#[test]
+fn attack_of_two_that_claim_the_same_a_liar_delays_one_question_and_then_none() {
+    let (honest, liar, mut machine) = (id(1), id(2), Broadcast::new(id(9), TELL, usize::MAX, 24));
+    machine.link_up(at(0), honest);
+    machine.link_up(at(0), liar);
+    let both = |machine: &mut Broadcast, ms, text: &[u8]| {
+        told(machine, ms, liar, Vec::from([msg::cast_id(text)]));
+        told(machine, ms, honest, Vec::from([msg::cast_id(text)]));
+        asked_for(machine, ms, msg::cast_id(text))
+    };
+    assert_eq!(both(&mut machine, 0, b"x")[..2], [(200, liar), (600, honest)], "who was first");
+    told(&mut machine, 10_000, liar, nothings(0, 400));
+    asked_for(&mut machine, 10_000, [0; 16]);
+    asked_for(&mut machine, 20_000, [0; 16]);
+    machine.handle(at(30_000), liar, Msg::Prune, &|_| true, &mut |_, _| unreachable!(), &mut Vec::new()).unwrap();
+    assert_eq!(both(&mut machine, 30_000, b"y")[..2], [(200, honest), (600, liar)], "who keeps its word");
+    assert_eq!(machine.eager(), 1, "and who does not is not drawn into the tree");
+}
+
+#[test]
+fn attack_who_tells_late_is_asked_before_those_that_were_asked_in_vain() {
+    let (name, mut machine) = (msg::cast_id(b"x"), Broadcast::new(id(9), TELL, usize::MAX, 24));
+    (1..=3).for_each(|n| machine.link_up(at(0), id(n)));
+    (2..=3).for_each(|n| told(&mut machine, 0, id(n), Vec::from([name])));
+    for ms in [200, 600, 1_000] {
+        machine.on_timeout(at(ms), &mut Vec::new());
+    }
+    told(&mut machine, 1_000, id(1), Vec::from([name]));
+    assert_eq!(asked_for(&mut machine, 1_000, name)[0], (400, id(1)));
+}
+
+#[test]
+fn who_keeps_its_word_is_believed_though_half_of_it_is_lost() {
+    let (a, mut machine) = (id(1), Broadcast::new(id(9), TELL, usize::MAX, 0));
+    machine.link_up(at(0), a);
+    for i in 0..4_000u32 {
+        let ms = u64::from(i) * 1_000;
+        told(&mut machine, ms, a, nothings(i, 1));
+        machine.on_timeout(at(ms + 200), &mut Vec::new());
+        // What came otherwise meanwhile, or is news no more, was there all the same.
+        let mut accept = |_: &[u8], _| if i % 8 == 1 { Err(Reject::Stale) } else { Ok(false) };
+        let text = if i % 8 == 3 { i - 2 } else { i }.to_be_bytes();
+        if i % 2 == 1 {
+            let _ = machine.handle(at(ms + 300), a, gossip(&text), &|_| true, &mut accept, &mut Vec::new());
+        }
+        machine.on_timeout(at(ms + 600), &mut Vec::new());
+    }
+    told(&mut machine, 4_000_000, a, nothings(1 << 20, 2_000));
+    assert!(machine.usage().claims >= 2 * IDS - 2, "{:?}", machine.usage());
+}
+
+#[test]
+fn attack_what_cannot_be_taken_yet_is_not_refused_because_a_liar_leaves_no_room_to_wait() {
+    let (honest, liar, mut machine, mut out) = (id(1), id(2), Broadcast::new(id(9), TELL, usize::MAX, 24), Vec::new());
+    machine.link_up(at(0), honest);
+    machine.link_up(at(0), liar);
+    told(&mut machine, 0, liar, nothings(0, 1_000));
+    let early = machine.handle(at(1), liar, gossip(b"x"), &|_| true, &mut |_, _| Err(Reject::UnknownKey), &mut out);
+    assert_eq!((early, machine.usage().missing), (Err(Reject::UnknownKey), 2 * IDS));
+    let mut taken = false;
+    let mut accept = |_: &[u8], _| Ok(core::mem::replace(&mut taken, true));
+    machine.handle(at(2), honest, gossip(b"x"), &|_| true, &mut accept, &mut out).unwrap();
+    assert!(taken);
+}
+
 // ---- casts ------------------------------------------------------------------------------------------------------------
 
 fn cast(epoch: u64, seq: u64) -> (Cast, Vec<u8>) {

@@ -476,12 +476,14 @@ impl Detector {
         1 + others.take(ENOUGH - 1).count()
     }
 
-    /// Whose word counts against a suspect: each accuser once, this node's own sight included.
+    /// Whose word counts against a suspect: each accuser once, and this node for what it sees or said: the others count its word too,
+    /// and may all have judged by it when its helpers' links are gone and it sees nothing any more.
     pub(super) fn voices(&self, node: &NodeId) -> usize {
         let Some(member) = self.members.get(node) else { return 0 };
         let State::Suspect(since) = member.state else { return 0 };
-        let counts = |(a, w): &(&NodeId, &Word)| **a != self.me && w.at.after(COUNTS) >= since && self.heeds(a);
-        member.words.iter().filter(counts).count() + usize::from(member.seen == Seen::Silent)
+        let counts = |(a, w): &(&NodeId, &Word)| w.at.after(COUNTS) >= since && self.heeds(a);
+        let unsaid = member.seen == Seen::Silent && !member.words.contains_key(&self.me);
+        member.words.iter().filter(counts).count() + usize::from(unsaid)
     }
 
     /// When a suspicion is to be judged; none while this node is still looking for itself.

@@ -5,7 +5,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::machine::{ENOUGH, INBOUND_BURST, RATE, SUSPECT_MAX};
+use super::machine::{ENOUGH, INBOUND_BURST, RATE, SUSPECT_MAX, Seen};
 use super::msg::{Accusation, Msg};
 use super::{Detector, Effect};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall};
@@ -321,6 +321,38 @@ fn attack_helpers_cannot_invent_a_proof_of_life() {
         }
     }
     panic!("it is down");
+}
+
+#[test]
+fn who_said_that_a_member_is_silent_counts_its_own_word_when_it_cannot_look_any_more() {
+    // Linked with most, not with the one that falls silent: it looks through others, whose links to it break meanwhile.
+    let (gone, mut d, mut said) = (id(5), Detector::new(at(0), DOMAIN, key(0), Rng::from_seed([0; 32])), false);
+    (0..6).for_each(|i| d.learn(at(0), id(i), 1, true));
+    (1..5).for_each(|i| d.link_up(at(0), id(i), &mut Vec::new()));
+    let mut words = vec![1, 2];
+    for ms in (100..30_000).step_by(100) {
+        let (mut out, mut none) = (Vec::new(), Vec::new());
+        d.on_timeout(at(ms), &mut out);
+        (1..5).for_each(|i| d.heard(at(ms), id(i), &mut none));
+        for effect in out {
+            match effect {
+                Effect::Send { to, msg: Msg::Ask { nonce, .. } } => {
+                    d.handle(at(ms), to, Msg::Help { nonce, linked: !said }, &mut none).unwrap();
+                }
+                Effect::Send { msg: Msg::Accuse(_), .. } => said = true,
+                _ => {}
+            }
+        }
+        // Two more say so. With this node's word that is enough for the others, who say no more.
+        let blind = d.members.get(&gone).is_some_and(|m| m.seen == Seen::Blind);
+        if (said && words.len() == 2 || blind)
+            && let Some(i) = words.pop()
+        {
+            let word = Accusation { accuser: id(i), suspect: gone, incarnation: 1, created: at(ms).wall };
+            d.handle(at(ms), id(i), Msg::Accuse(vec![word.sign(&DOMAIN, &key(i))]), &mut none).unwrap();
+        }
+    }
+    assert!(words.is_empty() && d.is_down(&gone));
 }
 
 #[test]

@@ -50,6 +50,14 @@ impl Held {
     fn version(&self) -> (Stamp, u64) {
         (self.entry.stamp, self.tie)
     }
+    /// A deletion that need not be remembered any more.
+    fn is_over(&self, now: Now) -> bool {
+        self.entry.value.is_none() && self.entry.stamp.wall().after(REMEMBERED) < now.wall
+    }
+    /// Of entries that do not all fit those with the highest stay.
+    fn rank(&self, now: Now) -> (bool, Stamp, u64) {
+        (!self.is_over(now), self.entry.stamp, self.tie)
+    }
     fn summary(&self, id: KeyId) -> Summary {
         Summary { id, stamp: self.entry.stamp, tie: self.tie }
     }
@@ -123,7 +131,7 @@ impl State {
             return Err(Error::new(Code::TooLarge, "the shared state is full").hint("Delete keys that nobody needs."));
         }
         let msg = Msg::Entries { list: Vec::from([bytes.clone().into()]), more: false };
-        self.insert(entry, bytes, out);
+        self.insert(Held { tie: tie(&bytes), entry, bytes }, out);
         send(self.links.clone(), msg, out);
         Ok(())
     }
@@ -258,18 +266,18 @@ impl State {
             return Err(Reject::Expired);
         }
         let entry = Entry::verify(&self.domain, bytes)?;
-        if !self.has_room(now, &id, bytes.len()) {
+        let held = Held { tie: tie(bytes), entry, bytes: bytes.to_vec() };
+        if !self.make_room(now, &id, &held, out) {
             return Err(Reject::Limit);
         }
-        self.insert(entry, bytes.to_vec(), out);
+        self.insert(held, out);
         Ok(true)
     }
 
-    fn insert(&mut self, entry: Entry, bytes: Vec<u8>, out: &mut Vec<Effect>) {
-        let id = key_id(&entry.key);
-        self.last = self.last.max(entry.stamp);
-        out.push(Effect::Changed { key: entry.key.clone() });
-        let held = Held { tie: tie(&bytes), entry, bytes };
+    fn insert(&mut self, held: Held, out: &mut Vec<Effect>) {
+        let id = key_id(&held.entry.key);
+        self.last = self.last.max(held.entry.stamp);
+        out.push(Effect::Changed { key: held.entry.key.clone() });
         self.remove(&id);
         self.bytes += held.bytes.len();
         self.digests[bucket(&id)] ^= mark(&held.summary(id));
@@ -283,26 +291,53 @@ impl State {
         }
     }
 
-    /// Whether an entry of this length fits under a key, once the oldest deletions that need not be remembered any more are gone.
+    /// Whether an entry of this length fits under a key.
+    fn fits(&self, id: &KeyId, length: usize) -> bool {
+        let before = self.entries.get(id).map(|held| held.bytes.len());
+        let keys = self.entries.len() + usize::from(before.is_none());
+        keys <= KEYS && self.bytes - before.unwrap_or(0) + length <= BYTES
+    }
+
+    /// The same, once the oldest deletions that need not be remembered any more are gone.
     fn has_room(&mut self, now: Now, id: &KeyId, length: usize) -> bool {
-        loop {
-            let before = self.entries.get(id).map(|held| held.bytes.len());
-            let keys = self.entries.len() + usize::from(before.is_none());
-            if keys <= KEYS && self.bytes - before.unwrap_or(0) + length <= BYTES {
-                return true;
-            }
-            let over = |held: &Held| held.entry.value.is_none() && held.entry.stamp.wall().after(REMEMBERED) < now.wall;
-            let oldest = self.entries.iter().filter(|(i, held)| *i != id && over(held)).min_by_key(|(_, held)| held.entry.stamp);
+        while !self.fits(id, length) {
+            let oldest = self.entries.iter().filter(|(i, held)| *i != id && held.is_over(now)).min_by_key(|(_, held)| held.entry.stamp);
             let Some(oldest) = oldest.map(|(id, _)| *id) else { return false };
             self.remove(&oldest);
         }
+        true
+    }
+
+    /// Makes room for another copy's entry where older ones have to go, unless it would have to go itself. So maps that were filled apart
+    /// agree when they meet: the newest entry that one has and another lacks fits there too, for the newer ones are the same in both.
+    fn make_room(&mut self, now: Now, id: &KeyId, new: &Held, out: &mut Vec<Effect>) -> bool {
+        if self.fits(id, new.bytes.len()) {
+            return true;
+        }
+        let newer = self.entries.iter().filter(|(i, held)| *i != id && held.rank(now) > new.rank(now));
+        let (keys, bytes) = newer.fold((1, new.bytes.len()), |(keys, bytes), (_, held)| (keys + 1, bytes + held.bytes.len()));
+        if keys > KEYS || bytes > BYTES {
+            return false;
+        }
+        while !self.fits(id, new.bytes.len()) {
+            let oldest = self.entries.iter().filter(|(i, _)| *i != id).min_by_key(|(_, held)| held.rank(now));
+            let Some((oldest, entry)) = oldest.map(|(id, held)| (*id, &held.entry)) else { return false };
+            if entry.value.is_some() {
+                out.push(Effect::Changed { key: entry.key.clone() });
+            }
+            self.remove(&oldest);
+        }
+        true
     }
 
     // ---- comparing --------------------------------------------------------------------------------------------------
 
-    /// To a digest per bucket: what is missing in empty ones, then summaries of the others that differ.
-    fn answer(&self, from: NodeId, theirs: &[u64], out: &mut Vec<Effect>) {
-        let differ: Vec<u8> = (0..=u8::MAX).filter(|b| theirs.get(usize::from(*b)) != Some(&self.digests[usize::from(*b)])).collect();
+    /// To a digest per bucket: what is missing in empty ones, then summaries of the others that differ. It begins anywhere: where a full
+    /// copy takes nothing in the first buckets, it may lack something in the last.
+    fn answer(&mut self, from: NodeId, theirs: &[u64], out: &mut Vec<Effect>) {
+        let [first] = self.rng.bytes();
+        let all = (0..=u8::MAX).map(|b| b.wrapping_add(first));
+        let differ: Vec<u8> = all.filter(|b| theirs.get(usize::from(*b)) != Some(&self.digests[usize::from(*b)])).collect();
         let (empty, other): (Vec<u8>, Vec<u8>) = differ.into_iter().partition(|b| theirs.get(usize::from(*b)) == Some(&0));
         let missing: Vec<KeyId> = empty.iter().flat_map(|b| self.in_bucket(*b)).map(|(id, _)| *id).collect();
         let (list, cut) = self.batch(missing.iter());

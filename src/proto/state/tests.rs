@@ -108,7 +108,8 @@ impl Net {
         while let Some((i, j, bytes)) = self.wire.pop_front() {
             let mut out = Vec::new();
             let now = self.clock(j);
-            self.copies[j].handle(now, id(i as u8), Msg::decode(&bytes).unwrap(), &mut out).unwrap();
+            let result = self.copies[j].handle(now, id(i as u8), Msg::decode(&bytes).unwrap(), &mut out);
+            assert!(matches!(result, Ok(()) | Err(Reject::Limit)), "{result:?}");
             self.put(j, out);
         }
     }
@@ -285,8 +286,25 @@ fn a_full_map_says_so_and_old_deletions_make_room() {
     assert!(s.write(at(2), "one more", Some(vec![1]), &mut out).is_err(), "a deletion is remembered");
     let late = at(u64::try_from(REMEMBERED.as_millis()).unwrap() + 10);
     s.write(late, "one more", Some(vec![1]), &mut out).unwrap();
-    let full = Entry { key: "theirs".into(), stamp: Stamp::at(late.wall), writer: id(1), value: Some(vec![1]) }.sign(&DOMAIN, &key(1));
-    assert_eq!(s.handle(late, id(1), Msg::Entries { list: vec![full.into()], more: false }, &mut out), Err(Reject::Limit));
+    // What another wrote takes the place of the oldest, unless it is older still.
+    let mut theirs = |wall: Wall, out: &mut Vec<Effect>| {
+        let entry = Entry { key: "theirs".into(), stamp: Stamp::at(wall), writer: id(1), value: Some(vec![1]) }.sign(&DOMAIN, &key(1));
+        s.handle(late, id(1), Msg::Entries { list: vec![entry.into()], more: false }, out)
+    };
+    assert_eq!(theirs(Wall(START - 1), &mut out), Err(Reject::Limit));
+    out.clear();
+    assert_eq!(theirs(late.wall, &mut out), Ok(()));
+    let changed = |key: &str| Effect::Changed { key: key.into() };
+    assert_eq!(out, [changed("0"), changed("theirs")]);
+    assert_eq!((s.get("0"), s.usage().0), (None, KEYS));
+    // Of two deletions that need not be remembered the older goes, whichever comes first: two copies would exchange them for ever.
+    s.write(late, "9", None, &mut out).unwrap();
+    let later = Now { wall: late.wall.after(REMEMBERED).after(Duration::from_millis(100)), ..late };
+    for (wall, result) in [(Wall(START), Err(Reject::Limit)), (late.wall.after(Duration::from_millis(10)), Ok(()))] {
+        let entry = Entry { key: "gone".into(), stamp: Stamp::at(wall), writer: id(1), value: None }.sign(&DOMAIN, &key(1));
+        assert_eq!(s.handle(later, id(1), Msg::Entries { list: vec![entry.into()], more: false }, &mut out), result);
+    }
+    assert_eq!((s.stamp("9"), s.usage().0), (None, KEYS));
     assert_eq!(s.write(at(0), "", Some(vec![]), &mut out).unwrap_err().code(), Code::BadArgument);
     assert_eq!(s.write(at(0), "k", Some(vec![0; VALUE + 1]), &mut out).unwrap_err().code(), Code::TooLarge);
     let mut s = state(0);
@@ -387,5 +405,59 @@ proptest! {
                 prop_assert!(last.contains(&copy.get(name).and_then(|e| e.value.clone())));
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2))]
+
+    /// Each fills up its own map alone; where they meet, the newest entries stay, at all of them the same.
+    #[test]
+    fn copies_that_were_filled_apart_agree_on_what_stays(
+        seed: [u8; 32], n in 2..4u8, longest in prop::sample::select(vec![1, 400, VALUE as u64]), deleted in 0..5u64
+    ) {
+        let (mut net, mut rng, mut all) = (Net::new(n), Rng::from_seed(seed), BTreeSet::new());
+        for i in 0..usize::from(n) {
+            let mut now = net.clock(i);
+            for k in 0.. {
+                now.wall = now.wall.after(Duration::from_millis(rng.below(1_000)));
+                // Some keys are written by several.
+                let name = if k % 10 == 0 { format!("{k}") } else { format!("{i} {k}") };
+                let value = vec![1; rng.below(longest) as usize + 1];
+                let full = net.copies[i].write(now, &name, Some(value), &mut Vec::new()).is_err();
+                if rng.below(10) < deleted {
+                    net.copies[i].write(now, &name, None, &mut Vec::new()).unwrap();
+                }
+                all.extend(net.copies[i].stamp(&name).map(|stamp| (stamp, name)));
+                if full {
+                    break;
+                }
+            }
+        }
+        net.now += 24 * 3_600_000;
+        for i in 0..usize::from(n) {
+            (0..i).for_each(|j| net.link(j, i));
+        }
+        net.settle();
+        net.run(ROUND * 30);
+        prop_assert!(net.agree());
+        for copy in &net.copies {
+            prop_assert_eq!(whole(copy), whole(&net.copies[0]));
+            prop_assert!(copy.usage().0 <= KEYS && copy.usage().1 <= BYTES);
+        }
+        if longest == 1 {
+            let mut last = BTreeMap::new();
+            for (stamp, name) in all {
+                last.insert(name, stamp);
+            }
+            let mut stamps: Vec<Stamp> = last.into_values().collect();
+            stamps.sort_unstable();
+            let mut held: Vec<Stamp> = net.copies[0].entries("").iter().map(|e| e.stamp).collect();
+            held.sort_unstable();
+            prop_assert!(held.iter().all(|stamp| *stamp >= stamps[stamps.len() - KEYS]), "the newest of all");
+        }
+        let before = net.sent;
+        net.run(ROUND * 10);
+        prop_assert!(net.sent - before < 40 * 20 * usize::from(n), "and have no more to say");
     }
 }
