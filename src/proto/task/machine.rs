@@ -8,7 +8,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::TaskId;
-use super::pairing::{self, Offer, Preference, Use};
+use super::choice::{self, Offer, Preference, Use};
 use crate::base::{Code, Error, Map, Mono, NodeId, Now};
 
 /// A capability's name, bytes.
@@ -469,7 +469,7 @@ impl<Q: Clone> Ledger<Q> {
         let choose = |relaxed| {
             let all = offers(&task.demand, relaxed);
             let free = all.iter().filter(|o| !others.contains(&o.node) && o.node != task.demand.demander);
-            pairing::choose(now.mono, free, used, tried, task.demand.preference).map(|o| o.node)
+            choice::choose(now.mono, free, used, tried, task.demand.preference).map(|o| o.node)
         };
         let found = choose(false).or_else(|| if task.demand.policy == Policy::Any { choose(true) } else { None });
         let (Some(supplier), demander) = (found, task.demand.demander) else { return false };
