@@ -12,7 +12,7 @@ mod tests;
 mod ticket;
 
 pub use choice::{Offer, Preference};
-pub use machine::{ATTEMPTS, CAPABILITY, COUNT, Config, Demand, Effect, End, Failure, Ledger, Offers, Policy, Seat, Word};
+pub use machine::{ATTEMPTS, CAPABILITY, COUNT, Config, Demand, Effect, End, Failure, Held, Ledger, Offers, Policy, Seat, Word};
 pub use ticket::Ticket;
 
 /// A task's name, random, chosen by its demander: who asks again under it means the same task.
