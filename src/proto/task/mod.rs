@@ -7,6 +7,7 @@
 mod choice;
 mod machine;
 pub mod message;
+pub mod pairing;
 #[cfg(test)]
 mod tests;
 mod ticket;
