@@ -1,5 +1,6 @@
 //! Who does the work: takes what demanders send, as far as there is room.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,14 +18,16 @@ use super::{BEAT, HOLD, OPEN, framed, within};
 use crate::base::{Code, DomainId, Error, Map, NodeId, Reject};
 use crate::crypto::Role;
 use crate::proto::directory::Capability;
-use crate::proto::task::Ticket;
 use crate::proto::task::message::{PART, Reply, Request};
+use crate::proto::task::{TaskId, Ticket};
 use crate::runtime::handle::Node;
 use crate::runtime::streams::{ByteStream, Frames, Places};
 
 /// Streams at once, and of one demander.
 const STREAMS: usize = 512;
 const EACH: usize = 64;
+/// Tickets that are remembered, so that none is taken twice.
+const TICKETS: usize = 4_096;
 /// How full a supplier is, it tells so often at most: what is over sooner is not worth a record that everybody gets.
 const TELL: Duration = Duration::from_secs(5);
 /// Messages between a stream and the work.
@@ -109,10 +112,38 @@ impl Offered {
     }
 }
 
+/// Of the tickets that were taken the newest attempt at each place.
+#[derive(Default)]
+struct Taken {
+    attempts: Map<(NodeId, TaskId, u16), u32>,
+    order: VecDeque<(NodeId, TaskId, u16)>,
+}
+
+impl Taken {
+    /// Whether this one, or a later attempt at its place, was taken before.
+    fn has(&self, ticket: &Ticket) -> bool {
+        let key = (ticket.demander, ticket.task, ticket.seat.place);
+        self.attempts.get(&key).is_some_and(|attempt| *attempt >= ticket.seat.attempt)
+    }
+
+    fn add(&mut self, ticket: &Ticket) {
+        let key = (ticket.demander, ticket.task, ticket.seat.place);
+        if self.attempts.insert(key, ticket.seat.attempt).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > TICKETS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.attempts.remove(&oldest);
+        }
+    }
+}
+
 /// What a participant offers, in each domain that it is in.
 pub struct Supplier {
     node: Node,
     offered: Mutex<Map<(DomainId, String), Offered>>,
+    taken: Mutex<Taken>,
     places: Arc<Places>,
 }
 
@@ -130,7 +161,7 @@ impl Supplier {
     /// Offers nothing yet.
     #[must_use]
     pub fn new(node: Node) -> Arc<Supplier> {
-        Arc::new(Supplier { node, offered: Mutex::default(), places: Places::new(STREAMS, EACH) })
+        Arc::new(Supplier { node, offered: Mutex::default(), taken: Mutex::default(), places: Places::new(STREAMS, EACH) })
     }
 
     /// Offers to do something, as often at once as the capability's capacity says, and advertises it besides what is advertised already.
@@ -291,9 +322,15 @@ impl Supplier {
         if entry.running >= entry.capability.capacity {
             return Err(Error::new(Code::Busy, "there is no room for another task"));
         }
+        let mut taken = lock(&self.taken);
+        // It pairs once: whoever wants more of its supplier is paired again.
+        if taken.has(&ticket) {
+            return Err(Error::new(Reject::Stale.code(), "the ticket was shown before"));
+        }
+        taken.add(&ticket);
         entry.running += 1;
         let work = Arc::clone(&entry.work);
-        drop(offered);
+        drop((taken, offered));
         Ok((ticket, time, work, Room { supplier: self, key }))
     }
 }
