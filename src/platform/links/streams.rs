@@ -50,6 +50,12 @@ impl LinkStreams {
         LinkStreams { protocol: task::message::PROTOCOL, ..self.clone() }
     }
 
+    /// Those of the pairing protocol on the same connections.
+    #[must_use]
+    pub fn pairing(&self) -> LinkStreams {
+        LinkStreams { protocol: task::pairing::PROTOCOL, ..self.clone() }
+    }
+
     /// Takes what others open from now on, with who they are.
     ///
     /// # Errors

@@ -439,6 +439,12 @@ impl<Q: Clone> Ledger<Q> {
         self.tasks.get(task).and_then(|t| t.end)
     }
 
+    /// How many places wait for a supplier.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.values().map(BTreeSet::len).sum()
+    }
+
     /// The supplier of a seat, and until when, if that attempt is the present one.
     fn leased(&self, task: &TaskId, seat: Seat) -> Option<(NodeId, Mono)> {
         let place = self.tasks.get(task)?.places.get(usize::from(seat.place)).filter(|p| p.attempt == seat.attempt)?;
