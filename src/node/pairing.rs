@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(250);
 const FRESH: Duration = Duration::from_millis(100);
 /// How long a demander has to begin with a ticket.
 const BEGIN: Duration = Duration::from_secs(30);
+/// How long the end of a task is remembered: its demander hears of it on the stream, and many small ones are not to stand in the way of
+/// the next.
+const KEPT: Duration = Duration::from_secs(5);
 /// The longest that anything may take.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Answers that wait to be read: a ticket for every place, and the end.
@@ -88,7 +91,7 @@ impl Service {
         let term = node.participant(domain, node.id())?.map_or(0, |me| me.incarnation);
         // A demander that says nothing loses its stream, and with it its seats, long before a lease runs out: that would be taken for
         // the supplier's silence.
-        let config = Config { lease: SILENCE * 3, ..Config::default() };
+        let config = Config { lease: SILENCE * 3, kept: KEPT, ..Config::default() };
         let desk = Desk { ledger: Ledger::new(config), told: BTreeMap::new(), count: 0, seen: None };
         Ok(Arc::new(Service { node, domain, term, desk: Mutex::new(desk), places: Places::new(STREAMS, PER_MEMBER) }))
     }
