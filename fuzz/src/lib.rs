@@ -92,6 +92,17 @@ pub fn stream(data: &[u8]) {
     if let Ok(reply) = task::message::Reply::decode(data) {
         assert!(task::message::Reply::decode(&reply.encode()).is_ok());
     }
+    if let Ok(call) = task::pairing::Call::decode(data) {
+        assert_eq!(task::pairing::Call::decode(&call.encode()).as_ref(), Ok(&call));
+        if let task::pairing::Call::Demand { query, .. } = call
+            && let Ok(predicates) = directory::decode_predicates(&query)
+        {
+            assert_eq!(directory::encode_predicates(&predicates).as_ref(), Ok(&query));
+        }
+    }
+    if let Ok(answer) = task::pairing::Answer::decode(data) {
+        assert!(task::pairing::Answer::decode(&answer.encode()).is_ok());
+    }
     let _ = task::Ticket::verify(&DOMAIN, data);
     let _ = objects::Enrolment::verify(&DOMAIN, data);
 }
@@ -347,7 +358,25 @@ pub fn targets() -> Vec<Target> {
     };
     let ticket = ticket.sign(&DOMAIN, &key(2)).expect("its issuer's key");
     let answer = objects::message::Answer::Error { code: peerage::base::Code::Busy, message: "no room".into() };
+    let predicates = [
+        directory::Predicate { key: "memory".into(), test: directory::Test::Ge(directory::Value::Int(16)) },
+        directory::Predicate { key: "place".into(), test: directory::Test::In(vec![directory::Value::Text("hall".into())]) },
+    ];
+    let demand = task::pairing::Call::Demand {
+        domain: DOMAIN,
+        task: [1; 16],
+        time: Duration::from_secs(1),
+        count: 1,
+        policy: task::Policy::Any,
+        preference: task::Preference::Near,
+        capability: "count".into(),
+        query: directory::encode_predicates(&predicates).expect("few and short"),
+    };
+    let failed = task::pairing::Call::Failed { seat: task::Seat { place: 0, attempt: 1 }, why: task::Failure::Lost };
     let streams = vec![
+        demand.encode(),
+        failed.encode(),
+        task::pairing::Answer::Paired(ticket.clone()).encode(),
         task::message::Request::Begin { domain: DOMAIN, time: Duration::from_secs(1), ticket: ticket.clone() }.encode(),
         ticket,
         objects::message::Request::Changes { since: objects::Cursor::default(), wait: true }.encode(),

@@ -1,14 +1,17 @@
-//! The manager role. It keeps the domain findable, the membership stored and the domain data, which it cannot read, served. It holds
-//! control keys only, and takes no part in channels.
+//! The manager role. It keeps the domain findable, the membership stored and the domain data, which it cannot read, served; it pairs
+//! tasks with suppliers. It holds control keys only, and takes no part in channels.
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use super::children::Ready;
 use super::domain::{DomainFiles, MANAGING, STORING};
 use super::objects::Service;
+use super::pairing;
 use super::relay::listeners;
 use crate::base::{DomainId, Error};
 use crate::crypto::{Role, sign::SigningKey};
@@ -64,7 +67,8 @@ pub async fn run(
         ..NativeConfig::default()
     };
     let platform = NativePlatform::new(&key, &native)?;
-    let streams = platform.streams().incoming()?;
+    let streams = platform.streams();
+    let (data, demands) = (streams.incoming()?, streams.pairing().incoming()?);
     let (node, driver) = native::start_on(platform, key, Config::native(), native::entropy()?.bytes());
     let profile = Profile { name: config.name, capabilities: vec![Capability::new(MANAGING, 1), Capability::new(STORING, 1)] };
     let domain = node.open_domain(&saved, Role::Manager, profile)?;
@@ -75,7 +79,8 @@ pub async fn run(
         node.use_relay(relay)?;
     }
     let driving = tokio::spawn(driver);
-    let serving = tokio::spawn(Arc::clone(&service).serve(streams));
+    let serving =
+        [tokio::spawn(Arc::clone(&service).serve(data)), tokio::spawn(pairing::Service::new(node.clone(), domain)?.serve(demands))];
     let mut keeper = Keeper { node: &node, domain, files, statements: files.statements()?, stored: saved };
     keeper.look()?;
     let mut ready = Some(ready);
@@ -109,7 +114,7 @@ pub async fn run(
         }
     }
     keeper.look()?;
-    serving.abort();
+    serving.iter().for_each(JoinHandle::abort);
     node.close();
     // Bounded by the goodbye.
     let _ = driving.await;

@@ -8,6 +8,7 @@ pub mod lines;
 pub mod manager;
 pub mod objects;
 pub mod occupancy;
+pub mod pairing;
 pub mod qr;
 pub mod relay;
 pub mod settings;

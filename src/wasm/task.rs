@@ -1,7 +1,7 @@
 //! Tasks: `domain.serve` and `domain.request`.
 
 use core::time::Duration;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -18,7 +18,7 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 
 use super::error;
 use super::source::{JsSource, Source};
-use crate::base::{Code, DomainId, Error};
+use crate::base::{Code, DomainId, Error, Map};
 use crate::platform::links::streams::LinkStreams;
 use crate::proto::directory::{Capability, Query};
 use crate::proto::task::message::PART;
@@ -31,13 +31,15 @@ pub(super) struct Exchange {
     node: Node,
     streams: LinkStreams,
     supplier: Arc<Supplier>,
+    /// One for each domain: it remembers which managers are not worth asking.
+    tasks: RefCell<Map<DomainId, Tasks>>,
     serving: Cell<bool>,
 }
 
 impl Exchange {
     pub fn new(node: Node, streams: &LinkStreams) -> Exchange {
         let supplier = Supplier::new(node.clone());
-        Exchange { node, streams: streams.tasks(), supplier, serving: Cell::new(false) }
+        Exchange { node, streams: streams.tasks(), supplier, tasks: RefCell::default(), serving: Cell::new(false) }
     }
 
     pub fn node(&self) -> &Node {
@@ -85,7 +87,8 @@ impl Exchange {
             let source = source.map(|s| Box::new(Source::from(s.unchecked_into::<JsSource>())) as Box<dyn AsyncRead + Send + Unpin>);
             std::future::ready(source).boxed()
         };
-        let task = Tasks::new(self.node.clone(), domain, Arc::new(self.streams.clone())).request(order, Box::new(input))?;
+        let make = || Tasks::new(self.node.clone(), domain, Arc::new(self.streams.clone()), Arc::new(self.streams.pairing()));
+        let task = self.tasks.borrow_mut().entry(domain).or_insert_with(make).request(order, Box::new(input))?;
         Ok(TaskCore(Some(task)))
     }
 }

@@ -6,6 +6,7 @@ mod data;
 mod hostile;
 mod links;
 mod objects;
+mod pairing;
 mod participant;
 mod reload;
 mod store_that_lies;

@@ -81,7 +81,7 @@ impl Task {
         let Task { what: What::Request(request), entrance } = self;
         let work = async {
             let domain = entrance.enter(&keeper).await?;
-            let tasks = Tasks::new(node.clone(), domain, Arc::new(streams.tasks()));
+            let tasks = Tasks::new(node.clone(), domain, Arc::new(streams.tasks()), Arc::new(streams.pairing()));
             request.run(&tasks).await.map_err(|error| if error.code() == Code::Closed { evicted() } else { error })
         };
         let result = tokio::select! {

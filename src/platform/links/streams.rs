@@ -1,12 +1,14 @@
 //! Streams of our protocols for data and tasks on the connections of the links.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use libp2p::StreamProtocol;
 use libp2p_stream::{Control, OpenStreamError};
 
 use super::address::{node_id, peer_id};
-use crate::base::{Code, Error, NodeId};
+use crate::base::{Code, Error, Map, NodeId};
 use crate::proto::{objects, task};
 use crate::runtime::streams::{ByteStream, Streams};
 
@@ -15,6 +17,19 @@ use crate::runtime::streams::{ByteStream, Streams};
 pub struct LinkStreams {
     control: Control,
     protocol: &'static str,
+    turns: Arc<Turns>,
+}
+
+/// To each node one stream is opened at a time: what takes them at the other side holds a single one, and drops those that come with it.
+#[derive(Default)]
+struct Turns(Mutex<Map<NodeId, Arc<futures::lock::Mutex<()>>>>);
+
+impl Turns {
+    fn at(&self, node: NodeId) -> Arc<futures::lock::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(node).or_default())
+    }
 }
 
 impl std::fmt::Debug for LinkStreams {
@@ -26,13 +41,19 @@ impl std::fmt::Debug for LinkStreams {
 impl LinkStreams {
     /// Those of the data protocol.
     pub(super) fn new(control: Control) -> LinkStreams {
-        LinkStreams { control, protocol: objects::message::PROTOCOL }
+        LinkStreams { control, protocol: objects::message::PROTOCOL, turns: Arc::default() }
     }
 
     /// Those of the task protocol on the same connections.
     #[must_use]
     pub fn tasks(&self) -> LinkStreams {
         LinkStreams { protocol: task::message::PROTOCOL, ..self.clone() }
+    }
+
+    /// Those of the pairing protocol on the same connections.
+    #[must_use]
+    pub fn pairing(&self) -> LinkStreams {
+        LinkStreams { protocol: task::pairing::PROTOCOL, ..self.clone() }
     }
 
     /// Takes what others open from now on, with who they are.
@@ -51,8 +72,9 @@ impl LinkStreams {
 
 impl Streams for LinkStreams {
     fn open(&self, to: NodeId) -> BoxFuture<'static, Result<Box<dyn ByteStream>, Error>> {
-        let (mut control, protocol) = (self.control.clone(), self.protocol);
+        let (mut control, protocol, turn) = (self.control.clone(), self.protocol, self.turns.at(to));
         async move {
+            let _turn = turn.lock().await;
             let peer = peer_id(to).ok_or_else(|| Error::new(Code::BadId, "no node has this id"))?;
             match control.open_stream(peer, StreamProtocol::new(protocol)).await {
                 Ok(stream) => Ok(Box::new(stream) as Box<dyn ByteStream>),

@@ -3,9 +3,17 @@
 use alloc::{string::String, vec::Vec};
 use core::cmp::Ordering;
 
-use super::record::{Capability, Presence, Value};
-use crate::base::NodeId;
+use super::record::{self, Capability, KEY, Presence, Value};
+use crate::base::{NodeId, Reject};
 use crate::crypto::class::Role;
+use crate::wire::bytes::{Reader, Writer};
+
+/// Predicates that can be told to somebody else.
+pub const PREDICATES: usize = 32;
+/// Values of one [`Test::In`] that can be.
+pub const VALUES: usize = 32;
+/// Bytes that they may take together.
+pub const PREDICATE_BYTES: usize = 4 * 1024;
 
 /// Whom to list. The default lists everybody known.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -137,6 +145,65 @@ impl Predicate {
     }
 }
 
+/// Conditions for somebody else to look at: `count u8`, then of each `key var | test u8 | value`, or `count u8` and as many values.
+///
+/// # Errors
+/// [`Reject::TooLarge`] if there are too many or one is too long, [`Reject::Malformed`] for a number that is not finite.
+pub fn encode_predicates(predicates: &[Predicate]) -> Result<Vec<u8>, Reject> {
+    let mut w = Writer::new();
+    record::put_count(&mut w, predicates.len(), PREDICATES)?;
+    for Predicate { key, test } in predicates {
+        record::put_text(&mut w, key, KEY)?;
+        let (tag, value) = match test {
+            Test::Eq(v) => (0, v),
+            Test::Ne(v) => (1, v),
+            Test::Lt(v) => (2, v),
+            Test::Le(v) => (3, v),
+            Test::Gt(v) => (4, v),
+            Test::Ge(v) => (5, v),
+            Test::In(list) => {
+                w.u8(6);
+                record::put_count(&mut w, list.len(), VALUES)?;
+                list.iter().try_for_each(|v| record::put_value(&mut w, v))?;
+                continue;
+            }
+        };
+        w.u8(tag);
+        record::put_value(&mut w, value)?;
+    }
+    let bytes = w.finish();
+    if bytes.len() > PREDICATE_BYTES { Err(Reject::TooLarge) } else { Ok(bytes) }
+}
+
+/// Reads what [`encode_predicates`] wrote.
+///
+/// # Errors
+/// [`Reject::TooLarge`], [`Reject::Malformed`].
+pub fn decode_predicates(bytes: &[u8]) -> Result<Vec<Predicate>, Reject> {
+    if bytes.len() > PREDICATE_BYTES {
+        return Err(Reject::TooLarge);
+    }
+    let mut r = Reader::new(bytes);
+    let mut all = Vec::new();
+    for _ in 0..record::count(&mut r, PREDICATES)? {
+        let key = r.text(KEY)?;
+        let tag = r.u8()?;
+        let test = match tag {
+            0 => Test::Eq(record::value(&mut r)?),
+            1 => Test::Ne(record::value(&mut r)?),
+            2 => Test::Lt(record::value(&mut r)?),
+            3 => Test::Le(record::value(&mut r)?),
+            4 => Test::Gt(record::value(&mut r)?),
+            5 => Test::Ge(record::value(&mut r)?),
+            6 => Test::In((0..record::count(&mut r, VALUES)?).map(|_| record::value(&mut r)).collect::<Result<_, _>>()?),
+            _ => return Err(Reject::Malformed),
+        };
+        all.push(Predicate { key, test });
+    }
+    r.end()?;
+    Ok(all)
+}
+
 fn compare(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
@@ -167,6 +234,44 @@ mod tests {
         assert!(holds("version", Test::Eq(Value::Int(3))) && holds("load", Test::Lt(Value::Int(1))));
         assert!(!holds("memory", Test::Lt(Value::Text("zzz".into()))), "kinds that do not compare");
         assert!(!holds("absent", Test::Ne(Value::Int(1))) && !holds("memory", Test::Eq(Value::Number(f64::NAN))));
+    }
+
+    #[test]
+    fn predicates_come_back_and_what_is_cut_or_too_much_does_not() {
+        let (one, text) = (Value::Int(-1), Value::Text("x".repeat(record::TEXT)));
+        let tests = [
+            Test::Eq(Value::Bool(true)),
+            Test::Ne(text.clone()),
+            Test::Lt(one.clone()),
+            Test::Le(Value::Number(-0.5)),
+            Test::Gt(one.clone()),
+            Test::Ge(one.clone()),
+            Test::In(alloc::vec![one.clone(), text.clone()]),
+            Test::In(Vec::new()),
+        ];
+        let all: Vec<Predicate> = tests.into_iter().map(|test| Predicate { key: "k".repeat(KEY), test }).collect();
+        let bytes = encode_predicates(&all).unwrap();
+        assert_eq!(decode_predicates(&bytes), Ok(all));
+        for length in 0..bytes.len() {
+            assert!(decode_predicates(&bytes[..length]).is_err(), "cut at {length}");
+        }
+        assert_eq!(decode_predicates(&[&bytes[..], &[0]].concat()), Err(Reject::Malformed));
+        let with = |key: &str, test: Test| Predicate { key: key.into(), test };
+        let eq = |v: &Value| with("a", Test::Eq(v.clone()));
+        for wrong in [
+            alloc::vec![eq(&one); PREDICATES + 1],
+            alloc::vec![eq(&text); PREDICATES],
+            alloc::vec![with(&"k".repeat(KEY + 1), Test::Eq(one.clone()))],
+            alloc::vec![with("a", Test::In(alloc::vec![one.clone(); VALUES + 1]))],
+        ] {
+            assert_eq!(encode_predicates(&wrong), Err(Reject::TooLarge));
+        }
+        assert_eq!(encode_predicates(&[eq(&Value::Number(f64::NAN))]), Err(Reject::Malformed));
+        // Of a test that there is not, of a truth that is neither.
+        for wrong in [&[1, 0, 1, b'a', 7, 0, 1][..], &[1, 0, 1, b'a', 0, 0, 2], &[1, 0, 1, b'a', 0, 4]] {
+            assert_eq!(decode_predicates(wrong), Err(Reject::Malformed));
+        }
+        assert_eq!(decode_predicates(&[PREDICATES as u8 + 1]), Err(Reject::TooLarge));
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn version(record: &Record, bytes: &[u8]) -> Version {
     Version { incarnation: record.incarnation, sequence: record.sequence, hash }
 }
 
-fn put_text(w: &mut Writer, text: &str, max: usize) -> Result<(), Reject> {
+pub(super) fn put_text(w: &mut Writer, text: &str, max: usize) -> Result<(), Reject> {
     if text.len() > max {
         return Err(Reject::TooLarge);
     }
@@ -196,7 +196,7 @@ fn put_text(w: &mut Writer, text: &str, max: usize) -> Result<(), Reject> {
     Ok(())
 }
 
-fn put_count(w: &mut Writer, count: usize, max: usize) -> Result<(), Reject> {
+pub(super) fn put_count(w: &mut Writer, count: usize, max: usize) -> Result<(), Reject> {
     match u8::try_from(count) {
         Ok(n) if count <= max => {
             w.u8(n);
@@ -204,6 +204,20 @@ fn put_count(w: &mut Writer, count: usize, max: usize) -> Result<(), Reject> {
         }
         _ => Err(Reject::TooLarge),
     }
+}
+
+pub(super) fn put_value(w: &mut Writer, value: &Value) -> Result<(), Reject> {
+    match value {
+        Value::Bool(v) => _ = w.u8(0).u8(u8::from(*v)),
+        Value::Int(v) => _ = w.u8(1).raw(&v.to_be_bytes()),
+        Value::Number(v) if v.is_finite() => _ = w.u8(2).raw(&v.to_be_bytes()),
+        Value::Number(_) => return Err(Reject::Malformed),
+        Value::Text(v) => {
+            w.u8(3);
+            put_text(w, v, TEXT)?;
+        }
+    }
+    Ok(())
 }
 
 fn encode(r: &Record) -> Result<Vec<u8>, Reject> {
@@ -222,28 +236,13 @@ fn encode(r: &Record) -> Result<Vec<u8>, Reject> {
         put_count(&mut w, c.attributes.len(), ATTRIBUTES)?;
         for (key, value) in &c.attributes {
             put_text(&mut w, key, KEY)?;
-            match value {
-                Value::Bool(v) => {
-                    w.u8(0).u8(u8::from(*v));
-                }
-                Value::Int(v) => {
-                    w.u8(1).raw(&v.to_be_bytes());
-                }
-                Value::Number(v) if v.is_finite() => {
-                    w.u8(2).raw(&v.to_be_bytes());
-                }
-                Value::Number(_) => return Err(Reject::Malformed),
-                Value::Text(v) => {
-                    w.u8(3);
-                    put_text(&mut w, v, TEXT)?;
-                }
-            }
+            put_value(&mut w, value)?;
         }
     }
     Ok(w.finish())
 }
 
-fn count(r: &mut Reader<'_>, max: usize) -> Result<usize, Reject> {
+pub(super) fn count(r: &mut Reader<'_>, max: usize) -> Result<usize, Reject> {
     let n = usize::from(r.u8()?);
     if n > max { Err(Reject::TooLarge) } else { Ok(n) }
 }
@@ -273,6 +272,20 @@ fn decode(bytes: &[u8]) -> Result<Record, Reject> {
     Ok(Record { node, incarnation, sequence, created, lease, presence, profile: Profile { name, addresses, capabilities } })
 }
 
+pub(super) fn value(r: &mut Reader<'_>) -> Result<Value, Reject> {
+    Ok(match r.u8()? {
+        0 => match r.u8()? {
+            0 => Value::Bool(false),
+            1 => Value::Bool(true),
+            _ => return Err(Reject::Malformed),
+        },
+        1 => Value::Int(i64::from_be_bytes(r.array()?)),
+        2 => Value::Number(Some(f64::from_be_bytes(r.array()?)).filter(|n| n.is_finite()).ok_or(Reject::Malformed)?),
+        3 => Value::Text(r.text(TEXT)?),
+        _ => return Err(Reject::Malformed),
+    })
+}
+
 fn capability(r: &mut Reader<'_>) -> Result<Capability, Reject> {
     let name = r.text(KEY)?;
     let (version, capacity, load) = (r.u32()?, r.u32()?, r.u8()?);
@@ -286,18 +299,7 @@ fn capability(r: &mut Reader<'_>) -> Result<Capability, Reject> {
         if attributes.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(Reject::Malformed);
         }
-        let value = match (r.u8()?, &mut *r) {
-            (0, r) => match r.u8()? {
-                0 => Value::Bool(false),
-                1 => Value::Bool(true),
-                _ => return Err(Reject::Malformed),
-            },
-            (1, r) => Value::Int(i64::from_be_bytes(r.array()?)),
-            (2, r) => Value::Number(Some(f64::from_be_bytes(r.array()?)).filter(|n| n.is_finite()).ok_or(Reject::Malformed)?),
-            (3, r) => Value::Text(r.text(TEXT)?),
-            _ => return Err(Reject::Malformed),
-        };
-        attributes.insert(key, value);
+        attributes.insert(key, value(r)?);
     }
     Ok(Capability { name, version, attributes, capacity, load })
 }

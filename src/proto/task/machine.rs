@@ -8,7 +8,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::TaskId;
-use super::pairing::{self, Offer, Preference, Use};
+use super::choice::{self, Offer, Preference, Use};
 use crate::base::{Code, Error, Map, Mono, NodeId, Now};
 
 /// A capability's name, bytes.
@@ -33,11 +33,13 @@ pub struct Config {
     pub tasks: usize,
     /// The same of one demander.
     pub each: usize,
+    /// Seats that one demander may hold: what it waits for beyond them is for others.
+    pub seats: u32,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { lease: Duration::from_secs(10), kept: Duration::from_secs(600), tasks: 65_536, each: 8_192 }
+        Config { lease: Duration::from_secs(10), kept: Duration::from_secs(600), tasks: 65_536, each: 8_192, seats: 256 }
     }
 }
 
@@ -81,6 +83,17 @@ pub struct Seat {
     pub place: u16,
     /// Which attempt at it, from 1. An earlier attempt's word counts no more.
     pub attempt: u32,
+}
+
+/// What became of a place at the ledger that had its task before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The last attempt at it, 0 for none.
+    pub attempt: u32,
+    /// Who works on it, if somebody does.
+    pub supplier: Option<NodeId>,
+    /// Who failed at it.
+    pub tried: Vec<NodeId>,
 }
 
 /// Somebody speaks of a seat.
@@ -186,6 +199,8 @@ pub(super) enum Due {
     Task(TaskId),
     /// It may be asked again.
     Open(NodeId),
+    /// It may be asked again for this demander.
+    Allowed(NodeId, NodeId),
 }
 
 /// Pairs tasks with suppliers. Give it demands and what becomes of them; after every call carry out the effects.
@@ -201,6 +216,10 @@ pub struct Ledger<Q> {
     pub(super) used: Map<NodeId, Use>,
     /// Seats that each demander holds.
     pub(super) served: Map<NodeId, u32>,
+    /// The number of the last pairing for each demander that has tasks.
+    pub(super) turns: Map<NodeId, u64>,
+    /// Who is not asked for a demander, by that demander's word.
+    pub(super) barred: Map<(NodeId, NodeId), Mono>,
     pub(super) due: BTreeSet<(Mono, Due)>,
     count: u64,
 }
@@ -217,6 +236,8 @@ impl<Q: Clone> Ledger<Q> {
             leases: BTreeSet::new(),
             used: Map::new(),
             served: Map::new(),
+            turns: Map::new(),
+            barred: Map::new(),
             due: BTreeSet::new(),
             count: 0,
         }
@@ -228,8 +249,26 @@ impl<Q: Clone> Ledger<Q> {
     /// [`Code::BadArgument`]: a number or name is outside its range. [`Code::Conflict`]: the name is another demander's task.
     /// [`Code::Busy`]: there are as many tasks as may be, of all or of this demander.
     pub fn demand(&mut self, now: Now, demand: Demand<Q>, offers: Offers<'_, Q>, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        let held = alloc::vec![Held::default(); demand.count.into()];
+        self.adopt(now, demand, held, offers, effects)
+    }
+
+    /// Takes over a demand that another ledger had, with one entry for each place: whoever works on one goes on, and attempts are
+    /// counted on from there.
+    ///
+    /// # Errors
+    /// As [`Ledger::demand`].
+    pub fn adopt(
+        &mut self,
+        now: Now,
+        demand: Demand<Q>,
+        held: Vec<Held>,
+        offers: Offers<'_, Q>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
         let (id, demander) = (demand.task, demand.demander);
-        if !(1..=COUNT).contains(&demand.count) || !(1..=CAPABILITY).contains(&demand.capability.len()) || demand.deadline.is_zero() {
+        let wrong = !(1..=COUNT).contains(&demand.count) || !(1..=CAPABILITY).contains(&demand.capability.len());
+        if wrong || demand.deadline.is_zero() || held.len() != usize::from(demand.count) {
             return Err(Error::new(Code::BadArgument, "a demand names a capability, a deadline, and how many suppliers"));
         }
         if let Some(task) = self.tasks.get(&id) {
@@ -243,16 +282,32 @@ impl<Q: Clone> Ledger<Q> {
             return Err(Error::new(Code::Busy, "there are as many tasks as may be").hint("Wait until earlier ones are done"));
         }
         let due = now.mono.after(demand.deadline);
-        let places = (0..demand.count).map(|place| Place { attempt: 0, tried: Vec::new(), state: self.queue(demander, id, place) });
-        let places = places.collect();
+        let working: Vec<Option<NodeId>> = held.iter().map(|h| h.supplier).collect();
+        let place = |(place, h): (u16, Held)| Place { attempt: h.attempt, tried: h.tried, state: self.queue(demander, id, place) };
+        let places = (0..).zip(held).map(place).collect();
         self.tasks.insert(id, Task { demand, places, due, end: None });
         self.due.insert((due, Due::Task(id)));
         *self.each.entry(demander).or_default() += 1;
-        let count = self.tasks.get(&id).map_or(0, |t| t.places.len() as u16);
-        for place in 0..count {
+        for (place, supplier) in (0..).zip(&working) {
+            if let Some(supplier) = supplier {
+                self.lease(now, id, place, *supplier);
+            }
+        }
+        for (place, _) in (0..).zip(working).filter(|(_, supplier)| supplier.is_none()) {
             self.seat_or_end(now, id, place, offers, effects);
         }
         Ok(())
+    }
+
+    /// The demander holds on to a task: the leases of all its seats begin anew. For who hears of suppliers through their demanders only.
+    pub fn hold(&mut self, now: Now, from: NodeId, task: TaskId) {
+        let Some(entry) = self.tasks.get(&task).filter(|t| t.demand.demander == from) else { return };
+        let seats = (0..).zip(&entry.places).map(|(place, p)| (Seat { place, attempt: p.attempt }, p.state));
+        let leased = seats.filter_map(|(seat, state)| if let State::Leased(supplier, _) = state { Some((seat, supplier)) } else { None });
+        for (seat, supplier) in leased.collect::<Vec<_>>() {
+            let renewed = self.renew(now, Word { from: supplier, task, seat });
+            debug_assert!(renewed.is_ok(), "its own lease");
+        }
     }
 
     /// The supplier works on it still.
@@ -278,11 +333,13 @@ impl<Q: Clone> Ledger<Q> {
         if from != supplier && self.tasks.get(&task).is_none_or(|t| t.demand.demander != from) {
             return;
         }
-        // A demander's word is heeded for its own task only: it cannot keep a supplier from others.
+        // A demander's word is heeded for itself only: it cannot keep a supplier from others.
         if from == supplier {
             self.shut(supplier, now.mono.after(SHUT));
+        } else {
+            self.bar(from, supplier, now.mono.after(SHUT));
         }
-        self.lose(now, task, seat.place, why == Failure::Lost || from != supplier, offers, effects);
+        self.lose(now, task, seat.place, why == Failure::Lost, offers, effects);
         self.serve(now, 1, offers, effects);
     }
 
@@ -357,6 +414,10 @@ impl<Q: Clone> Ledger<Q> {
                     }
                     freed = usize::MAX;
                 }
+                Due::Allowed(demander, supplier) => {
+                    self.barred.remove(&(demander, supplier));
+                    freed = usize::MAX;
+                }
                 Due::Task(id) => match self.tasks.get(&id).and_then(|t| t.end) {
                     Some(_) => self.forget(id),
                     None => freed = freed.saturating_add(self.end(now, id, End::Deadline, effects)),
@@ -376,6 +437,12 @@ impl<Q: Clone> Ledger<Q> {
     #[must_use]
     pub fn ended(&self, task: &TaskId) -> Option<End> {
         self.tasks.get(task).and_then(|t| t.end)
+    }
+
+    /// How many places wait for a supplier.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.values().map(BTreeSet::len).sum()
     }
 
     /// The supplier of a seat, and until when, if that attempt is the present one.
@@ -435,6 +502,14 @@ impl<Q: Clone> Ledger<Q> {
         self.due.insert((until, Due::Open(supplier)));
     }
 
+    /// A supplier is not asked before then for this demander.
+    fn bar(&mut self, demander: NodeId, supplier: NodeId, until: Mono) {
+        if let Some(old) = self.barred.insert((demander, supplier), until) {
+            self.due.remove(&(old, Due::Allowed(demander, supplier)));
+        }
+        self.due.insert((until, Due::Allowed(demander, supplier)));
+    }
+
     /// A supplier lost its seat, by its `fault` or not: another is sought, or the task ends.
     fn lose(&mut self, now: Now, task: TaskId, place: u16, fault: bool, offers: Offers<'_, Q>, effects: &mut Vec<Effect>) {
         let Some(supplier) = self.free(&task, place) else { return };
@@ -463,43 +538,64 @@ impl<Q: Clone> Ledger<Q> {
     /// Finds a supplier for a place that waits; false if nobody is free.
     fn seat(&mut self, now: Now, id: TaskId, place: u16, offers: Offers<'_, Q>, effects: &mut Vec<Effect>) -> bool {
         let Some(task) = self.tasks.get(&id) else { return false };
-        let Some(&Place { state: State::Waiting(number), ref tried, .. }) = task.places.get(usize::from(place)) else { return false };
+        let Some(Place { state: State::Waiting(_), tried, .. }) = task.places.get(usize::from(place)) else { return false };
+        let demander = task.demand.demander;
+        if self.full(&demander) {
+            return false;
+        }
         let others: Vec<NodeId> = task.places.iter().filter_map(Place::supplier).collect();
-        let used = |node: &NodeId| self.used.get(node).copied().unwrap_or_default();
+        let used = |node: &NodeId| {
+            let used = self.used.get(node).copied().unwrap_or_default();
+            Use { shut: used.shut.max(self.barred.get(&(demander, *node)).copied()), ..used }
+        };
         let choose = |relaxed| {
             let all = offers(&task.demand, relaxed);
             let free = all.iter().filter(|o| !others.contains(&o.node) && o.node != task.demand.demander);
-            pairing::choose(now.mono, free, used, tried, task.demand.preference).map(|o| o.node)
+            choice::choose(now.mono, free, used, tried, task.demand.preference).map(|o| o.node)
         };
         let found = choose(false).or_else(|| if task.demand.policy == Policy::Any { choose(true) } else { None });
-        let (Some(supplier), demander) = (found, task.demand.demander) else { return false };
-        let until = now.mono.after(self.config.lease);
+        let Some(supplier) = found else { return false };
+        if let Some(entry) = self.tasks.get_mut(&id).and_then(|t| t.places.get_mut(usize::from(place))) {
+            entry.attempt += 1;
+            effects.push(Effect::Paired { task: id, seat: Seat { place, attempt: entry.attempt }, demander, supplier });
+        }
+        self.lease(now, id, place, supplier);
+        true
+    }
+
+    /// A place that waits has a supplier from now on.
+    fn lease(&mut self, now: Now, id: TaskId, place: u16, supplier: NodeId) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let Some(&Place { state: State::Waiting(number), .. }) = task.places.get(usize::from(place)) else { return };
+        let (demander, until) = (task.demand.demander, now.mono.after(self.config.lease));
         self.unqueue(demander, id, place, number);
         self.count += 1;
         let used = self.used.entry(supplier).or_default();
         (used.running, used.last) = (used.running + 1, self.count);
         *self.served.entry(demander).or_default() += 1;
+        self.turns.insert(demander, self.count);
         self.leases.insert((supplier, id, place));
         self.due.insert((until, Due::Lease(id, place)));
-        if let Some(entry) = self.tasks.get_mut(&id).and_then(|t| t.places.get_mut(usize::from(place))) {
-            entry.attempt += 1;
-            entry.state = State::Leased(supplier, until);
-            effects.push(Effect::Paired { task: id, seat: Seat { place, attempt: entry.attempt }, demander, supplier });
-        }
-        true
+        self.set(&id, place, State::Leased(supplier, until));
     }
 
-    /// Gives up to `seats` free seats to those who wait: to the demander that holds fewest, and of its places to the oldest. What
-    /// finds nobody does not stand in the way of the rest.
+    /// Whether a demander holds as many seats as it may.
+    fn full(&self, demander: &NodeId) -> bool {
+        self.served.get(demander).is_some_and(|n| *n >= self.config.seats)
+    }
+
+    /// Gives up to `seats` free seats to those who wait: to the demander that holds fewest, of several to the one that was given none
+    /// for longest, and of its places to the oldest. What finds nobody does not stand in the way of the rest.
     fn serve(&mut self, now: Now, mut seats: usize, offers: Offers<'_, Q>, effects: &mut Vec<Effect>) {
         let mut passed: Map<NodeId, u64> = Map::new();
         while seats > 0 {
-            let next = self.waiting.iter().filter_map(|(demander, queue)| {
+            let next = self.waiting.iter().filter(|(demander, _)| !self.full(demander)).filter_map(|(demander, queue)| {
                 let from = passed.get(demander).map_or(0, |n| n + 1);
                 let first = queue.range((from, TaskId::default(), 0)..).next()?;
-                Some((self.served.get(demander).copied().unwrap_or_default(), first.0, *demander, first.1, first.2))
+                let (held, turn) = (self.served.get(demander).copied(), self.turns.get(demander).copied());
+                Some((held.unwrap_or_default(), turn, first.0, *demander, first.1, first.2))
             });
-            let Some((_, number, demander, task, place)) = next.min() else { break };
+            let Some((_, _, number, demander, task, place)) = next.min() else { break };
             if self.seat(now, task, place, offers, effects) {
                 seats -= 1;
             } else {
@@ -544,6 +640,7 @@ impl<Q: Clone> Ledger<Q> {
             *n -= 1;
             if *n == 0 {
                 self.each.remove(&demander);
+                self.turns.remove(&demander);
             }
         }
     }

@@ -18,7 +18,7 @@ pub const PART: usize = 64 * 1024;
 /// The longest message, bytes.
 pub const MESSAGE: usize = 1 + PART;
 /// The longest signed ticket, bytes.
-const TICKET: usize = 512;
+pub(super) const TICKET: usize = 512;
 
 /// What a demander says.
 #[derive(Clone, Debug, PartialEq, Eq)]

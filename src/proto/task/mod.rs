@@ -4,15 +4,16 @@
 //! It says who works for whom ([`Ticket`]) and never sees what they exchange. At a supplier a task may begin more than once; its
 //! demander sees it end once. `docs/protocol.md` section 17.
 
+mod choice;
 mod machine;
 pub mod message;
-mod pairing;
+pub mod pairing;
 #[cfg(test)]
 mod tests;
 mod ticket;
 
-pub use machine::{ATTEMPTS, CAPABILITY, COUNT, Config, Demand, Effect, End, Failure, Ledger, Offers, Policy, Seat, Word};
-pub use pairing::{Offer, Preference};
+pub use choice::{Offer, Preference};
+pub use machine::{ATTEMPTS, CAPABILITY, COUNT, Config, Demand, Effect, End, Failure, Held, Ledger, Offers, Policy, Seat, Word};
 pub use ticket::Ticket;
 
 /// A task's name, random, chosen by its demander: who asks again under it means the same task.

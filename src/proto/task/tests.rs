@@ -106,6 +106,8 @@ impl Bench {
             }
         }
         due.extend(l.used.iter().filter_map(|(node, u)| Some((u.shut?, Due::Open(*node)))));
+        due.extend(l.barred.iter().map(|((demander, supplier), at)| (*at, Due::Allowed(*demander, *supplier))));
+        assert!(l.turns.keys().all(|demander| l.each.contains_key(demander)), "nothing is kept of who asks for nothing");
         let queued = l.waiting.iter().flat_map(|(d, q)| q.iter().map(|(n, t, p)| (*d, *n, *t, *p))).collect::<BTreeSet<_>>();
         let used = l.used.iter().filter(|(_, u)| u.running > 0).map(|(n, u)| (*n, u.running)).collect::<BTreeMap<_, _>>();
         assert_eq!((&l.leases, &queued, &l.due), (&leases, &waiting, &due));
@@ -167,10 +169,12 @@ fn a_task_is_given_up_after_so_many_failures_and_at_its_deadline() {
     let mut b = Bench::new(vec![offer(1), offer(2)]);
     b.ask(0, demand(1, 9));
     for attempt in 1..8 {
-        assert_eq!(paired(&b.failed(1, word(9, 1, 0, attempt), Failure::Lost)).len(), 1, "attempt {attempt}");
+        let now = u64::from(attempt) * 1_000;
+        assert_eq!(paired(&b.failed(now, word(9, 1, 0, attempt), Failure::Lost)).len(), 1, "attempt {attempt}");
     }
-    assert_eq!(ended(&b.failed(1, word(9, 1, 0, 8), Failure::Lost)), [(1, End::Attempts)]);
+    assert_eq!(ended(&b.failed(8_000, word(9, 1, 0, 8), Failure::Lost)), [(1, End::Attempts)]);
     b.ask(0, Demand { query: vec![id(7)], ..demand(2, 9) });
+    b.pass(10_000);
     assert_eq!(b.pass(59_999), []);
     assert_eq!(ended(&b.pass(60_000)), [(2, End::Deadline)]);
 }
@@ -185,8 +189,22 @@ fn who_says_that_it_is_busy_has_not_failed_and_is_left_alone_for_a_second() {
         assert_eq!(b.pass(now + 999), []);
         assert_eq!(paired(&b.pass(now + 1_000)), [(1, 0, attempt + 1, 1)]);
     }
-    // A demander cannot shut a supplier off from others by saying so.
-    assert_eq!(paired(&b.failed(41_000, word(9, 1, 0, 20), Failure::Busy)), [(1, 0, 21, 1)]);
+}
+
+#[test]
+fn a_demander_keeps_a_supplier_from_itself_only_by_its_word() {
+    let mut b = Bench::new(vec![offer(1)]);
+    b.ask(0, demand(1, 9));
+    b.ask(0, demand(2, 8));
+    assert_eq!(paired(&b.failed(1, word(9, 1, 0, 1), Failure::Busy)), [(2, 0, 1, 1)]);
+    assert_eq!(paired(&b.done(2, word(8, 2, 0, 1))), []);
+    assert_eq!(paired(&b.pass(1_000)), []);
+    assert_eq!(paired(&b.pass(1_001)), [(1, 0, 2, 1)]);
+    for attempt in 2..20 {
+        let now = u64::from(attempt) * 2_000;
+        assert_eq!(b.failed(now, word(9, 1, 0, attempt), Failure::Busy).len(), 1, "who has no room has not failed");
+        assert_eq!(paired(&b.pass(now + 1_000)), [(1, 0, attempt + 1, 1)]);
+    }
 }
 
 #[test]
@@ -243,6 +261,64 @@ fn who_asks_for_much_does_not_keep_others_waiting() {
     b.ask(1, demand(200, 9));
     assert_eq!(paired(&b.done(2, word(8, 0, 0, 1))), [(200, 0, 1, 1)], "who holds fewest comes first");
     assert_eq!(paired(&b.done(3, word(9, 200, 0, 1))), [(2, 0, 1, 1)], "then the oldest");
+}
+
+#[test]
+fn demanders_take_turns_at_a_single_seat() {
+    let mut b = Bench::new(vec![offer(1)]);
+    for (task, demander) in [(0, 7), (1, 7), (2, 7), (10, 8), (11, 8), (12, 8), (20, 9), (21, 9), (22, 9)] {
+        b.ask(0, demand(task, demander));
+    }
+    let mut turns = vec![7];
+    let mut next = b.done(1, word(7, 0, 0, 1));
+    while let [(task, 0, 1, 1)] = paired(&next)[..] {
+        turns.push(7 + task / 10);
+        next = b.done(2, word(7 + task / 10, task, 0, 1));
+    }
+    assert_eq!(turns, [7, 8, 9, 7, 8, 9, 7, 8, 9]);
+}
+
+#[test]
+fn nobody_holds_more_seats_than_it_may() {
+    let mut b = Bench::new(vec![Offer { capacity: 9, ..offer(1) }]);
+    b.ledger = Ledger::new(Config { seats: 2, ..Config::default() });
+    assert_eq!((1..=3).map(|task| paired(&b.ask(0, demand(task, 9))).len()).sum::<usize>(), 2);
+    assert_eq!(ended(&b.ask(0, Demand { policy: Policy::Fail, ..demand(4, 9) })), [(4, End::NoSupplier)]);
+    assert_eq!(paired(&b.ask(0, demand(5, 8))), [(5, 0, 1, 1)], "others do");
+    assert_eq!(paired(&b.done(1, word(9, 1, 0, 1))), [(3, 0, 1, 1)]);
+}
+
+#[test]
+fn a_demander_holds_its_seats_by_its_own_word_where_nobody_hears_its_suppliers() {
+    let mut b = Bench::new(vec![offer(1), offer(2)]);
+    b.ask(0, Demand { count: 2, ..demand(1, 9) });
+    for ms in [9_000, 18_000] {
+        b.ledger.hold(at(ms), id(9), [1; 16]);
+        b.sound();
+        assert_eq!(b.pass(ms), []);
+    }
+    b.ledger.hold(at(27_000), id(8), [1; 16]);
+    assert_eq!(b.pass(28_000).len(), 2, "another's word does not");
+}
+
+#[test]
+fn a_task_taken_over_goes_on_where_it_was() {
+    let mut b = Bench::new(vec![Offer { capacity: 2, ..offer(1) }, Offer { capacity: 2, ..offer(2) }, Offer { capacity: 2, ..offer(3) }]);
+    let held = vec![
+        Held { attempt: 3, supplier: Some(id(1)), tried: vec![id(2)] },
+        Held { attempt: 2, supplier: None, tried: vec![id(2)] },
+        Held::default(),
+    ];
+    let adopt = |b: &mut Bench, held: Vec<Held>| {
+        let mut result = Ok(());
+        let effects = b.with(|l, offers, effects| result = l.adopt(at(0), Demand { count: 3, ..demand(1, 9) }, held, offers, effects));
+        (paired(&effects), result.map_err(|e| e.code()))
+    };
+    assert_eq!(adopt(&mut b, held[..2].to_vec()), (vec![], Err(Code::BadArgument)));
+    assert_eq!(adopt(&mut b, held), (vec![(1, 1, 3, 3), (1, 2, 1, 2)], Ok(())), "who runs is kept, who failed comes last");
+    assert_eq!(paired(&b.failed(1, word(9, 1, 0, 3), Failure::Lost)), [], "all others are at it");
+    b.offers.push(offer(4));
+    assert_eq!(paired(&b.with(|l, offers, effects| l.offered(at(2), offers, effects))), [(1, 0, 4, 4)]);
 }
 
 #[test]

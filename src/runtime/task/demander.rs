@@ -1,11 +1,15 @@
-//! Who asks: finds a supplier, sends the input, and takes what comes back; when the supplier fails, finds another and begins again.
+//! Who asks: is paired with a supplier, sends the input, and takes what comes back; when the supplier fails, another begins again.
+//!
+//! The domain manager pairs, where one is online. It is not trusted to: what it says is held against this node's own directory, and a
+//! demander that is told nothing, or nonsense, goes on by itself with what it has.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,12 +18,14 @@ use futures::future::{BoxFuture, Either, select};
 use futures::{AsyncRead, Sink, SinkExt, StreamExt};
 use futures_timer::Delay;
 
+use super::pairer::{ANSWER, Heard, Pairer};
 use super::{HOLD, OPEN, framed, within};
-use crate::base::{Code, DomainId, Error, Mono, NodeId};
+use crate::base::{Code, DomainId, Error, Map, Mono, NodeId};
 use crate::crypto::Role;
-use crate::proto::directory::{Capability, Predicate, Query, Status};
+use crate::proto::directory::{self, Capability, Predicate, Query, Status};
 use crate::proto::task::message::{PART, Reply, Request};
-use crate::proto::task::{self, Config, Demand, Effect, End, Failure, Ledger, Offer, Policy, Preference, Seat, TaskId, Ticket, Word};
+use crate::proto::task::pairing::Call;
+use crate::proto::task::{self, Config, Demand, Effect, End, Failure, Held, Ledger, Offer, Policy, Preference, Seat, TaskId, Ticket, Word};
 use crate::runtime::handle::Node;
 use crate::runtime::streams::{Frames, Streams, reach};
 
@@ -27,6 +33,16 @@ use crate::runtime::streams::{Frames, Streams, reach};
 const LOOK: Duration = Duration::from_millis(250);
 /// While a supplier is silent it is looked so often whether it said goodbye: its stream may not have ended with it.
 const WATCH: Duration = Duration::from_secs(1);
+/// A manager may know of a supplier a little earlier than this node does.
+const NEWS: Duration = Duration::from_secs(2);
+/// For so long it is waited for a seat while this node knows of somebody who has one free.
+const WITHHELD: Duration = Duration::from_secs(30);
+/// A manager that ends the stream at once is asked so often.
+const ASKED: u32 = 3;
+/// A manager that did not answer is not asked for so long …
+const MUTE: Duration = Duration::from_secs(30);
+/// … and one that paired with somebody who does not do what was asked for.
+const LIED: Duration = Duration::from_secs(600);
 
 /// A demand that asks what a directory knows.
 type Wanted = Demand<Vec<Predicate>>;
@@ -94,6 +110,9 @@ struct Inner {
     node: Node,
     domain: DomainId,
     streams: Arc<dyn Streams>,
+    managers: Arc<dyn Streams>,
+    /// Managers that are not asked before then.
+    avoided: Mutex<Map<NodeId, Mono>>,
 }
 
 impl fmt::Debug for Tasks {
@@ -103,16 +122,16 @@ impl fmt::Debug for Tasks {
 }
 
 impl Tasks {
-    /// For a domain that `node` is in; `streams` are those of the task protocol.
+    /// For a domain that `node` is in; `streams` are those of the task protocol, `managers` those of the pairing protocol.
     #[must_use]
-    pub fn new(node: Node, domain: DomainId, streams: Arc<dyn Streams>) -> Tasks {
-        Tasks(Arc::new(Inner { node, domain, streams }))
+    pub fn new(node: Node, domain: DomainId, streams: Arc<dyn Streams>, managers: Arc<dyn Streams>) -> Tasks {
+        Tasks(Arc::new(Inner { node, domain, streams, managers, avoided: Mutex::default() }))
     }
 
     /// Asks for something to be done. Nothing happens until [`Task::next`] is called; dropped, the task is cancelled.
     ///
     /// # Errors
-    /// [`Code::BadArgument`] if the capability's name or the deadline is none.
+    /// [`Code::BadArgument`] if the capability's name or the deadline is none, [`Code::Closed`] if the domain was left.
     pub fn request(&self, order: Order, input: Input) -> Result<Task, Error> {
         let demand = Demand {
             task: self.0.node.rng().bytes(),
@@ -124,24 +143,44 @@ impl Tasks {
             policy: order.policy,
             preference: order.preference,
         };
-        let now = self.0.node.now();
-        let end = now.mono.after(demand.deadline);
-        let (id, mut ledger, mut effects) = (demand.task, Ledger::new(Config::default()), Vec::new());
-        let offers = self.offers()?;
-        ledger.demand(now, demand.clone(), &offers, &mut effects)?;
-        drop(offers);
+        // Checked by whoever will pair; told here, where it can be mended.
+        let named = (1..=task::CAPABILITY).contains(&demand.capability.len());
+        if !named || demand.deadline.is_zero() {
+            return Err(Error::new(Code::BadArgument, "a task names a capability and a deadline"));
+        }
+        self.0.node.role(self.0.domain)?;
         Ok(Task {
             tasks: self.clone(),
-            id,
+            id: demand.task,
+            end: self.0.node.now().mono.after(demand.deadline),
             demand,
-            end,
-            ledger,
-            effects: effects.into(),
+            pairing: Pairing::Unasked,
+            next: VecDeque::new(),
             input,
+            held: None,
+            attempts: 0,
+            tried: Vec::new(),
             attempt: None,
             told: VecDeque::new(),
             last: None,
+            over: false,
         })
+    }
+
+    /// A manager that is online and worth asking.
+    fn manager(&self) -> Result<Option<NodeId>, Error> {
+        let Inner { node, domain, avoided, .. } = &*self.0;
+        let now = node.now().mono;
+        let mut avoided = avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        avoided.retain(|_, until| *until > now);
+        let all = node.participants(*domain, &Query { online: Some(true), ..Query::default() })?;
+        // The same for everybody who sees the same.
+        Ok(all.iter().filter(|p| p.role == Role::Manager && !p.is_self && !avoided.contains_key(&p.node)).map(|p| p.node).min())
+    }
+
+    fn avoid(&self, manager: NodeId, time: Duration) {
+        let until = self.0.node.now().mono.after(time);
+        self.0.avoided.lock().unwrap_or_else(PoisonError::into_inner).insert(manager, until);
     }
 
     /// Who offers what, at this moment.
@@ -171,13 +210,42 @@ pub struct Task {
     id: TaskId,
     demand: Wanted,
     end: Mono,
-    ledger: Ledger<Vec<Predicate>>,
-    effects: VecDeque<Effect>,
+    pairing: Pairing,
+    next: VecDeque<Next>,
     input: Input,
+    /// Who has its seat, begun or not.
+    held: Option<(NodeId, Seat)>,
+    /// The number of the last attempt.
+    attempts: u32,
+    /// Who failed while a manager paired.
+    tried: Vec<NodeId>,
     attempt: Option<Attempt>,
     told: VecDeque<Event>,
     /// Why the last attempt failed.
     last: Option<Error>,
+    over: bool,
+}
+
+/// Who finds suppliers for it.
+enum Pairing {
+    /// Nobody was asked yet.
+    Unasked,
+    /// A domain manager, for all demanders.
+    Manager(Box<Pairer>),
+    /// The task itself, over this node's directory.
+    Own(Box<Ledger<Vec<Predicate>>>),
+}
+
+/// What is to be done next.
+enum Next {
+    Begin {
+        supplier: NodeId,
+        seat: Seat,
+        /// The manager's; none if this node pairs.
+        ticket: Option<Vec<u8>>,
+    },
+    Released(Seat),
+    Ended(End),
 }
 
 impl fmt::Debug for Task {
@@ -196,11 +264,14 @@ struct Attempt {
     buffer: Vec<u8>,
     /// When its link was last wanted.
     held: Mono,
+    /// When it last said something.
+    heard: Mono,
 }
 
 /// What happened next.
 enum Step {
     Said(Reply),
+    Manager(Result<Heard, Error>),
     Failed(Error),
     /// The input cannot be read: no other supplier would help.
     Input(io::Error),
@@ -226,77 +297,267 @@ impl Task {
             if let Some(event) = self.told.pop_front() {
                 return Ok(Some(event));
             }
-            match self.effects.pop_front() {
-                Some(Effect::Paired { seat, supplier, .. }) => match self.begin(supplier, seat).await {
-                    Ok(attempt) => self.attempt = Some(attempt),
+            match self.next.pop_front() {
+                Some(Next::Begin { supplier, seat, ticket }) => match self.begin(supplier, seat, ticket).await {
+                    Ok(Some(attempt)) => self.attempt = Some(attempt),
+                    Ok(None) => {}
                     Err(error) => self.lost(supplier, seat, error)?,
                 },
                 // Dropping its stream is all there is to say.
-                Some(Effect::Released { seat, .. }) => _ = self.attempt.take_if(|a| a.seat == seat),
-                Some(Effect::Ended { end: End::Done, .. }) => return Ok(None),
-                Some(Effect::Ended { end, .. }) => return Err(self.ended(end)),
+                Some(Next::Released(seat)) => _ = self.attempt.take_if(|a| a.seat == seat),
+                Some(Next::Ended(End::Done)) => return Ok(None),
+                Some(Next::Ended(end)) => return Err(self.ended(end)),
                 None if self.attempt.is_some() => self.work().await?,
-                None if self.ledger.ended(&self.id) == Some(End::Done) => return Ok(None),
-                None => {
-                    Delay::new(LOOK).await;
-                    self.pass()?;
-                }
+                None if self.over => return Ok(None),
+                None => self.wait().await?,
             }
         }
     }
 
-    /// Lets time pass at the ledger, and lets it look at who is there.
-    fn pass(&mut self) -> Result<(), Error> {
+    /// Waits for a supplier.
+    async fn wait(&mut self) -> Result<(), Error> {
+        // Whoever called before did not wait until it had begun.
+        if let Some((supplier, seat)) = self.held.take() {
+            return self.lost(supplier, seat, Error::new(Code::Aborted, "it was not waited for"));
+        }
+        let node = self.tasks.0.node.clone();
+        match &mut self.pairing {
+            Pairing::Unasked => self.ask().await,
+            Pairing::Manager(pairer) => {
+                let over = self.end.since(node.now().mono);
+                let heard = within(over.min(WITHHELD), pin!(pairer.news(&node))).await;
+                match heard {
+                    Some(heard) => self.hear(heard),
+                    None if node.now().mono >= self.end => Err(self.ended(End::Deadline)),
+                    None => {
+                        // A manager that only says that it heard may have nobody, or keep it to itself.
+                        let free = |o: &Offer| o.capacity > 0 && o.load < 100;
+                        let somebody = self.tasks.offers()?(&self.demand, false).iter().any(free);
+                        if somebody { self.alone() } else { Ok(()) }
+                    }
+                }
+            }
+            Pairing::Own(_) => {
+                Delay::new(LOOK).await;
+                self.pass()
+            }
+        }
+    }
+
+    /// Asks a manager to pair; where there is none that answers, this node pairs for itself.
+    async fn ask(&mut self) -> Result<(), Error> {
+        let Some(manager) = self.tasks.manager()? else {
+            // Who knows nobody yet may have come just now, and hear of a manager with the rest.
+            if self.demand.policy != Policy::Fail && self.tasks.offers()?(&self.demand, true).is_empty() {
+                if self.tasks.0.node.now().mono >= self.end {
+                    return Err(self.ended(End::Deadline));
+                }
+                Delay::new(LOOK).await;
+                return Ok(());
+            }
+            return self.alone();
+        };
+        let Ok(query) = directory::encode_predicates(&self.demand.query) else { return self.alone() };
+        let tasks = self.tasks.clone();
+        let Inner { node, domain, managers, .. } = &*tasks.0;
+        let call = Call::Demand {
+            domain: *domain,
+            task: self.id,
+            time: self.end.since(node.now().mono),
+            count: self.demand.count,
+            policy: self.demand.policy,
+            preference: self.demand.preference,
+            capability: self.demand.capability.clone(),
+            query,
+        };
+        let asking = async {
+            reach(node, *domain, manager).await?;
+            let mut again = (1..ASKED).rev();
+            loop {
+                let mut pairer = Pairer::new(manager, managers.open(manager).await?);
+                pairer.say(node.now().mono, &call)?;
+                match poll_fn(|cx| pairer.poll(cx, node.now().mono)).await {
+                    // Where many come at once streams are dropped unseen.
+                    Err(error) if error.code() == Code::Unreachable && again.next().is_some() => Delay::new(LOOK).await,
+                    heard => return Ok::<_, Error>((pairer, heard)),
+                }
+            }
+        };
+        let asked = within(ANSWER, pin!(asking)).await;
+        match asked {
+            Some(Ok((pairer, heard))) => {
+                self.pairing = Pairing::Manager(Box::new(pairer));
+                self.hear(heard)
+            }
+            Some(Err(_)) | None => {
+                self.tasks.avoid(manager, MUTE);
+                self.alone()
+            }
+        }
+    }
+
+    /// Takes what the manager says. Whatever it is, the task does not fail of it: its no is looked into.
+    fn hear(&mut self, heard: Result<Heard, Error>) -> Result<(), Error> {
+        let Pairing::Manager(pairer) = &self.pairing else { return Ok(()) };
+        let manager = pairer.manager;
+        match heard {
+            Ok(Heard::Noted) => Ok(()),
+            Ok(Heard::Paired(bytes)) => match self.expected(manager, &bytes) {
+                Some((supplier, seat)) => {
+                    (self.held, self.attempts) = (Some((supplier, seat)), seat.attempt);
+                    self.next.push_back(Next::Begin { supplier, seat, ticket: Some(bytes) });
+                    Ok(())
+                }
+                None => self.deceived(manager),
+            },
+            Ok(Heard::Ended(End::Attempts)) if self.tried.len() >= task::ATTEMPTS => {
+                self.next.push_back(Next::Ended(End::Attempts));
+                Ok(())
+            }
+            Ok(Heard::Ended(_)) => self.alone(),
+            Err(error) => {
+                tracing::debug!(%manager, "the manager does not pair: {}", error.one_line());
+                self.tasks.avoid(manager, MUTE);
+                self.alone()
+            }
+        }
+    }
+
+    /// Whom a ticket of the manager's names, if it is one that may come now.
+    fn expected(&self, manager: NodeId, bytes: &[u8]) -> Option<(NodeId, Seat)> {
+        let Inner { node, domain, .. } = &*self.tasks.0;
+        let ticket = Ticket::verify(domain, bytes).ok()?;
+        ticket.admits(node.now().wall, &node.id(), &ticket.supplier, &self.demand.capability).ok()?;
+        let next = Seat { place: 0, attempt: self.attempts.checked_add(1)? };
+        let due = ticket.issuer == manager && ticket.task == self.id && ticket.seat == next && self.held.is_none();
+        due.then_some((ticket.supplier, ticket.seat))
+    }
+
+    /// Whether a supplier does what was asked for, as this node's own directory has it.
+    async fn fits(&mut self, supplier: NodeId) -> Result<bool, Error> {
+        let begun = self.tasks.0.node.now().mono;
+        loop {
+            let offers = self.tasks.offers()?(&self.demand, self.demand.policy == Policy::Any);
+            if offers.iter().any(|o| o.node == supplier) {
+                return Ok(true);
+            }
+            if self.tasks.0.node.now().mono.since(begun) >= NEWS {
+                return Ok(false);
+            }
+            Delay::new(LOOK).await;
+        }
+    }
+
+    /// The manager's word is worth nothing.
+    fn deceived(&mut self, manager: NodeId) -> Result<(), Error> {
+        tracing::warn!(%manager, "the manager's pairing is refused: it does not fit what was asked for");
+        self.tasks.avoid(manager, LIED);
+        self.alone()
+    }
+
+    /// From now on this node pairs for itself. Who works on the task goes on.
+    fn alone(&mut self) -> Result<(), Error> {
         let (offers, now, mut effects) = (self.tasks.offers()?, self.tasks.0.node.now(), Vec::new());
-        self.ledger.on_timeout(now, &offers, &mut effects);
-        self.ledger.offered(now, &offers, &mut effects);
-        self.effects.extend(effects);
+        let deadline = self.end.since(now.mono);
+        if deadline.is_zero() {
+            self.next.push_back(Next::Ended(End::Deadline));
+            return Ok(());
+        }
+        let demand = Demand { deadline, ..self.demand.clone() };
+        let held = Held { attempt: self.attempts, supplier: self.held.map(|(supplier, _)| supplier), tried: self.tried.clone() };
+        let mut ledger = Ledger::new(Config::default());
+        ledger.adopt(now, demand, vec![held], &offers, &mut effects)?;
+        self.pairing = Pairing::Own(Box::new(ledger));
+        self.take(effects);
         Ok(())
     }
 
-    /// Opens a stream to a supplier and shows it the ticket.
-    async fn begin(&mut self, supplier: NodeId, seat: Seat) -> Result<Attempt, Error> {
-        let Inner { node, domain, streams } = &*self.tasks.0;
-        let now = node.now();
-        let ticket = Ticket {
-            issuer: node.id(),
-            term: 0,
-            task: self.id,
-            seat,
-            demander: node.id(),
-            supplier,
-            until: now.wall.after(OPEN),
-            capability: self.demand.capability.clone(),
+    /// What the own ledger wants done.
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.next.push_back(match effect {
+                Effect::Paired { seat, supplier, .. } => {
+                    (self.held, self.attempts) = (Some((supplier, seat)), seat.attempt);
+                    Next::Begin { supplier, seat, ticket: None }
+                }
+                Effect::Released { seat, .. } => {
+                    self.held.take_if(|(_, held)| *held == seat);
+                    Next::Released(seat)
+                }
+                Effect::Ended { end, .. } => Next::Ended(end),
+            });
+        }
+    }
+
+    /// Lets time pass at the own ledger, and lets it look at who is there.
+    fn pass(&mut self) -> Result<(), Error> {
+        let Pairing::Own(ledger) = &mut self.pairing else { return Ok(()) };
+        let (offers, now, mut effects) = (self.tasks.offers()?, self.tasks.0.node.now(), Vec::new());
+        ledger.on_timeout(now, &offers, &mut effects);
+        ledger.offered(now, &offers, &mut effects);
+        self.take(effects);
+        Ok(())
+    }
+
+    /// Begins at a supplier; none if it is not to.
+    async fn begin(&mut self, supplier: NodeId, seat: Seat, ticket: Option<Vec<u8>>) -> Result<Option<Attempt>, Error> {
+        if let (Some(_), Pairing::Manager(pairer)) = (&ticket, &self.pairing) {
+            let manager = pairer.manager;
+            if !self.fits(supplier).await? {
+                self.held = None;
+                return self.deceived(manager).map(|()| None);
+            }
+        }
+        let node = self.tasks.0.node.clone();
+        let (mut heard, shown) = (None, Shown { tasks: &self.tasks, demand: &self.demand, end: self.end, supplier, seat, ticket });
+        let begun = match &mut self.pairing {
+            Pairing::Manager(pairer) => match select(pin!(shown.begin(&mut self.input)), pin!(pairer.news(&node))).await {
+                Either::Left((begun, _)) => begun,
+                Either::Right((said, beginning)) => {
+                    heard = Some(said);
+                    beginning.await
+                }
+            },
+            Pairing::Own(_) | Pairing::Unasked => shown.begin(&mut self.input).await,
         };
-        let signed = node.look_at_keys(*domain, |_, me, _, _| ticket.sign(domain, me))?;
-        let ticket = signed.map_err(|r| Error::new(r.code(), "the ticket cannot be signed"))?;
-        let slow = || Error::new(Code::Timeout, "the supplier does not answer");
-        reach(node, *domain, supplier).await?;
-        let mut frames = framed(within(OPEN, streams.open(supplier)).await.ok_or_else(slow)??);
-        let request = Request::Begin { domain: *domain, time: self.end.since(now.mono), ticket };
-        within(OPEN, frames.send(Bytes::from(request.encode()))).await.ok_or_else(slow)?.map_err(broken)?;
-        let input = (self.input)().await.map_err(unreadable)?;
-        Ok(Attempt { supplier, seat, frames, input: Some(input), buffer: vec![0; PART], held: now.mono })
+        if let Some(heard) = heard {
+            self.hear(heard)?;
+        }
+        begun.map(Some)
     }
 
     /// Goes on with the attempt until there is something to tell, or it is over.
     async fn work(&mut self) -> Result<(), Error> {
-        let Inner { node, domain, .. } = &*self.tasks.0;
-        let due = self.ledger.next_timeout().map_or(LOOK, |due| due.since(node.now().mono)).min(WATCH);
-        let Some(attempt) = &mut self.attempt else { return Ok(()) };
+        let tasks = self.tasks.clone();
+        let Inner { node, domain, .. } = &*tasks.0;
+        let due = if let Pairing::Own(ledger) = &self.pairing { ledger.next_timeout() } else { Some(self.end) };
+        let due = due.map_or(LOOK, |due| due.since(node.now().mono)).min(WATCH);
+        let (Some(attempt), pairing) = (&mut self.attempt, &mut self.pairing) else { return Ok(()) };
         let (supplier, seat) = (attempt.supplier, attempt.seat);
-        let step = match select(poll_fn(|cx| attempt.poll(cx)), Delay::new(due)).await {
+        let both = poll_fn(|cx| {
+            // First, for a supplier that says much would leave no time for it.
+            if let Pairing::Manager(pairer) = pairing
+                && let Poll::Ready(heard) = pairer.poll(cx, node.now().mono)
+            {
+                return Poll::Ready(Step::Manager(heard));
+            }
+            attempt.poll(cx)
+        });
+        let step = match select(both, Delay::new(due)).await {
             Either::Left((step, _)) => step,
             Either::Right(_) => Step::Time,
         };
         let now = node.now();
         let word = Word { from: supplier, task: self.id, seat };
         match step {
+            Step::Manager(heard) => self.hear(heard)?,
             Step::Said(Reply::Done) => {
-                let (offers, mut effects) = (self.tasks.offers()?, Vec::new());
-                self.ledger.done(now, Word { from: node.id(), ..word }, &offers, &mut effects);
-                self.effects.extend(effects);
-                self.attempt = None;
+                (self.attempt, self.held, self.over) = (None, None, true);
+                if let Pairing::Manager(pairer) = &mut self.pairing {
+                    // If it does not hear of it, it does of the stream's end.
+                    let _ = pairer.say(now.mono, &Call::Done(seat));
+                }
+                self.next.push_back(Next::Ended(End::Done));
             }
             Step::Said(Reply::Error { code, message }) if !code.retryable() => {
                 self.attempt = None;
@@ -311,7 +572,10 @@ impl Task {
                     attempt.held = now.mono;
                     node.want_link(*domain, supplier);
                 }
-                self.ledger.renew(now, word)?;
+                attempt.heard = now.mono;
+                if let Pairing::Own(ledger) = &mut self.pairing {
+                    ledger.renew(now, word)?;
+                }
                 match reply {
                     Reply::Begun => self.told.push_back(Event::Begun { supplier, attempt: seat.attempt }),
                     Reply::Progress(bytes) => self.told.push_back(Event::Progress(bytes)),
@@ -324,12 +588,20 @@ impl Task {
             Step::Time if node.participant(*domain, supplier)?.is_some_and(|p| p.presence == Status::Left) => {
                 self.lost(supplier, seat, Error::new(Code::SupplierFailed, "the supplier left"))?;
             }
+            // The manager hears of it from here; the own ledger has a clock itself.
+            Step::Time if matches!(self.pairing, Pairing::Manager(_)) => {
+                if now.mono >= self.end {
+                    return Err(self.ended(End::Deadline));
+                }
+                if now.mono.since(attempt.heard) >= Config::default().lease {
+                    self.lost(supplier, seat, silent())?;
+                }
+            }
             Step::Time => {
                 self.pass()?;
-                if self.effects.iter().any(|e| matches!(e, Effect::Released { seat: s, .. } if *s == seat)) {
-                    let error = || Error::new(Code::Timeout, "the supplier fell silent");
-                    (self.attempt, self.last) = (None, Some(error()));
-                    self.told.push_back(Event::Lost { supplier, error: error() });
+                if self.next.iter().any(|e| matches!(e, Next::Released(s) if *s == seat)) {
+                    (self.attempt, self.last) = (None, Some(silent()));
+                    self.told.push_back(Event::Lost { supplier, error: silent() });
                 }
             }
         }
@@ -338,12 +610,25 @@ impl Task {
 
     /// An attempt failed.
     fn lost(&mut self, supplier: NodeId, seat: Seat, error: Error) -> Result<(), Error> {
-        self.attempt = None;
+        (self.attempt, self.held) = (None, None);
         let (offers, now, mut effects) = (self.tasks.offers()?, self.tasks.0.node.now(), Vec::new());
         let why = if error.code() == Code::Busy { Failure::Busy } else { Failure::Lost };
-        // Of the supplier's own mouth, or of its silence: this ledger serves no others that it could be kept from.
-        self.ledger.failed(now, Word { from: supplier, task: self.id, seat }, why, &offers, &mut effects);
-        self.effects.extend(effects);
+        match &mut self.pairing {
+            Pairing::Own(ledger) => {
+                // Of the supplier's own mouth, or of its silence: this ledger serves no others that it could be kept from.
+                ledger.failed(now, Word { from: supplier, task: self.id, seat }, why, &offers, &mut effects);
+                self.take(effects);
+            }
+            Pairing::Manager(pairer) => {
+                if why == Failure::Lost {
+                    self.tried.push(supplier);
+                }
+                if let Err(error) = pairer.say(now.mono, &Call::Failed { seat, why }) {
+                    self.hear(Err(error))?;
+                }
+            }
+            Pairing::Unasked => {}
+        }
         self.last = Some(Error::new(error.code(), error.message().to_owned()));
         self.told.push_back(Event::Lost { supplier, error });
         Ok(())
@@ -358,6 +643,52 @@ impl Task {
                 self.last.take().unwrap_or_else(|| Error::new(Code::Unreachable, format!("{} suppliers failed", task::ATTEMPTS)))
             }
         }
+    }
+}
+
+fn silent() -> Error {
+    Error::new(Code::Timeout, "the supplier fell silent")
+}
+
+/// A ticket, and what it is shown for.
+struct Shown<'a> {
+    tasks: &'a Tasks,
+    demand: &'a Wanted,
+    end: Mono,
+    supplier: NodeId,
+    seat: Seat,
+    ticket: Option<Vec<u8>>,
+}
+
+impl Shown<'_> {
+    /// Opens a stream to the supplier and shows it the ticket.
+    async fn begin(self, input: &mut Input) -> Result<Attempt, Error> {
+        let Shown { tasks, demand, end, supplier, seat, ticket } = self;
+        let Inner { node, domain, streams, .. } = &*tasks.0;
+        let now = node.now();
+        let own = || {
+            let ticket = Ticket {
+                issuer: node.id(),
+                term: 0,
+                task: demand.task,
+                seat,
+                demander: node.id(),
+                supplier,
+                until: now.wall.after(OPEN),
+                capability: demand.capability.clone(),
+            };
+            let signed = node.look_at_keys(*domain, |_, me, _, _| ticket.sign(domain, me))?;
+            signed.map_err(|r| Error::new(r.code(), "the ticket cannot be signed"))
+        };
+        let ticket = ticket.map_or_else(own, Ok)?;
+        let slow = || Error::new(Code::Timeout, "the supplier does not answer");
+        reach(node, *domain, supplier).await?;
+        let mut frames = framed(within(OPEN, streams.open(supplier)).await.ok_or_else(slow)??);
+        let request = Request::Begin { domain: *domain, time: end.since(now.mono), ticket };
+        within(OPEN, frames.send(Bytes::from(request.encode()))).await.ok_or_else(slow)?.map_err(broken)?;
+        let input = input().await.map_err(unreadable)?;
+        let now = node.now().mono;
+        Ok(Attempt { supplier, seat, frames, input: Some(input), buffer: vec![0; PART], held: now, heard: now })
     }
 }
 

@@ -1,9 +1,11 @@
 //! Tasks as participants use them: a demander asks for a capability, a supplier does the work, and what they exchange goes over a stream
 //! between the two and nobody else.
 //!
-//! The demander pairs for itself, over its own copy of the directory, with the [ledger](crate::proto::task) that a manager would use.
+//! The domain manager pairs, if one is online; else, and if it fails, the demander pairs for itself, over its own copy of the directory,
+//! with the same [ledger](crate::proto::task).
 
 mod demander;
+mod pairer;
 mod supplier;
 
 use std::time::Duration;

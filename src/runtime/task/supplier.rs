@@ -1,5 +1,6 @@
 //! Who does the work: takes what demanders send, as far as there is room.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,14 +18,18 @@ use super::{BEAT, HOLD, OPEN, framed, within};
 use crate::base::{Code, DomainId, Error, Map, NodeId, Reject};
 use crate::crypto::Role;
 use crate::proto::directory::Capability;
-use crate::proto::task::Ticket;
 use crate::proto::task::message::{PART, Reply, Request};
+use crate::proto::task::{TaskId, Ticket};
 use crate::runtime::handle::Node;
 use crate::runtime::streams::{ByteStream, Frames, Places};
 
 /// Streams at once, and of one demander.
 const STREAMS: usize = 512;
 const EACH: usize = 64;
+/// Tickets that are remembered, so that none is taken twice.
+const TICKETS: usize = 4_096;
+/// How full a supplier is, it tells so often at most: what is over sooner is not worth a record that everybody gets.
+const TELL: Duration = Duration::from_secs(5);
 /// Messages between a stream and the work.
 const QUEUE: usize = 4;
 /// The longest that anything may take.
@@ -89,12 +94,56 @@ struct Offered {
     capability: Capability,
     work: Arc<dyn Work>,
     running: u32,
+    /// The load that was told.
+    told: u8,
+}
+
+impl Offered {
+    /// How busy it is: by what it does for others, or more by its own word.
+    fn load(&self) -> u8 {
+        let percent = (u64::from(self.running) * 100).div_ceil(self.capability.capacity.max(1).into());
+        self.capability.load.max(percent.min(100) as u8)
+    }
+
+    /// What is advertised of it.
+    fn advertised(&mut self) -> Capability {
+        self.told = self.load();
+        Capability { load: self.told, ..self.capability.clone() }
+    }
+}
+
+/// Of the tickets that were taken the newest attempt at each place.
+#[derive(Default)]
+struct Taken {
+    attempts: Map<(NodeId, TaskId, u16), u32>,
+    order: VecDeque<(NodeId, TaskId, u16)>,
+}
+
+impl Taken {
+    /// Whether this one, or a later attempt at its place, was taken before.
+    fn has(&self, ticket: &Ticket) -> bool {
+        let key = (ticket.demander, ticket.task, ticket.seat.place);
+        self.attempts.get(&key).is_some_and(|attempt| *attempt >= ticket.seat.attempt)
+    }
+
+    fn add(&mut self, ticket: &Ticket) {
+        let key = (ticket.demander, ticket.task, ticket.seat.place);
+        if self.attempts.insert(key, ticket.seat.attempt).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > TICKETS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.attempts.remove(&oldest);
+        }
+    }
 }
 
 /// What a participant offers, in each domain that it is in.
 pub struct Supplier {
     node: Node,
     offered: Mutex<Map<(DomainId, String), Offered>>,
+    taken: Mutex<Taken>,
     places: Arc<Places>,
 }
 
@@ -112,7 +161,7 @@ impl Supplier {
     /// Offers nothing yet.
     #[must_use]
     pub fn new(node: Node) -> Arc<Supplier> {
-        Arc::new(Supplier { node, offered: Mutex::default(), places: Places::new(STREAMS, EACH) })
+        Arc::new(Supplier { node, offered: Mutex::default(), taken: Mutex::default(), places: Places::new(STREAMS, EACH) })
     }
 
     /// Offers to do something, as often at once as the capability's capacity says, and advertises it besides what is advertised already.
@@ -124,11 +173,12 @@ impl Supplier {
         let mut offered = lock(&self.offered);
         let mut all = self.node.capabilities(domain)?;
         all.retain(|c| c.name != capability.name);
-        all.push(capability.clone());
-        self.node.advertise(domain, all)?;
         let key = (domain, capability.name.clone());
         let running = offered.get(&key).map_or(0, |o| o.running);
-        offered.insert(key, Offered { capability, work, running });
+        let mut offer = Offered { capability, work, running, told: 0 };
+        all.push(offer.advertised());
+        self.node.advertise(domain, all)?;
+        offered.insert(key, offer);
         Ok(())
     }
 
@@ -149,17 +199,42 @@ impl Supplier {
     /// # Errors
     /// As [`Node::advertise`].
     pub fn advertise(&self, domain: DomainId, mut capabilities: Vec<Capability>) -> Result<(), Error> {
-        let offered = lock(&self.offered);
-        let here = offered.iter().filter(|((d, _), _)| *d == domain).map(|(_, o)| &o.capability);
-        for capability in here {
-            capabilities.retain(|c| c.name != capability.name);
-            capabilities.push(capability.clone());
+        let mut offered = lock(&self.offered);
+        for (_, offer) in offered.iter_mut().filter(|((d, _), _)| *d == domain) {
+            capabilities.retain(|c| c.name != offer.capability.name);
+            capabilities.push(offer.advertised());
         }
         self.node.advertise(domain, capabilities)
     }
 
+    /// Tells how full it is: others may wait for it elsewhere than at who gave it its tasks. Who left a domain tells nothing there.
+    fn tell(&self, offer: &mut Offered, domain: DomainId) {
+        let Ok(mut all) = self.node.capabilities(domain) else { return };
+        all.retain(|c| c.name != offer.capability.name);
+        all.push(offer.advertised());
+        let _ = self.node.advertise(domain, all);
+    }
+
+    async fn keep_telling(&self) {
+        loop {
+            Delay::new(TELL).await;
+            for ((domain, _), offer) in lock(&self.offered).iter_mut() {
+                let load = offer.load();
+                // Not of every one of many.
+                if load.abs_diff(offer.told) >= 10 || (load != offer.told && matches!(load, 0 | 100)) {
+                    self.tell(offer, *domain);
+                }
+            }
+        }
+    }
+
     /// Serves those who open a stream of the task protocol, until there are no more.
-    pub async fn serve(self: Arc<Self>, mut incoming: impl Stream<Item = (NodeId, Box<dyn ByteStream>)> + Unpin) {
+    pub async fn serve(self: Arc<Self>, incoming: impl Stream<Item = (NodeId, Box<dyn ByteStream>)> + Unpin) {
+        let telling = Arc::clone(&self);
+        select(pin!(self.listen(incoming)), pin!(telling.keep_telling())).await;
+    }
+
+    async fn listen(self: Arc<Self>, mut incoming: impl Stream<Item = (NodeId, Box<dyn ByteStream>)> + Unpin) {
         let mut all = FuturesUnordered::new();
         loop {
             // Without any there is no end of one to wait for.
@@ -247,9 +322,15 @@ impl Supplier {
         if entry.running >= entry.capability.capacity {
             return Err(Error::new(Code::Busy, "there is no room for another task"));
         }
+        let mut taken = lock(&self.taken);
+        // It pairs once: whoever wants more of its supplier is paired again.
+        if taken.has(&ticket) {
+            return Err(Error::new(Reject::Stale.code(), "the ticket was shown before"));
+        }
+        taken.add(&ticket);
         entry.running += 1;
         let work = Arc::clone(&entry.work);
-        drop(offered);
+        drop((taken, offered));
         Ok((ticket, time, work, Room { supplier: self, key }))
     }
 }
@@ -322,6 +403,10 @@ impl Drop for Room<'_> {
         if let Some(entry) = lock(&self.supplier.offered).get_mut(&self.key) {
             // Withdrawn and offered again meanwhile it counts from nothing.
             entry.running = entry.running.saturating_sub(1);
+            // At once: it is waited for.
+            if entry.load() < entry.told {
+                self.supplier.tell(entry, self.key.0);
+            }
         }
     }
 }
