@@ -74,6 +74,8 @@ pub struct State {
     last: Stamp,
     links: BTreeSet<NodeId>,
     round: Mono,
+    /// The bucket with which the next answer to digests begins.
+    next: u8,
 }
 
 impl State {
@@ -90,6 +92,7 @@ impl State {
             last: Stamp::default(),
             links: BTreeSet::new(),
             round: now.mono.after(ROUND),
+            next: 0,
         }
     }
 
@@ -332,10 +335,10 @@ impl State {
 
     // ---- comparing --------------------------------------------------------------------------------------------------
 
-    /// To a digest per bucket: what is missing in empty ones, then summaries of the others that differ. It begins anywhere: where a full
-    /// copy takes nothing in the first buckets, it may lack something in the last.
+    /// To a digest per bucket: what is missing in empty ones, then summaries of the others that differ. It goes on behind the
+    /// last one compared: where a full copy takes nothing in some buckets, it may lack something in the others.
     fn answer(&mut self, from: NodeId, theirs: &[u64], out: &mut Vec<Effect>) {
-        let [first] = self.rng.bytes();
+        let first = self.next;
         let all = (0..=u8::MAX).map(|b| b.wrapping_add(first));
         let differ: Vec<u8> = all.filter(|b| theirs.get(usize::from(*b)) != Some(&self.digests[usize::from(*b)])).collect();
         let (empty, other): (Vec<u8>, Vec<u8>) = differ.into_iter().partition(|b| theirs.get(usize::from(*b)) == Some(&0));
@@ -344,6 +347,7 @@ impl State {
         let to = || only(from);
         if !list.is_empty() {
             let more = cut || !other.is_empty();
+            self.next = missing.get(list.len() - 1).map_or(0, |id| id[0].wrapping_add(1));
             send(to(), Msg::Entries { list, more }, out);
             // What brings much first; the rest when it is asked for again.
             if more {
@@ -361,6 +365,7 @@ impl State {
             list.extend(all.into_iter().take(LISTED));
             buckets.push(b);
             left -= 1;
+            self.next = b.wrapping_add(1);
         }
         if !buckets.is_empty() {
             send(to(), Msg::Summaries { buckets, list, more: left > 0 }, out);
