@@ -411,7 +411,9 @@ fn attack_22_alone_with_it_a_member_stops_when_the_invitation_ends() {
     p.wait(2);
     assert_eq!((p.heard(x), p.heard(b)), (vec!["are you there?".to_owned()], vec!["still here".to_owned()]), "until then they talk");
     p.heard(c);
-    let ended = p.world.run_until(30 * MINUTE, |w| w.look(b, |n, now| n.stats(now, p.domain)).is_ok_and(|s| s.members == 4));
+    let domain = p.domain;
+    let over = |w: &World<Tapped>, by| w.look(by, |n, now| n.stats(now, domain)).is_ok_and(|s| s.members == 4);
+    let ended = p.world.run_until(30 * MINUTE, |w| over(w, b) && over(w, c));
     assert!(ended, "X could renew itself no longer than its invitation holds");
     p.world.act(b, |n, _| n.taped = true);
     let refused = p.refused(b);
