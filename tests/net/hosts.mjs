@@ -115,6 +115,7 @@ export class Hosts {
   /** Gives a host's router another kind. What is under way through it goes on as it began. */
   async route(host, number, kind) {
     const { nat, forward, inward } = ROUTERS[kind];
+    // What comes unasked is dropped, or the router would remember it, and give another port to whoever answers from the inside.
     const ruleset = `
       flush ruleset
       table ip router {
@@ -122,6 +123,10 @@ export class Hosts {
         }
         chain outward { type nat hook postrouting priority srcnat;
           ${nat.map((rule) => `oifname "eth0" ${rule}`).join('\n')}
+        }
+        chain input { type filter hook input priority filter; policy drop;
+          ct state established,related accept
+          iifname "inside" accept
         }
         chain forward { type filter hook forward priority filter; policy drop;
           ${forward.join('\n')}
