@@ -49,6 +49,18 @@ pub struct NodeSettings {
     pub relays: Option<Vec<String>>,
     /// A file to make for a recording of everything received.
     pub record: Option<PathBuf>,
+    /// How much domain data may be stored.
+    pub quota: QuotaSettings,
+}
+
+/// `[manager.quota]`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotaSettings {
+    /// Bytes of the whole domain, sealed.
+    pub total_bytes: Option<u64>,
+    /// Bytes of one member, sealed.
+    pub member_bytes: Option<u64>,
 }
 
 /// `[page]`
@@ -119,5 +131,7 @@ mod tests {
         assert!(error.message().contains("line 2") && error.message().contains("lisen"), "{}", error.message());
         assert!(Settings::parse("[relay]\nhttp = \"nowhere\"\n").is_err());
         assert!(Settings::parse("[page").is_err());
+        let settings = Settings::parse("[manager.quota]\nmember_bytes = 5\n").unwrap();
+        assert_eq!((settings.manager.quota.total_bytes, settings.manager.quota.member_bytes), (None, Some(5)));
     }
 }

@@ -76,6 +76,7 @@ const DERIVED: &[&str] = &[
     "peerage/1/statement",
     "peerage/1/storage-recipient",
     "peerage/1/view",
+    "peerage/1/webtransport",
 ];
 
 /// What libp2p has an identity sign: the static key of Noise (noise spec, "libp2p data in handshake messages"), the certificate of

@@ -87,7 +87,7 @@ async fn what_one_puts_another_gets_and_the_manager_can_read_none_of_it() {
     let mut home = Home::start(&scratch).await;
     home.manager.kill().await.unwrap();
     let record = scratch.0.join("heard.bin");
-    home.manager = manage(&home.owner, &home.ready.addresses[0], &["--record", text(&record)]).await;
+    home.manager = manage(&home.owner, &home.ready.addresses[0], &["--record", text(&record), "--member-quota", "900000"]).await;
     let (ann, bea) = (scratch.0.join("ann"), scratch.0.join("bea"));
 
     let markers = ["marker-of-the-content", "marker-of-the-path", "marker-of-the-metadata", "marker/of-the-type"];
@@ -139,6 +139,8 @@ async fn what_one_puts_another_gets_and_the_manager_can_read_none_of_it() {
     // Both contents, filled up and sealed; the deleted versions are gone.
     let used = quota["used"].as_u64().unwrap();
     assert!((300_000..340_000).contains(&used), "{quota}");
+    assert_eq!((quota["own_quota"].as_u64(), quota["quota"].as_u64()), (Some(900_000), Some(64 << 30)));
+    refused(&ann, &["put", text(&file(&scratch, "large", 1_000_000)), "too/much"], "quota").await;
 
     let (heard, disk, pid) = (std::fs::read(&record).unwrap(), on_disk(&scratch.0.join("owner")), home.manager.id().unwrap());
     assert!(heard.len() > 600_000, "it heard of both");

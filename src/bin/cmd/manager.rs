@@ -25,7 +25,10 @@ Settings file:
   [manager]
   listen = [\"/ip4/127.0.0.1/tcp/9621/ws\"]
   relays = [\"/ip4/127.0.0.1/tcp/9611/ws/p2p/12D3KooW…\"]
-  record = \"heard.bin\"      # as --record")]
+  record = \"heard.bin\"      # as --record
+  [manager.quota]           # these are the defaults
+  total_bytes = 68719476736
+  member_bytes = 17179869184")]
 pub struct Manager {
     /// A multiaddr to listen on; may be given several times
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_MANAGER_LISTEN", value_delimiter = ',')]
@@ -36,6 +39,12 @@ pub struct Manager {
     /// Its name in the directory
     #[arg(long, default_value = "manager", env = "PEERAGE_NAME")]
     name: String,
+    /// Bytes of domain data that may be stored, sealed [default: 64 GiB]
+    #[arg(long, value_name = "BYTES", env = "PEERAGE_QUOTA")]
+    quota: Option<u64>,
+    /// Bytes of domain data that one member may store, sealed [default: 16 GiB]
+    #[arg(long, value_name = "BYTES", env = "PEERAGE_MEMBER_QUOTA")]
+    member_quota: Option<u64>,
     /// Write every byte received into a new file, to check what this manager could read; it ends at 256 MiB
     #[arg(long, value_name = "FILE", env = "PEERAGE_MANAGER_RECORD")]
     record: Option<PathBuf>,
@@ -51,13 +60,18 @@ impl Manager {
         let data = common.data(&settings)?;
         let own = data.folder("manager")?;
         let listen = if self.listen.is_empty() { settings.manager.listen } else { Some(self.listen) };
+        let stock = Quota::default();
         let config = ManagerConfig {
             listen: listen.unwrap_or_else(|| MANAGER_LISTEN.map(String::from).to_vec()),
             relays: if self.relay.is_empty() { settings.manager.relays.unwrap_or_default() } else { self.relay },
             certificate: own.certificate()?,
             name: self.name,
             objects: own.folder("objects")?.path().to_path_buf(),
-            quota: Quota::default(),
+            quota: Quota {
+                total: self.quota.or(settings.manager.quota.total_bytes).unwrap_or(stock.total),
+                member: self.member_quota.or(settings.manager.quota.member_bytes).unwrap_or(stock.member),
+                ..stock
+            },
             record: self.record.or(settings.manager.record),
         };
         let mut said = Ok(());
