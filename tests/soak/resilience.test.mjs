@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { join as path } from 'node:path';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
-import { again, browser, domain, HERE, serve, tab, until } from '../web/harness.mjs';
+import { again, browser, domain, HERE, isDial, serve, tab, until } from '../web/harness.mjs';
 import { CHANNEL, Native } from '../web/native.mjs';
 import { Hosts, missing } from '../net/hosts.mjs';
 
@@ -187,5 +187,5 @@ test('ten tabs and three natives outlive what happens to them', { timeout: 3_000
     await whole(part, 'after a relay was back');
   });
 
-  for (const one of tabs()) assert.deepEqual(one.page.faults.filter((fault) => !fault.includes('WebSocket connection')), []);
+  for (const one of tabs()) assert.deepEqual(one.page.faults.filter((fault) => !isDial(fault)), []);
 });

@@ -44,6 +44,9 @@ export async function browser(t, place = HERE) {
   return started;
 }
 
+/** Whether a browser logged no fault of the page, but that whom it dialled is not there. */
+export const isDial = (fault) => /WebSocket connection|libp2p-webtransport/.test(fault);
+
 /** A new tab in a context of its own, or in `context`. What it throws or logs as an error is collected in `faults`. */
 export async function tab(started, { context, ...options } = {}) {
   context ??= await started.newContext(options);
