@@ -43,6 +43,8 @@ class Tab {
   static async open(window, link, context) {
     const one = new Tab(window, link, await tab(window.started, { context }));
     await one.page.goto(window.url);
+    // A renderer that crashed holds its identity until the browser has cleared up after it.
+    await one.page.waitForFunction(async () => !(await navigator.locks.query()).held.length);
     await one.enter();
     return one;
   }
