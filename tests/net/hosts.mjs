@@ -20,37 +20,33 @@ const ROUTERS = {
   'only 443': { nat: ['masquerade'], forward: ['iifname "inside" tcp dport != 443 drop', 'meta l4proto udp drop'] },
 };
 
-/** The names of the kinds of routers. */
-export const KINDS = Object.keys(ROUTERS);
-
-/** Why there can be no routers here, if so. */
-export async function routerless() {
-  const why = await missing();
-  if (why) return why;
-  try {
-    await promisify(execFile)('nft', ['--version']);
-    return undefined;
-  } catch {
-    return 'routers need nftables (apt-get install nftables)';
-  }
-}
-
-/** Why there can be no hosts here, if so. */
-export async function missing() {
+/** Tries something in a namespace that is taken away again; why it failed, if it did. */
+async function tried(attempt, wants) {
   const name = `pg${process.pid}-try`;
   try {
     await ip('netns', 'add', name);
     try {
-      await ip('-n', name, 'link', 'add', 'bridge', 'type', 'bridge');
-      await ip('-n', name, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'other');
+      await attempt(name);
     } finally {
       await ip('netns', 'del', name);
     }
     return undefined;
   } catch (error) {
-    return `network namespaces need root and iproute2 (sudo npm test -- net): ${(error.stderr || error.message).trim()}`;
+    return `${wants}: ${(error.stderr || error.message).trim()}`;
   }
 }
+
+/** Why there can be no hosts here, if so. */
+export const missing = () => tried(async (name) => {
+  await ip('-n', name, 'link', 'add', 'bridge', 'type', 'bridge');
+  await ip('-n', name, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'other');
+}, 'network namespaces need root and iproute2 (sudo npm test -- net)');
+
+/** Why there can be no routers here, if so. */
+export const routerless = async () => (await missing()) ?? tried(async (name) => {
+  await ip('netns', 'exec', name, 'sysctl', '-qw', 'net.ipv4.ip_forward=1');
+  await ip('netns', 'exec', name, 'nft', 'add table ip router; add chain ip router outward { type nat hook postrouting priority srcnat; }; add rule ip router outward masquerade fully-random');
+}, 'routers need nftables and procps (apt-get install nftables procps)');
 
 /** The network. Addresses are those that RFC 5737 keeps for documentation: 192.0.2.0/24. */
 export class Hosts {
