@@ -377,7 +377,7 @@ pub fn targets() -> Vec<Target> {
         demand.encode(),
         failed.encode(),
         task::pairing::Answer::Paired(ticket.clone()).encode(),
-        task::message::Request::Begin { domain: DOMAIN, time: Duration::from_secs(1), ticket: ticket.clone() }.encode(),
+        task::message::Request::Begin { domain: DOMAIN, time: Duration::from_secs(1), keep: None, ticket: ticket.clone() }.encode(),
         ticket,
         objects::message::Request::Changes { since: objects::Cursor::default(), wait: true }.encode(),
         answer.encode(),

@@ -75,6 +75,8 @@ codes! {
     SupplierFailed = "supplier-failed", retryable true;
     /// A task was tried and cannot be done: so says who was to do it.
     TaskFailed = "task-failed", retryable false;
+    /// A result that a task was to begin with is gone from where it was kept.
+    InputLost = "input-lost", retryable false;
     /// The operation was cancelled by its caller.
     Aborted = "aborted", retryable false;
     /// The node, domain or channel was closed.

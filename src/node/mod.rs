@@ -12,5 +12,6 @@ pub mod pairing;
 pub mod qr;
 pub mod relay;
 pub mod settings;
+pub mod shelf;
 pub mod web;
 pub mod work;

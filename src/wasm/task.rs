@@ -24,7 +24,10 @@ use crate::proto::directory::{Capability, Query};
 use crate::proto::task::message::PART;
 use crate::proto::task::{Policy, Preference};
 use crate::runtime::handle::Node;
-use crate::runtime::task::{Event, Job, Order, Supplier, Task, Tasks, Work};
+use crate::runtime::task::{Event, Job, Order, Shelf, Supplier, Task, Tasks, Work};
+
+/// Bytes of results that a tab keeps in memory for other suppliers.
+const KEPT: u64 = 256 * 1024 * 1024;
 
 /// What the domains of a node need to ask and to serve.
 pub(super) struct Exchange {
@@ -38,8 +41,9 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub fn new(node: Node, streams: &LinkStreams) -> Exchange {
-        let supplier = Supplier::new(node.clone());
-        Exchange { node, streams: streams.tasks(), supplier, tasks: RefCell::default(), serving: Cell::new(false) }
+        let streams = streams.tasks();
+        let supplier = Supplier::new(node.clone(), Arc::new(streams.clone()), Shelf::in_memory(KEPT));
+        Exchange { node, streams, supplier, tasks: RefCell::default(), serving: Cell::new(false) }
     }
 
     pub fn node(&self) -> &Node {

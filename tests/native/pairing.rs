@@ -23,7 +23,7 @@ use peerage::proto::task::pairing::{self, Answer, Call};
 use peerage::proto::task::{End, Policy, Seat, Ticket};
 use peerage::runtime::handle::Node;
 use peerage::runtime::streams::{Streams as _, framed, reach};
-use peerage::runtime::task::{Event, Input, Job, Order, Supplier, Task, Tasks, Work};
+use peerage::runtime::task::{Event, Input, Job, Order, Shelf, Supplier, Task, Tasks, Work};
 use tokio::sync::watch;
 
 use crate::cli::Scratch;
@@ -98,7 +98,7 @@ impl Member {
     }
 
     fn supplier(&self) -> Arc<Supplier> {
-        let supplier = Supplier::new(self.node.clone());
+        let supplier = Supplier::new(self.node.clone(), Arc::new(self.streams.tasks()), Shelf::in_memory(1 << 20));
         tokio::spawn(Arc::clone(&supplier).serve(self.streams.tasks().incoming().unwrap()));
         supplier
     }
@@ -520,7 +520,7 @@ async fn a_manager_that_lies_withholds_or_is_silent_is_done_without() {
 async fn shown(by: &Member, supplier: NodeId, ticket: Vec<u8>) -> Result<(), Code> {
     reach(&by.node, by.domain, supplier).await.unwrap();
     let mut frames = framed(by.streams.tasks().open(supplier).await.unwrap(), MESSAGE);
-    let begin = Request::Begin { domain: by.domain, time: Duration::from_secs(10), ticket };
+    let begin = Request::Begin { domain: by.domain, time: Duration::from_secs(10), keep: None, ticket };
     frames.send(begin.encode().into()).await.unwrap();
     frames.send(Request::End.encode().into()).await.unwrap();
     match Reply::decode(&in_time("an answer", frames.next()).await.unwrap().unwrap()).unwrap() {

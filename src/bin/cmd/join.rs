@@ -8,6 +8,7 @@ use peerage::base::{Code, DomainId, Error, NodeId};
 use peerage::node::children::stop_signal;
 use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, recipients};
 use peerage::node::occupancy;
+use peerage::node::shelf;
 use peerage::node::work::Program;
 use peerage::peer::{Event, Path, Profile, To};
 use peerage::platform::native::NativeConfig;
@@ -128,7 +129,7 @@ impl Join {
             entered = enter(&keeper, self.link, self.domain, profile) => entered?,
             () = &mut stop => return Ok(()),
         };
-        let supplier = Supplier::new(node.clone());
+        let supplier = Supplier::new(node.clone(), Arc::new(streams.tasks()), shelf::open(&data.folder("kept")?)?);
         for Served { capability, work } in self.serve {
             supplier.offer(domain, Capability { capacity: self.capacity, ..Capability::new(capability, 1) }, work)?;
         }

@@ -8,7 +8,7 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use crate::base::{Code, DomainId, Reject};
+use crate::base::{Code, DomainId, NodeId, Reject};
 use crate::wire::bytes::{Reader, Writer};
 
 /// The protocol's name.
@@ -20,7 +20,31 @@ pub const MESSAGE: usize = 1 + PART;
 /// The longest signed ticket, bytes.
 pub(super) const TICKET: usize = 512;
 
-/// What a demander says.
+/// The name of a result that a supplier keeps, random and known to its demander, who tells those that are to have it: whoever knows it
+/// is given the result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ResultKey(pub [u8; 32]);
+
+impl core::fmt::Debug for ResultKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("ResultKey")
+    }
+}
+
+/// A result that its supplier keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Who has it.
+    pub holder: NodeId,
+    /// Its name there.
+    pub key: ResultKey,
+    /// Its length, bytes.
+    pub size: u64,
+    /// Its BLAKE3 hash.
+    pub hash: [u8; 32],
+}
+
+/// What a demander says; and what a supplier asks of another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Begin, in this domain, with this signed ticket. Answered by [`Reply::Begun`].
@@ -29,6 +53,8 @@ pub enum Request {
         domain: DomainId,
         /// How long it may take, in whole milliseconds.
         time: Duration,
+        /// The output is not to be sent but kept under this name, and given to others until the stream ends.
+        keep: Option<ResultKey>,
         /// The ticket.
         ticket: Vec<u8>,
     },
@@ -36,6 +62,15 @@ pub enum Request {
     Input(Vec<u8>),
     /// That was all of it.
     End,
+    /// More of the input: what another supplier keeps. It is fetched there.
+    From(Kept),
+    /// The first and only word of a supplier to one that keeps a result: it wants it. Answered by [`Reply::Output`] and [`Reply::Done`].
+    Take {
+        /// The domain.
+        domain: DomainId,
+        /// The result's name.
+        key: ResultKey,
+    },
 }
 
 /// What a supplier says.
@@ -58,6 +93,13 @@ pub enum Reply {
     Output(Vec<u8>),
     /// It is done, and that was all of the output.
     Done,
+    /// It is done, and all of the output is kept, while this stream lasts. [`Reply::Alive`] says that it still is.
+    Kept {
+        /// Its length, bytes.
+        size: u64,
+        /// Its BLAKE3 hash.
+        hash: [u8; 32],
+    },
 }
 
 impl Request {
@@ -66,11 +108,18 @@ impl Request {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         match self {
-            Request::Begin { domain, time, ticket } => {
-                w.u8(1).raw(domain.as_bytes()).u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).raw(ticket)
+            Request::Begin { domain, time, keep, ticket } => {
+                w.u8(1).raw(domain.as_bytes()).u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                match keep {
+                    Some(key) => w.u8(1).raw(&key.0),
+                    None => w.u8(0),
+                };
+                w.raw(ticket)
             }
             Request::Input(bytes) => w.u8(2).raw(bytes),
             Request::End => w.u8(3),
+            Request::From(Kept { holder, key, size, hash }) => w.u8(4).raw(holder.as_bytes()).raw(&key.0).u64(*size).raw(hash),
+            Request::Take { domain, key } => w.u8(5).raw(domain.as_bytes()).raw(&key.0),
         };
         w.finish()
     }
@@ -84,10 +133,20 @@ impl Request {
         let request = match r.u8()? {
             1 => {
                 let (domain, time) = (DomainId::from_bytes(r.array()?), Duration::from_millis(r.u64()?));
-                Request::Begin { domain, time, ticket: r.rest_within(TICKET)? }
+                let keep = match r.u8()? {
+                    0 => None,
+                    1 => Some(ResultKey(r.array()?)),
+                    _ => return Err(Reject::Malformed),
+                };
+                Request::Begin { domain, time, keep, ticket: r.rest_within(TICKET)? }
             }
             2 => Request::Input(r.rest_within(PART)?),
             3 => Request::End,
+            4 => {
+                let (holder, key) = (NodeId::from_public_key(r.array()?), ResultKey(r.array()?));
+                Request::From(Kept { holder, key, size: r.u64()?, hash: r.array()? })
+            }
+            5 => Request::Take { domain: DomainId::from_bytes(r.array()?), key: ResultKey(r.array()?) },
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -107,6 +166,7 @@ impl Reply {
             Reply::Progress(bytes) => w.u8(4).raw(bytes),
             Reply::Output(bytes) => w.u8(5).raw(bytes),
             Reply::Done => w.u8(6),
+            Reply::Kept { size, hash } => w.u8(7).u64(*size).raw(hash),
         };
         w.finish()
     }
@@ -127,6 +187,7 @@ impl Reply {
             4 => Reply::Progress(r.rest_within(PART)?),
             5 => Reply::Output(r.rest_within(PART)?),
             6 => Reply::Done,
+            7 => Reply::Kept { size: r.u64()?, hash: r.array()? },
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -142,17 +203,33 @@ mod tests {
     #[test]
     fn messages_come_back_and_what_is_cut_or_too_long_does_not() {
         let (domain, time) = (DomainId::from_bytes([1; 32]), Duration::from_millis(u64::MAX));
-        for request in [Request::Begin { domain, time, ticket: vec![2; TICKET] }, Request::Input(vec![3; PART]), Request::End] {
+        let key = ResultKey([5; 32]);
+        let kept = Kept { holder: NodeId::from_public_key([6; 32]), key, size: u64::MAX, hash: [7; 32] };
+        let begin = |keep| Request::Begin { domain, time, keep, ticket: vec![2; TICKET] };
+        let take = Request::Take { domain, key };
+        for request in [begin(None), begin(Some(key)), Request::Input(vec![3; PART]), Request::End, Request::From(kept), take] {
             assert!(request.encode().len() <= MESSAGE);
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
         let error = Reply::Error { code: Code::Busy, message: "no room".to_string() };
-        for reply in [error, Reply::Begun, Reply::Alive, Reply::Progress(vec![4; PART]), Reply::Output(Vec::new()), Reply::Done] {
+        for reply in [
+            error,
+            Reply::Begun,
+            Reply::Alive,
+            Reply::Progress(vec![4; PART]),
+            Reply::Output(Vec::new()),
+            Reply::Done,
+            Reply::Kept { size: 1, hash: [8; 32] },
+        ] {
             assert!(reply.encode().len() <= MESSAGE);
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
         assert_eq!(Request::decode(&Request::Input(vec![0; PART + 1]).encode()), Err(Reject::TooLarge));
-        assert_eq!(Request::decode(&Request::Begin { domain, time, ticket: vec![0; TICKET + 1] }.encode()), Err(Reject::TooLarge));
+        let long = Request::Begin { domain, time, keep: None, ticket: vec![0; TICKET + 1] };
+        assert_eq!(Request::decode(&long.encode()), Err(Reject::TooLarge));
+        let mut unknown = begin(None).encode();
+        unknown[41] = 2;
+        assert_eq!(Request::decode(&unknown), Err(Reject::Malformed));
         for bytes in [&[][..], &[3, 0], &[1; 30]] {
             assert_eq!(Request::decode(bytes), Err(Reject::Malformed));
         }

@@ -19,11 +19,11 @@ use futures::{AsyncRead, Sink, SinkExt, StreamExt};
 use futures_timer::Delay;
 
 use super::pairer::{ANSWER, Heard, Pairer};
-use super::{HOLD, OPEN, framed, within};
-use crate::base::{Code, DomainId, Error, Map, Mono, NodeId};
+use super::{HOLD, OPEN, SILENT, framed, within};
+use crate::base::{Code, DomainId, Error, Map, Mono, NodeId, Reject};
 use crate::crypto::Role;
 use crate::proto::directory::{self, Capability, Predicate, Query, Status};
-use crate::proto::task::message::{PART, Reply, Request};
+use crate::proto::task::message::{Kept, PART, Reply, Request, ResultKey};
 use crate::proto::task::pairing::Call;
 use crate::proto::task::{self, Config, Demand, Effect, End, Failure, Held, Ledger, Offer, Policy, Preference, Seat, TaskId, Ticket, Word};
 use crate::runtime::handle::Node;
@@ -49,6 +49,14 @@ type Wanted = Demand<Vec<Predicate>>;
 
 /// The input of a task, from its beginning: asked for once for each attempt.
 pub type Input = Box<dyn FnMut() -> BoxFuture<'static, io::Result<Box<dyn AsyncRead + Send + Unpin>>> + Send>;
+
+/// A piece of a task's input.
+pub(super) enum Part {
+    /// This node sends it.
+    Own(Input),
+    /// The supplier fetches it.
+    Kept(Kept),
+}
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +141,22 @@ impl Tasks {
     /// # Errors
     /// [`Code::BadArgument`] if the capability's name or the deadline is none, [`Code::Closed`] if the domain was left.
     pub fn request(&self, order: Order, input: Input) -> Result<Task, Error> {
+        self.ask_for(order, vec![Part::Own(input)], false)
+    }
+
+    /// Whether something can be asked for.
+    pub(super) fn check(&self, order: &Order) -> Result<(), Error> {
+        // Checked by whoever will pair; told here, where it can be mended.
+        let named = (1..=task::CAPABILITY).contains(&order.capability.len());
+        if !named || order.deadline.is_zero() {
+            return Err(Error::new(Code::BadArgument, "a task names a capability and a deadline"));
+        }
+        self.0.node.role(self.0.domain).map(|_| ())
+    }
+
+    /// Asks for something whose input comes in pieces, and whose output the supplier may have to keep.
+    pub(super) fn ask_for(&self, order: Order, input: Vec<Part>, keep: bool) -> Result<Task, Error> {
+        self.check(&order)?;
         let demand = Demand {
             task: self.0.node.rng().bytes(),
             demander: self.0.node.id(),
@@ -143,12 +167,6 @@ impl Tasks {
             policy: order.policy,
             preference: order.preference,
         };
-        // Checked by whoever will pair; told here, where it can be mended.
-        let named = (1..=task::CAPABILITY).contains(&demand.capability.len());
-        if !named || demand.deadline.is_zero() {
-            return Err(Error::new(Code::BadArgument, "a task names a capability and a deadline"));
-        }
-        self.0.node.role(self.0.domain)?;
         Ok(Task {
             tasks: self.clone(),
             id: demand.task,
@@ -157,6 +175,8 @@ impl Tasks {
             pairing: Pairing::Unasked,
             next: VecDeque::new(),
             input,
+            keep,
+            kept: None,
             held: None,
             attempts: 0,
             tried: Vec::new(),
@@ -212,7 +232,10 @@ pub struct Task {
     end: Mono,
     pairing: Pairing,
     next: VecDeque<Next>,
-    input: Input,
+    input: Vec<Part>,
+    /// The supplier is to keep the output.
+    keep: bool,
+    kept: Option<KeptResult>,
     /// Who has its seat, begun or not.
     held: Option<(NodeId, Seat)>,
     /// The number of the last attempt.
@@ -259,13 +282,48 @@ struct Attempt {
     supplier: NodeId,
     seat: Seat,
     frames: Frames,
-    /// What of the input was not sent yet; none once all was.
-    input: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Its name, if the output is to be kept.
+    keep: Option<ResultKey>,
+    /// What of the input was not sent yet; none once all was and its end was said.
+    input: Option<VecDeque<Source>>,
     buffer: Vec<u8>,
     /// When its link was last wanted.
     held: Mono,
     /// When it last said something.
     heard: Mono,
+}
+
+/// Where the input comes from, opened.
+enum Source {
+    Own(Box<dyn AsyncRead + Send + Unpin>),
+    Kept(Kept),
+}
+
+/// A result that its supplier keeps while this is there.
+pub(super) struct KeptResult {
+    /// What others are told of it.
+    pub kept: Kept,
+    node: Node,
+    domain: DomainId,
+    frames: Frames,
+}
+
+impl KeptResult {
+    /// Returns when it is kept no more.
+    pub async fn lost(mut self) {
+        let mut wanted = self.node.now().mono;
+        loop {
+            let said = within(SILENT, self.frames.next()).await;
+            let lasts = matches!(said, Some(Some(Ok(bytes))) if Reply::decode(&bytes) == Ok(Reply::Alive));
+            if !lasts || !self.node.is_member(self.domain, self.kept.holder) {
+                return;
+            }
+            if self.node.now().mono.since(wanted) >= HOLD {
+                wanted = self.node.now().mono;
+                self.node.want_link(self.domain, self.kept.holder);
+            }
+        }
+    }
 }
 
 /// What happened next.
@@ -283,6 +341,16 @@ impl Task {
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// What its supplier keeps, once it is done.
+    pub(super) fn take_kept(&mut self) -> Option<KeptResult> {
+        self.kept.take()
+    }
+
+    /// Its input, for another task.
+    pub(super) fn into_input(self) -> Vec<Part> {
+        self.input
     }
 
     /// What happens next; none once the task is done and all its output was told. Dropped before it is ready, an attempt that was about
@@ -509,7 +577,8 @@ impl Task {
             }
         }
         let node = self.tasks.0.node.clone();
-        let (mut heard, shown) = (None, Shown { tasks: &self.tasks, demand: &self.demand, end: self.end, supplier, seat, ticket });
+        let (mut heard, shown) =
+            (None, Shown { tasks: &self.tasks, demand: &self.demand, end: self.end, keep: self.keep, supplier, seat, ticket });
         let begun = match &mut self.pairing {
             Pairing::Manager(pairer) => match select(pin!(shown.begin(&mut self.input)), pin!(pairer.news(&node))).await {
                 Either::Left((begun, _)) => begun,
@@ -551,14 +620,16 @@ impl Task {
         let word = Word { from: supplier, task: self.id, seat };
         match step {
             Step::Manager(heard) => self.hear(heard)?,
-            Step::Said(Reply::Done) => {
-                (self.attempt, self.held, self.over) = (None, None, true);
-                if let Pairing::Manager(pairer) = &mut self.pairing {
-                    // If it does not hear of it, it does of the stream's end.
-                    let _ = pairer.say(now.mono, &Call::Done(seat));
-                }
-                self.next.push_back(Next::Ended(End::Done));
+            Step::Said(Reply::Done) if attempt.keep.is_none() => self.done(now.mono, seat),
+            Step::Said(Reply::Kept { size, hash }) if attempt.keep.is_some() => {
+                let kept = |key| Kept { holder: supplier, key, size, hash };
+                let frames = self.attempt.take().and_then(|a| Some((kept(a.keep?), a.frames)));
+                self.kept = frames.map(|(kept, frames)| KeptResult { kept, node: node.clone(), domain: *domain, frames });
+                self.done(now.mono, seat);
             }
+            // One that does not keep what it is to keep, or only that.
+            Step::Said(Reply::Done | Reply::Kept { .. }) => self.lost(supplier, seat, senseless(Reject::Malformed))?,
+            Step::Said(Reply::Output(_)) if attempt.keep.is_some() => self.lost(supplier, seat, senseless(Reject::Malformed))?,
             Step::Said(Reply::Error { code, message }) if !code.retryable() => {
                 self.attempt = None;
                 return Err(Error::new(code, message));
@@ -580,7 +651,7 @@ impl Task {
                     Reply::Begun => self.told.push_back(Event::Begun { supplier, attempt: seat.attempt }),
                     Reply::Progress(bytes) => self.told.push_back(Event::Progress(bytes)),
                     Reply::Output(bytes) => self.told.push_back(Event::Output(bytes)),
-                    Reply::Alive | Reply::Done | Reply::Error { .. } => {}
+                    Reply::Alive | Reply::Done | Reply::Kept { .. } | Reply::Error { .. } => {}
                 }
             }
             Step::Failed(error) => self.lost(supplier, seat, error)?,
@@ -606,6 +677,16 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// An attempt succeeded.
+    fn done(&mut self, now: Mono, seat: Seat) {
+        (self.attempt, self.held, self.over) = (None, None, true);
+        if let Pairing::Manager(pairer) = &mut self.pairing {
+            // If it does not hear of it, it does of the stream's end.
+            let _ = pairer.say(now, &Call::Done(seat));
+        }
+        self.next.push_back(Next::Ended(End::Done));
     }
 
     /// An attempt failed.
@@ -655,6 +736,7 @@ struct Shown<'a> {
     tasks: &'a Tasks,
     demand: &'a Wanted,
     end: Mono,
+    keep: bool,
     supplier: NodeId,
     seat: Seat,
     ticket: Option<Vec<u8>>,
@@ -662,8 +744,8 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     /// Opens a stream to the supplier and shows it the ticket.
-    async fn begin(self, input: &mut Input) -> Result<Attempt, Error> {
-        let Shown { tasks, demand, end, supplier, seat, ticket } = self;
+    async fn begin(self, input: &mut [Part]) -> Result<Attempt, Error> {
+        let Shown { tasks, demand, end, keep, supplier, seat, ticket } = self;
         let Inner { node, domain, streams, .. } = &*tasks.0;
         let now = node.now();
         let own = || {
@@ -684,12 +766,24 @@ impl Shown<'_> {
         let slow = || Error::new(Code::Timeout, "the supplier does not answer");
         reach(node, *domain, supplier).await?;
         let mut frames = framed(within(OPEN, streams.open(supplier)).await.ok_or_else(slow)??);
-        let request = Request::Begin { domain: *domain, time: end.since(now.mono), ticket };
+        // Of each attempt another: who was given an earlier one's name gets nothing of this one.
+        let keep = keep.then(|| ResultKey(node.rng().bytes()));
+        let request = Request::Begin { domain: *domain, time: end.since(now.mono), keep, ticket };
         within(OPEN, frames.send(Bytes::from(request.encode()))).await.ok_or_else(slow)?.map_err(broken)?;
-        let input = input().await.map_err(unreadable)?;
+        let mut sources = VecDeque::new();
+        for part in input {
+            sources.push_back(match part {
+                Part::Own(open) => Source::Own(open().await.map_err(unreadable)?),
+                Part::Kept(kept) => Source::Kept(*kept),
+            });
+        }
         let now = node.now().mono;
-        Ok(Attempt { supplier, seat, frames, input: Some(input), buffer: vec![0; PART], held: now, heard: now })
+        Ok(Attempt { supplier, seat, frames, keep, input: Some(sources), buffer: vec![0; PART], held: now, heard: now })
     }
+}
+
+fn senseless(reject: Reject) -> Error {
+    Error::new(reject.code(), "the supplier makes no sense")
 }
 
 fn broken(cause: io::Error) -> Error {
@@ -710,7 +804,7 @@ impl Attempt {
         Poll::Ready(match ready!(self.frames.poll_next_unpin(cx)) {
             Some(Ok(bytes)) => match Reply::decode(&bytes) {
                 Ok(reply) => Step::Said(reply),
-                Err(reject) => Step::Failed(Error::new(reject.code(), "the supplier makes no sense")),
+                Err(reject) => Step::Failed(senseless(reject)),
             },
             Some(Err(error)) => Step::Failed(broken(error)),
             None => Step::Failed(Error::new(Code::Unreachable, "the supplier ended the stream")),
@@ -719,7 +813,7 @@ impl Attempt {
 
     /// Ready only if it cannot go on.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        while let Some(input) = &mut self.input {
+        while let Some(sources) = &mut self.input {
             match Pin::new(&mut self.frames).poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 // What it said before is heard first, so that a refusal is told and not the broken stream behind it.
@@ -729,14 +823,25 @@ impl Attempt {
                 }
                 Poll::Pending => return Poll::Pending,
             }
-            let request = match Pin::new(input).poll_read(cx, &mut self.buffer) {
-                Poll::Ready(Ok(0)) => {
+            let request = match sources.front_mut() {
+                Some(Source::Own(input)) => match Pin::new(input).poll_read(cx, &mut self.buffer) {
+                    Poll::Ready(Ok(0)) => {
+                        sources.pop_front();
+                        continue;
+                    }
+                    Poll::Ready(Ok(n)) => Request::Input(self.buffer[..n].to_vec()),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Input(error)),
+                    Poll::Pending => break,
+                },
+                Some(Source::Kept(kept)) => {
+                    let request = Request::From(*kept);
+                    sources.pop_front();
+                    request
+                }
+                None => {
                     self.input = None;
                     Request::End
                 }
-                Poll::Ready(Ok(n)) => Request::Input(self.buffer[..n].to_vec()),
-                Poll::Ready(Err(error)) => return Poll::Ready(Step::Input(error)),
-                Poll::Pending => break,
             };
             if Pin::new(&mut self.frames).start_send(Bytes::from(request.encode())).is_err() {
                 self.input = None;

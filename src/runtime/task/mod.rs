@@ -5,7 +5,9 @@
 //! with the same [ledger](crate::proto::task).
 
 mod demander;
+mod job;
 mod pairer;
+mod shelf;
 mod supplier;
 
 use std::time::Duration;
@@ -14,6 +16,8 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 
 pub use demander::{Event, Input, Order, Task, Tasks};
+pub use job::{JobEvent, JobHandle, JobStep, TaskSpec};
+pub use shelf::{Shelf, Spool};
 pub use supplier::{Job, Supplier, Work};
 
 use crate::proto::task::message::MESSAGE;
@@ -24,6 +28,8 @@ const BEAT: Duration = Duration::from_secs(2);
 /// So often the link that a task runs over is wanted anew, or it would be closed where a node is not linked with everybody; and so often
 /// it is looked whether the other side was evicted.
 const HOLD: Duration = Duration::from_secs(10);
+/// Who says nothing for so long is gone.
+const SILENT: Duration = Duration::from_secs(10);
 /// How long the other side may take to open a stream or to say the first thing on it.
 const OPEN: Duration = Duration::from_secs(10);
 

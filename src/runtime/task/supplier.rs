@@ -11,17 +11,18 @@ use asynchronous_codec::Bytes;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, Either, pending, select, try_join};
 use futures::stream::{FuturesUnordered, SplitSink, SplitStream};
-use futures::{AsyncRead, FutureExt, SinkExt, Stream, StreamExt, TryStreamExt};
+use futures::{AsyncRead, AsyncReadExt, FutureExt, SinkExt, Stream, StreamExt, TryStreamExt};
 use futures_timer::Delay;
 
-use super::{BEAT, HOLD, OPEN, framed, within};
+use super::shelf::{Keeping, Shelf};
+use super::{BEAT, HOLD, OPEN, SILENT, framed, within};
 use crate::base::{Code, DomainId, Error, Map, NodeId, Reject};
 use crate::crypto::Role;
 use crate::proto::directory::Capability;
-use crate::proto::task::message::{PART, Reply, Request};
+use crate::proto::task::message::{Kept, PART, Reply, Request, ResultKey};
 use crate::proto::task::{TaskId, Ticket};
 use crate::runtime::handle::Node;
-use crate::runtime::streams::{ByteStream, Frames, Places};
+use crate::runtime::streams::{ByteStream, Frames, Places, Streams, reach};
 
 /// Streams at once, and of one demander.
 const STREAMS: usize = 512;
@@ -145,6 +146,9 @@ pub struct Supplier {
     offered: Mutex<Map<(DomainId, String), Offered>>,
     taken: Mutex<Taken>,
     places: Arc<Places>,
+    /// To those that keep what a task here begins with.
+    streams: Arc<dyn Streams>,
+    shelf: Arc<Shelf>,
 }
 
 impl fmt::Debug for Supplier {
@@ -158,10 +162,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Supplier {
-    /// Offers nothing yet.
+    /// Offers nothing yet. `streams` are those of the task protocol; on the shelf results are kept for other suppliers.
     #[must_use]
-    pub fn new(node: Node) -> Arc<Supplier> {
-        Arc::new(Supplier { node, offered: Mutex::default(), taken: Mutex::default(), places: Places::new(STREAMS, EACH) })
+    pub fn new(node: Node, streams: Arc<dyn Streams>, shelf: Arc<Shelf>) -> Arc<Supplier> {
+        let places = Places::new(STREAMS, EACH);
+        Arc::new(Supplier { node, offered: Mutex::default(), taken: Mutex::default(), places, streams, shelf })
     }
 
     /// Offers to do something, as often at once as the capability's capacity says, and advertises it besides what is advertised already.
@@ -260,32 +265,53 @@ impl Supplier {
     async fn converse(&self, demander: NodeId, mut frames: Frames) -> Result<(), Error> {
         let gone = || Error::new(Code::Timeout, "the demander says nothing");
         let first = within(OPEN, frames.next()).await.flatten().ok_or_else(gone)?.map_err(broken)?;
-        let begun = Request::decode(&first).map_err(|r| Error::new(r.code(), "the demander makes no sense"));
-        let begun = begun.and_then(|request| self.begin(demander, request));
-        let (ticket, time, work, room) = match begun {
+        let request = Request::decode(&first).map_err(|r| Error::new(r.code(), "the demander makes no sense"));
+        if let Ok(Request::Take { domain, key }) = request {
+            return self.give(demander, domain, key, frames).await;
+        }
+        let (begun, room) = match request.and_then(|request| self.begin(demander, request)) {
             Ok(begun) => begun,
-            Err(error) => {
-                say(&mut frames, &refusal(&error)).await?;
-                // Or the stream could be torn down with the answer still in it.
-                let _ = within(OPEN, frames.close()).await;
-                return Err(error);
-            }
+            Err(error) => return refuse(frames, error).await,
         };
         say(&mut frames, &Reply::Begun).await?;
+        let Begun { domain, time, ticket, work, mut keeping } = begun;
         let (sink, stream) = frames.split();
         let ((give, take), (out, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
         let job = Job { ticket, input: Box::pin(take.into_async_read()), output: out };
+        // Why the input cannot be gone on with: what the work says of it then is of no account.
+        let lost = Mutex::new(None);
         let talking = async {
             // The work's end drops the job, and with it ends what it has to say. Who cannot be spoken to needs no work.
-            let (result, mut sink) = try_join(work.run(job).map(Ok), speak(sink, said)).await?;
-            let last = result.as_ref().map_or_else(refusal, |()| Reply::Done);
+            let (result, mut sink) = match &mut keeping {
+                None => try_join(work.run(job).map(Ok), speak(sink, said)).await?,
+                Some(keeping) => {
+                    let (rest, spoken) = mpsc::channel(QUEUE);
+                    let working = async { Ok(try_join(work.run(job), keep(said, rest, keeping)).await.map(drop)) };
+                    try_join(working, speak(sink, spoken)).await?
+                }
+            };
+            let result = lock(&lost).take().map_or(result, Err);
+            // What is only kept takes no place of another's.
+            drop(room);
+            let last = match (&result, &mut keeping) {
+                (Ok(()), None) => Reply::Done,
+                (Ok(()), Some(keeping)) => keeping.list().map_or_else(|e| refusal(&e), |(size, hash)| Reply::Kept { size, hash }),
+                (Err(error), _) => refusal(error),
+            };
             sink.send(Bytes::from(last.encode())).await.map_err(broken)?;
+            if matches!(last, Reply::Kept { .. }) {
+                // Until the demander needs it no more, and ends the stream.
+                loop {
+                    Delay::new(BEAT).await;
+                    sink.send(Bytes::from(Reply::Alive.encode())).await.map_err(broken)?;
+                }
+            }
             // Until the demander has all of it.
             sink.close().await.map_err(broken)?;
             result
         };
         let hearing = async {
-            select(pin!(hear(stream, give)), pin!(hold(&self.node, room.key.0, demander))).await;
+            select(pin!(self.hear(domain, stream, give, &lost)), pin!(hold(&self.node, domain, demander))).await;
         };
         match select(select(pin!(talking), pin!(hearing)), Delay::new(time.min(LONGEST))).await {
             Either::Left((Either::Left((result, _)), _)) => result,
@@ -294,9 +320,33 @@ impl Supplier {
         }
     }
 
+    /// Gives a result that is kept here to another supplier.
+    async fn give(&self, to: NodeId, domain: DomainId, key: ResultKey, mut frames: Frames) -> Result<(), Error> {
+        let found = if self.node.is_member(domain, to) { self.shelf.find(domain, key) } else { None };
+        let Some(spool) = found else {
+            return refuse(frames, Error::new(Code::NoObject, "no such result is kept here")).await;
+        };
+        let unread = |e| Error::new(Code::Storage, "a kept result cannot be read").caused_by(e);
+        let giving = async {
+            let (mut content, mut part) = (spool.read().await.map_err(unread)?, vec![0; PART]);
+            loop {
+                match content.read(&mut part).await.map_err(unread)? {
+                    0 => break,
+                    n => frames.send(Bytes::from(Reply::Output(part[..n].to_vec()).encode())).await.map_err(broken)?,
+                }
+            }
+            frames.send(Bytes::from(Reply::Done.encode())).await.map_err(broken)?;
+            frames.close().await.map_err(broken)
+        };
+        match select(pin!(giving), pin!(hold(&self.node, domain, to))).await {
+            Either::Left((given, _)) => given,
+            Either::Right(_) => Err(Error::new(Code::Forbidden, "only members of the domain are served")),
+        }
+    }
+
     /// Looks whether this may begin, and takes room for it.
-    fn begin(&self, demander: NodeId, request: Request) -> Result<(Ticket, Duration, Arc<dyn Work>, Room<'_>), Error> {
-        let Request::Begin { domain, time, ticket } = request else {
+    fn begin(&self, demander: NodeId, request: Request) -> Result<(Begun, Room<'_>), Error> {
+        let Request::Begin { domain, time, keep, ticket } = request else {
             return Err(Error::new(Code::Malformed, "a task begins with a ticket"));
         };
         if !self.node.is_member(domain, demander) {
@@ -327,12 +377,125 @@ impl Supplier {
         if taken.has(&ticket) {
             return Err(Error::new(Reject::Stale.code(), "the ticket was shown before"));
         }
+        let keeping = keep.map(|key| self.shelf.begin(domain, demander, key)).transpose()?;
         taken.add(&ticket);
         entry.running += 1;
         let work = Arc::clone(&entry.work);
         drop((taken, offered));
-        Ok((ticket, time, work, Room { supplier: self, key }))
+        Ok((Begun { domain, time, ticket, work, keeping }, Room { supplier: self, key }))
     }
+
+    /// Hands the input on until the demander is gone.
+    async fn hear(
+        &self,
+        domain: DomainId,
+        mut stream: SplitStream<Frames>,
+        give: mpsc::Sender<io::Result<Vec<u8>>>,
+        lost: &Mutex<Option<Error>>,
+    ) {
+        let mut give = Some(give);
+        while let Some(Ok(bytes)) = stream.next().await {
+            match Request::decode(&bytes) {
+                // Work that wants no more input is not bothered with it.
+                Ok(Request::Input(bytes)) => {
+                    if let Some(sender) = &mut give {
+                        let _ = sender.send(Ok(bytes)).await;
+                    }
+                }
+                Ok(Request::From(kept)) => {
+                    if let Some(sender) = &mut give
+                        && let Err(error) = self.fetch(domain, &kept, sender).await
+                    {
+                        *lock(lost) = Some(error);
+                        let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
+                        give = None;
+                    }
+                }
+                Ok(Request::End) => give = None,
+                Ok(Request::Begin { .. } | Request::Take { .. }) | Err(_) => return,
+            }
+        }
+        if let Some(mut sender) = give {
+            let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
+        }
+    }
+
+    /// Hands on what another supplier keeps, or this one itself. That it is what it was said to be shows at its end.
+    async fn fetch(&self, domain: DomainId, kept: &Kept, give: &mut mpsc::Sender<io::Result<Vec<u8>>>) -> Result<(), Error> {
+        let lost = |why: &'static str| move || Error::new(Code::InputLost, why);
+        let gone = lost("who kept a result that this begins with does not give it");
+        let mut parts = if kept.holder == self.node.id() {
+            let spool = self.shelf.find(domain, kept.key).ok_or_else(gone)?;
+            Parts::Here(spool.read().await.map_err(|e| gone().caused_by(e))?)
+        } else {
+            reach(&self.node, domain, kept.holder).await.map_err(|e| gone().caused_by(e))?;
+            let opened = within(OPEN, self.streams.open(kept.holder)).await.ok_or_else(gone)?;
+            let mut frames = framed(opened.map_err(|e| gone().caused_by(e))?);
+            let request = Request::Take { domain, key: kept.key };
+            within(OPEN, frames.send(Bytes::from(request.encode()))).await.ok_or_else(gone)?.map_err(|e| gone().caused_by(e))?;
+            Parts::There(Box::new(frames))
+        };
+        let (mut hasher, mut size) = (blake3::Hasher::new(), 0_u64);
+        while let Some(part) = parts.next().await.ok_or_else(gone)? {
+            size += part.len() as u64;
+            if size > kept.size {
+                break;
+            }
+            hasher.update(&part);
+            if give.send(Ok(part)).await.is_err() {
+                // The work wants no more of it.
+                return Ok(());
+            }
+        }
+        let same = size == kept.size && hasher.finalize() == blake3::Hash::from_bytes(kept.hash);
+        if same { Ok(()) } else { Err(lost("a result that this begins with is not what it was said to be")()) }
+    }
+}
+
+/// Where a kept result comes from.
+enum Parts {
+    Here(Box<dyn AsyncRead + Send + Unpin>),
+    There(Box<Frames>),
+}
+
+impl Parts {
+    /// The next part, none at the end; nothing if it fails.
+    async fn next(&mut self) -> Option<Option<Vec<u8>>> {
+        match self {
+            Parts::Here(content) => {
+                let mut part = vec![0; PART];
+                let n = content.read(&mut part).await.ok()?;
+                part.truncate(n);
+                Some((n > 0).then_some(part))
+            }
+            Parts::There(frames) => match Reply::decode(&within(SILENT, frames.next()).await??.ok()?).ok()? {
+                Reply::Output(part) => Some(Some(part)),
+                Reply::Done => Some(None),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// What may begin.
+struct Begun {
+    domain: DomainId,
+    time: Duration,
+    ticket: Ticket,
+    work: Arc<dyn Work>,
+    keeping: Option<Keeping>,
+}
+
+/// Keeps the output, and hands on what else is said.
+async fn keep(mut said: mpsc::Receiver<Reply>, mut rest: mpsc::Sender<Reply>, keeping: &mut Keeping) -> Result<(), Error> {
+    while let Some(reply) = said.next().await {
+        match reply {
+            Reply::Output(bytes) => keeping.add(bytes).await?,
+            // Who does not hear it is gone, which ends all of this.
+            reply => _ = rest.send(reply).await,
+        }
+    }
+    Ok(())
 }
 
 fn broken(cause: io::Error) -> Error {
@@ -343,29 +506,17 @@ fn refusal(error: &Error) -> Reply {
     Reply::Error { code: error.code(), message: error.message().to_owned() }
 }
 
+/// Says why not.
+async fn refuse(mut frames: Frames, error: Error) -> Result<(), Error> {
+    say(&mut frames, &refusal(&error)).await?;
+    // Or the stream could be torn down with the answer still in it.
+    let _ = within(OPEN, frames.close()).await;
+    Err(error)
+}
+
 async fn say(frames: &mut Frames, reply: &Reply) -> Result<(), Error> {
     let sent = within(OPEN, frames.send(Bytes::from(reply.encode()))).await;
     sent.ok_or_else(|| Error::new(Code::Timeout, "the demander does not listen"))?.map_err(broken)
-}
-
-/// Hands the input on until the demander is gone.
-async fn hear(mut stream: SplitStream<Frames>, give: mpsc::Sender<io::Result<Vec<u8>>>) {
-    let mut give = Some(give);
-    while let Some(Ok(bytes)) = stream.next().await {
-        match Request::decode(&bytes) {
-            // Work that wants no more input is not bothered with it.
-            Ok(Request::Input(bytes)) => {
-                if let Some(sender) = &mut give {
-                    let _ = sender.send(Ok(bytes)).await;
-                }
-            }
-            Ok(Request::End) => give = None,
-            Ok(Request::Begin { .. }) | Err(_) => return,
-        }
-    }
-    if let Some(mut sender) = give {
-        let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
-    }
 }
 
 /// Keeps the link while the demander is a member.
