@@ -38,7 +38,18 @@ struct Asker {
 
 impl Asker {
     fn start(data: &Path, link: &str, arguments: &[&str]) -> Asker {
-        let mut child = peerage(data, &[&["task", "--link", link, "request"], arguments].concat()).spawn().unwrap();
+        Asker::run(data, link, &[&["request"], arguments].concat())
+    }
+
+    /// `peerage task submit` of a job with these lines.
+    fn submit(scratch: &Scratch, link: &str, lines: &str) -> Asker {
+        let job = scratch.0.join("job.toml");
+        std::fs::write(&job, lines).unwrap();
+        Asker::run(&scratch.0.join("ann"), link, &["submit", text(&job)])
+    }
+
+    fn run(data: &Path, link: &str, arguments: &[&str]) -> Asker {
+        let mut child = peerage(data, &[&["task", "--link", link], arguments].concat()).spawn().unwrap();
         let told = BufReader::new(child.stderr.take().unwrap()).lines();
         Asker { child, told, events: Vec::new(), rest: String::new() }
     }
@@ -58,8 +69,13 @@ impl Asker {
     }
 
     async fn until(&mut self, wanted: &str) -> Value {
+        self.until_of(wanted, &Value::Null).await
+    }
+
+    /// Of a task of a job.
+    async fn until_of(&mut self, wanted: &str, task: &Value) -> Value {
         while let Some(event) = self.next().await {
-            if event["event"] == wanted {
+            if event["event"] == wanted && (task.is_null() || event["task"] == *task) {
                 return event.clone();
             }
         }
@@ -226,4 +242,104 @@ async fn who_is_evicted_supplies_no_more() {
     assert_eq!(asker.until("lost").await["supplier"], bob.node);
     let _cid = supplier(&scratch, "cid", &home.link, &["work=echo whole"]).await;
     assert_eq!(asker.done().await.0, "whole\n");
+}
+
+#[tokio::test]
+async fn a_job_of_five_tasks_goes_from_supplier_to_supplier_and_only_its_end_comes_back() {
+    let scratch = Scratch::new("job");
+    let home = Home::start(&scratch).await;
+    let gate = scratch.0.join("gate");
+    // What only suppliers have: the marker is made of two halves.
+    let mark = script(&scratch, "mark", "cat\nprintf marker-of-the\nprintf -- -middle");
+    let last = script(&scratch, "last", &format!("echo here >&2\nuntil [ -e {} ]; do sleep 0.1; done\ncat", text(&gate)));
+    let bob = supplier(&scratch, "bob", &home.link, &[&format!("mark={}", text(&mark)), &format!("last={}", text(&last))]).await;
+    let cid = supplier(&scratch, "cid", &home.link, &["count=wc -c", "sum=cksum"]).await;
+    let dan = supplier(&scratch, "dan", &home.link, &["upper=tr a-z A-Z"]).await;
+    let source = file(&scratch, "source", 3 << 20);
+    let job = format!(
+        "[tasks.mark]\ncapability = 'mark'\ninput = {source:?}\n\
+         [tasks.count]\ncapability = 'count'\nneeds = ['mark']\n\
+         [tasks.upper]\ncapability = 'upper'\nneeds = ['mark']\n\
+         [tasks.sum]\ncapability = 'sum'\nneeds = ['upper']\n\
+         [tasks.last]\ncapability = 'last'\nneeds = ['sum', 'count', 'mark']\noutput = {:?}\n",
+        scratch.0.join("got")
+    );
+    let mut asker = Asker::submit(&scratch, &home.link, &job);
+    asker.until("progress").await;
+    // Four are done, and the fifth has all it begins with.
+    let marker = b"marker-of-the-middle";
+    for child in [&home.manager, &home.relay, &asker.child] {
+        assert!(!in_memory(child.id().unwrap(), marker));
+    }
+    let kept = on_disk(&scratch.0.join("bob/participant/kept"));
+    assert!(holds(&kept, marker), "bob keeps it");
+    std::fs::write(&gate, "").unwrap();
+    let (_, events) = asker.done().await;
+
+    let mut middle = std::fs::read(&source).unwrap();
+    middle.extend_from_slice(marker);
+    let upper = middle.to_ascii_uppercase();
+    let sum = std::process::Command::new("cksum").stdin(std::fs::File::open(stored(&scratch, &upper)).unwrap()).output().unwrap().stdout;
+    let count = format!("{}\n", middle.len()).into_bytes();
+    assert!(std::fs::read(scratch.0.join("got")).unwrap() == [sum, count, middle].concat(), "in the order in which they were named");
+    let by = |task: &str| events.iter().find(|e| e["event"] == "begun" && e["task"] == task).unwrap()["supplier"].clone();
+    let who = [&bob, &cid, &dan, &cid, &bob].map(|p| Value::from(p.node.clone()));
+    assert_eq!(["mark", "count", "upper", "sum", "last"].map(by), who);
+    let kept = |task: &str| events.iter().find(|e| e["event"] == "kept" && e["task"] == task).unwrap()["size"].as_u64().unwrap();
+    assert_eq!((kept("mark"), kept("upper")), (upper.len() as u64, upper.len() as u64));
+    // Whoever kept something lets go of it once nobody needs it.
+    let begun = Instant::now();
+    while std::fs::read_dir(scratch.0.join("bob/participant/kept")).unwrap().next().is_some() {
+        assert!(begun.elapsed() < PATIENCE, "it is still kept");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn stored(scratch: &Scratch, bytes: &[u8]) -> PathBuf {
+    let path = scratch.0.join("stored");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_result_that_is_lost_with_its_supplier_is_made_anew() {
+    let scratch = Scratch::new("anew");
+    let home = Home::start(&scratch).await;
+    let mut bob = supplier(&scratch, "bob", &home.link, &["make=tr a-z A-Z"]).await;
+    let job = format!(
+        "[tasks.make]\ncapability = 'make'\ninput = {:?}\n[tasks.use]\ncapability = 'use'\nneeds = ['make']\n",
+        stored(&scratch, b"made twice")
+    );
+    let mut asker = Asker::submit(&scratch, &home.link, &job);
+    assert_eq!(asker.until("kept").await["supplier"], bob.node);
+    let mut cid = supplier(&scratch, "cid", &home.link, &["make=tr a-z A-Z"]).await;
+    cid.sees(&bob.node).await;
+    bob.child.kill().await.unwrap();
+    asker.until_of("again", &"make".into()).await;
+    assert_eq!(asker.until("kept").await["supplier"], cid.node);
+    let _dan = supplier(&scratch, "dan", &home.link, &["use=rev"]).await;
+    assert_eq!(asker.done().await.0, "ECIWT EDAM");
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_is_refused_and_one_that_fails_says_where() {
+    let scratch = Scratch::new("wrong");
+    let home = Home::start(&scratch).await;
+    let _bob = supplier(&scratch, "bob", &home.link, &["copy=cat", "fail=false"]).await;
+    for lines in [
+        "",
+        "tasks = {}",
+        "[tasks.a]\ncapability = 'copy'\nneeds = ['b']",
+        "[tasks.a]\ncapability = 'copy'\nneeds = ['b']\n[tasks.b]\ncapability = 'copy'\nneeds = ['a']",
+        "[tasks.a]\ncapability = 'copy'\n[tasks.b]\ncapability = 'copy'",
+        "[tasks.a]\ncapability = 'copy'\nneed = []",
+        "[tasks.a]\ncapability = 'copy'\nwhere = { gpu = [] }",
+    ] {
+        assert_eq!(Asker::submit(&scratch, &home.link, lines).failed().await, "bad-argument", "{lines}");
+    }
+    let lines =
+        "[tasks.a]\ncapability = 'copy'\n[tasks.b]\ncapability = 'fail'\nneeds = ['a']\n[tasks.c]\ncapability = 'copy'\nneeds = ['b']";
+    assert_eq!(Asker::submit(&scratch, &home.link, lines).failed().await, "task-failed");
+    let lines = "[tasks.a]\ncapability = 'copy'\nnow = true\nwhere = { gpu = true }";
+    assert_eq!(Asker::submit(&scratch, &home.link, lines).failed().await, "no-participant");
 }

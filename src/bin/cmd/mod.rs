@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod domain;
+mod job;
 pub mod join;
 pub mod manager;
 mod participant;

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use futures::FutureExt as _;
+use futures::future::Either;
 use peerage::base::{Code, Error};
 use peerage::node::children::stop_signal;
 use peerage::platform::native::NativeConfig;
 use peerage::proto::task::{Policy, Preference};
 use peerage::runtime::task::{Event, Input, Order, Tasks};
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
+use super::job::Submit;
 use super::participant::{Entrance, Participant, evicted};
 use super::{Common, failed, say};
 
@@ -29,6 +32,7 @@ use super::{Common, failed, say};
 #[command(after_help = "Examples:
   peerage join LINK --serve 'map/occupancy=occupancy --cell 0.05'    on one machine
   peerage task request map/occupancy hall.ply hall.grid              on another
+  peerage task submit hall.toml                                      several, as peerage task submit --help says
   tar c photos | peerage task request count -                        standard input, to standard output")]
 pub struct Task {
     #[command(subcommand)]
@@ -41,6 +45,8 @@ pub struct Task {
 enum What {
     /// Have a capability carried out once
     Request(Request),
+    /// Have several things done, some with the results of others, which go from participant to participant
+    Submit(Submit),
 }
 
 #[derive(Args)]
@@ -78,11 +84,20 @@ impl Task {
         let settings = common.settings()?;
         let data = common.data(&settings)?.folder("participant")?;
         let Participant { node, keeper, streams, driving, .. } = Participant::start(&data, &NativeConfig::default()).await?;
-        let Task { what: What::Request(request), entrance } = self;
+        let Task { what, entrance } = self;
+        let what = match what {
+            What::Request(request) => Either::Left(request),
+            // What is wrong with the job is told before anybody is asked for anything.
+            What::Submit(submit) => Either::Right(submit.prepare()?),
+        };
         let work = async {
             let domain = entrance.enter(&keeper).await?;
             let tasks = Tasks::new(node.clone(), domain, Arc::new(streams.tasks()), Arc::new(streams.pairing()));
-            request.run(&tasks).await.map_err(|error| if error.code() == Code::Closed { evicted() } else { error })
+            let done = match what {
+                Either::Left(request) => request.run(&tasks).await,
+                Either::Right(job) => job.run(&tasks).await,
+            };
+            done.map_err(|error| if error.code() == Code::Closed { evicted() } else { error })
         };
         let result = tokio::select! {
             result = work => result,
@@ -96,12 +111,12 @@ impl Task {
     }
 }
 
-fn tell(value: &serde_json::Value) {
+pub(super) fn tell(value: &Value) {
     eprintln!("{value}");
 }
 
 /// What can be read from its beginning for each attempt: a file; or what comes on standard input, put into one that has no name.
-async fn input(path: Option<PathBuf>) -> Result<Input, Error> {
+pub(super) async fn input(path: Option<PathBuf>) -> Result<Input, Error> {
     let Some(path) = path else {
         return Ok(Box::new(|| async { Ok(Box::new(futures::io::empty()) as Box<_>) }.boxed()));
     };
@@ -140,38 +155,78 @@ impl Request {
             ..Order::new(self.capability)
         };
         let mut task = tasks.request(order, input(self.input).await?)?;
-        // Of an attempt that fails nothing is to be seen: it goes where it can be taken back.
-        let to_file = self.output != Path::new("-");
-        let folder = self.output.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
-        // As the shell would make it, where it is to stay.
-        let lasting = || tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(&folder);
-        let draft = if to_file { lasting() } else { tempfile::NamedTempFile::new() };
-        let draft = draft.map_err(failed(&folder, "cannot be written to"))?;
-        let mut out = File::from_std(draft.reopen().map_err(failed(&folder, "cannot be written to"))?);
+        let mut output = Output::new(self.output)?;
         while let Some(event) = task.next().await? {
-            match event {
-                Event::Begun { supplier, attempt } => {
-                    out.set_len(0).await.map_err(failed(&self.output, "cannot be written"))?;
-                    out.rewind().await.map_err(failed(&self.output, "cannot be written"))?;
-                    tell(&json!({"event": "begun", "supplier": supplier.to_string(), "attempt": attempt}));
-                }
-                Event::Progress(bytes) => tell(&json!({"event": "progress", "text": String::from_utf8_lossy(&bytes)})),
-                Event::Output(bytes) => out.write_all(&bytes).await.map_err(failed(&self.output, "cannot be written"))?,
-                Event::Lost { supplier, error } => {
-                    tell(
-                        &json!({"event": "lost", "supplier": supplier.to_string(), "code": error.code().as_str(), "message": error.one_line()}),
-                    );
-                }
+            if matches!(event, Event::Begun { .. }) {
+                output.begin_anew().await?;
+            }
+            if let Event::Output(bytes) = &event {
+                output.write(bytes).await?;
+            }
+            if let Some(line) = line(&event) {
+                tell(&line);
             }
         }
-        out.sync_all().await.map_err(failed(&self.output, "cannot be written"))?;
-        if to_file {
-            draft.persist(&self.output).map_err(|e| failed(&self.output, "cannot be replaced")(e.error))?;
-            return say(&json!({"event": "done", "output": self.output.display().to_string()}));
+        if let Some(path) = output.finish().await? {
+            say(&json!({"event": "done", "output": path.display().to_string()}))?;
         }
-        out.rewind().await.map_err(failed(&self.output, "cannot be read again"))?;
+        Ok(())
+    }
+}
+
+/// What is told of an event, if anything.
+pub(super) fn line(event: &Event) -> Option<Value> {
+    match event {
+        Event::Begun { supplier, attempt } => Some(json!({"event": "begun", "supplier": supplier.to_string(), "attempt": attempt})),
+        Event::Progress(bytes) => Some(json!({"event": "progress", "text": String::from_utf8_lossy(bytes)})),
+        Event::Output(_) => None,
+        Event::Lost { supplier, error } => {
+            Some(json!({"event": "lost", "supplier": supplier.to_string(), "code": error.code().as_str(), "message": error.one_line()}))
+        }
+    }
+}
+
+/// Where an output goes: a draft until all of it is there, for of an attempt that fails nothing is to be seen.
+pub(super) struct Output {
+    /// `-` for standard output.
+    path: PathBuf,
+    draft: NamedTempFile,
+    file: File,
+}
+
+impl Output {
+    pub fn new(path: PathBuf) -> Result<Output, Error> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
+        // As the shell would make it, where it is to stay.
+        let lasting = || tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(&folder);
+        let draft = if path == Path::new("-") { NamedTempFile::new() } else { lasting() };
+        let draft = draft.map_err(failed(&folder, "cannot be written to"))?;
+        let file = File::from_std(draft.reopen().map_err(failed(&folder, "cannot be written to"))?);
+        Ok(Output { path, draft, file })
+    }
+
+    pub async fn begin_anew(&mut self) -> Result<(), Error> {
+        self.file.set_len(0).await.map_err(failed(&self.path, "cannot be written"))?;
+        self.file.rewind().await.map_err(failed(&self.path, "cannot be written"))?;
+        Ok(())
+    }
+
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).await.map_err(failed(&self.path, "cannot be written"))
+    }
+
+    /// It is whole. The file that it is in now, unless it went to standard output.
+    pub async fn finish(self) -> Result<Option<PathBuf>, Error> {
+        let Output { path, draft, mut file } = self;
+        file.sync_all().await.map_err(failed(&path, "cannot be written"))?;
+        if path != Path::new("-") {
+            draft.persist(&path).map_err(|e| failed(&path, "cannot be replaced")(e.error))?;
+            return Ok(Some(path));
+        }
+        file.rewind().await.map_err(failed(&path, "cannot be read again"))?;
         let mut screen = tokio::io::stdout();
-        tokio::io::copy(&mut out, &mut screen).await.map_err(failed(&self.output, "cannot be written"))?;
-        screen.flush().await.map_err(failed(&self.output, "cannot be written"))
+        tokio::io::copy(&mut file, &mut screen).await.map_err(failed(&path, "cannot be written"))?;
+        screen.flush().await.map_err(failed(&path, "cannot be written"))?;
+        Ok(None)
     }
 }
