@@ -4,6 +4,7 @@ mod cli;
 mod cluster;
 mod data;
 mod hostile;
+mod job;
 mod links;
 mod objects;
 mod pairing;

@@ -33,7 +33,7 @@ use crate::participant::{Home, LISTEN, Participant, manage};
 /// For anything: a machine that is busy takes its time.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
@@ -50,11 +50,11 @@ fn profile(name: &str) -> Profile {
 }
 
 /// A node of a domain, in this process, on loopback.
-struct Member {
-    key: SigningKey,
-    node: Node,
-    domain: DomainId,
-    streams: LinkStreams,
+pub struct Member {
+    pub key: SigningKey,
+    pub node: Node,
+    pub domain: DomainId,
+    pub streams: LinkStreams,
 }
 
 fn made() -> SigningKey {
@@ -89,22 +89,22 @@ impl Member {
         Member { key, node, domain, streams }
     }
 
-    fn id(&self) -> NodeId {
+    pub fn id(&self) -> NodeId {
         self.key.node_id()
     }
 
-    fn tasks(&self) -> Tasks {
+    pub fn tasks(&self) -> Tasks {
         Tasks::new(self.node.clone(), self.domain, Arc::new(self.streams.tasks()), Arc::new(self.streams.pairing()))
     }
 
-    fn supplier(&self) -> Arc<Supplier> {
+    pub fn supplier(&self) -> Arc<Supplier> {
         let supplier = Supplier::new(self.node.clone(), Arc::new(self.streams.tasks()), Shelf::in_memory(1 << 20));
         tokio::spawn(Arc::clone(&supplier).serve(self.streams.tasks().incoming().unwrap()));
         supplier
     }
 
     /// Waits until it is linked with others and sees that they are online.
-    async fn sees(&self, others: &[NodeId]) {
+    pub async fn sees(&self, others: &[NodeId]) {
         let online = Query { online: Some(true), ..Query::default() };
         until("they see each other", || {
             let here: BTreeSet<NodeId> = self.node.participants(self.domain, &online).unwrap().iter().map(|p| p.node).collect();
@@ -116,7 +116,7 @@ impl Member {
     }
 
     /// Waits until what another offers is known.
-    async fn knows(&self, other: NodeId, capability: &str) {
+    pub async fn knows(&self, other: NodeId, capability: &str) {
         until("the offer is known", || {
             let known = self.node.participant(self.domain, other).unwrap();
             known.is_some_and(|p| p.capabilities.iter().any(|c| c.name == capability))
@@ -126,14 +126,14 @@ impl Member {
 }
 
 /// A domain with a manager, of which this process holds all keys.
-struct Town {
-    manager: Member,
+pub struct Town {
+    pub manager: Member,
     /// What others open: with it the root key, and where the manager is.
     saved: SavedDomain,
 }
 
 impl Town {
-    async fn found(scratch: &Scratch) -> Town {
+    pub async fn found(scratch: &Scratch) -> Town {
         let files = DomainFiles::open(&DataDir::open(&scratch.0).unwrap()).unwrap();
         let saved = files.create("town").unwrap();
         let manager = Member::of(&saved, Role::Manager, "manager").await;
@@ -141,13 +141,13 @@ impl Town {
         Town { manager, saved }
     }
 
-    fn serve(&self) -> Arc<Service> {
+    pub fn serve(&self) -> Arc<Service> {
         let service = Service::new(self.manager.node.clone(), self.manager.domain).unwrap();
         tokio::spawn(Arc::clone(&service).serve(self.manager.streams.pairing().incoming().unwrap()));
         service
     }
 
-    async fn participant(&self, name: &str) -> Member {
+    pub async fn participant(&self, name: &str) -> Member {
         let member = Member::of(&self.saved, Role::Participant, name).await;
         member.sees(&[self.manager.id()]).await;
         member
@@ -156,7 +156,7 @@ impl Town {
 
 /// What a supplier was asked for: by whom, and paired by whom.
 #[derive(Clone)]
-struct Jobs {
+pub struct Jobs {
     began: Arc<Mutex<Vec<(NodeId, NodeId)>>>,
     /// Nothing is done while it is shut.
     open: watch::Sender<bool>,
@@ -164,7 +164,7 @@ struct Jobs {
 }
 
 impl Jobs {
-    fn new(open: bool) -> Jobs {
+    pub fn new(open: bool) -> Jobs {
         Jobs { began: Arc::default(), open: watch::Sender::new(open), fails: false }
     }
 
@@ -187,14 +187,14 @@ impl Work for Jobs {
             }
             open.wait_for(|open| *open).await.unwrap();
             let mut input = Vec::new();
-            job.input.read_to_end(&mut input).await.unwrap();
+            job.input.read_to_end(&mut input).await.map_err(|e| Error::new(Code::Aborted, "the input broke").caused_by(e))?;
             job.write(&input).await
         }
         .boxed()
     }
 }
 
-fn input(bytes: &'static [u8]) -> Input {
+pub fn input(bytes: &'static [u8]) -> Input {
     Box::new(move || async move { Ok(Box::new(futures::io::Cursor::new(bytes)) as Box<_>) }.boxed())
 }
 

@@ -259,7 +259,9 @@ impl JobHandle {
         let Some(member) = self.members.get(name).filter(|m| matches!(m.state, State::Stuck)) else { return Ok(()) };
         let doubted = if member.again > 1 { member.needs.clone() } else { Vec::new() };
         for need in doubted {
-            self.again(&need, State::Waiting, Error::new(Code::InputLost, "whoever kept its result does not give it"))?;
+            let why = Error::new(Code::InputLost, "whoever kept its result does not give it");
+            let step = self.again(&need, State::Waiting, why)?;
+            self.told.push_back(JobEvent { task: need, step });
         }
         self.free(|other, _| other == name);
         Ok(())
