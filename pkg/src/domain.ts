@@ -3,6 +3,7 @@ import { Channel, type ChannelOptions } from './channel.js';
 import { DomainData } from './data.js';
 import { call, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
+import { submit, type JobHandle, type JobResult, type TaskSpec } from './job.js';
 import { SharedState } from './state.js';
 import { request, serve, type RequestOptions, type ServeOptions, type Task, type TaskHandler } from './task.js';
 import type { Content } from './source.js';
@@ -241,6 +242,21 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
    */
   request<I = Uint8Array, O = Uint8Array>(capability: string, input?: I | Content, options: RequestOptions<I, O> = {}): Task<O> {
     return request(this.#core, capability, input as I | Content, options);
+  }
+
+  /**
+   * Has several things done, some with the results of others: those go from supplier to supplier, and only what no other task needs comes
+   * here. A result that is lost with its supplier is made anew.
+   *
+   * ```js
+   * const { rooms } = await domain.submit({ tasks: {
+   *   grid: { capability: 'map/occupancy', input: file },
+   *   rooms: { capability: 'map/rooms', needs: ['grid'], output: json() },
+   * } });
+   * ```
+   */
+  submit<T extends Record<string, TaskSpec>>({ tasks, signal }: { tasks: T; signal?: AbortSignal }): JobHandle<JobResult<T>> {
+    return submit(this.#core, tasks, signal);
   }
 
   /** Opens a channel. The same name needs the same mode everywhere. */

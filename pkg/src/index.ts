@@ -17,7 +17,9 @@ export { Body, DomainData, type Change, type Entry, type GetOptions, type PutOpt
 export { Domain, Invite, qr, type DomainEvents, type Invitation, type InviteOptions, type Right } from './domain.js';
 export { PeerageError } from './error.js';
 export { init, type InitOptions } from './init.js';
+export { JobHandle, type JobEvent, type JobResult, type TaskSpec } from './job.js';
 export { Node, type DomainOptions, type JoinOptions, type NodeEvents, type StartOptions, type StoredDomain } from './node.js';
+export { Running } from './running.js';
 export type { Content } from './source.js';
 export { SharedState, type Json, type StateEntry } from './state.js';
 export { Job, Task, type RequestOptions, type ServeOptions, type TaskEvent, type TaskHandler } from './task.js';

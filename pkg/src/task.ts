@@ -1,7 +1,8 @@
 import type { DomainCore, JobCore, TaskCore } from '../gen/peerage.js';
 import { call, coded, PeerageError, wait } from './error.js';
 import { disposeSymbol } from './events.js';
-import { bytesOf, cancelled, Source, type Content } from './source.js';
+import { Running } from './running.js';
+import { bytesOf, Source, type Content } from './source.js';
 import type { Json } from './state.js';
 import type { Capability, Codec, Where } from './types.js';
 
@@ -129,30 +130,19 @@ export function serve<I, O>(core: DomainCore, named: string | Capability, handle
 }
 
 /** Something asked of others: the promise of the result, and, iterated, what happens until then. */
-export class Task<O = Uint8Array> implements Promise<O>, AsyncIterable<TaskEvent> {
+export class Task<O = Uint8Array> extends Running<O, TaskEvent> {
   readonly id: string;
   readonly [Symbol.toStringTag] = 'Task';
   readonly #core: TaskCore;
-  readonly #result: Promise<O>;
-  readonly #stop = new AbortController();
-  readonly #readers = new Set<Reader>();
+  readonly #codec: Codec<O> | undefined;
   #sink: WritableStreamDefaultWriter<Uint8Array> | undefined;
 
   /** @internal */
   constructor(core: TaskCore, codec: Codec<O> | undefined, signal: AbortSignal | undefined) {
+    super(signal);
     this.#core = core;
+    this.#codec = codec;
     this.id = core.id;
-    if (signal?.aborted) this.#stop.abort(signal.reason);
-    signal?.addEventListener('abort', () => this.#stop.abort(signal.reason), { signal: this.#stop.signal });
-    // A turn later, so that whoever asks can say first how it wants the output.
-    this.#result = Promise.resolve().then(() => this.#run()).then((bytes) => codec ? codec.decode(bytes) : bytes as O);
-    // Who only iterates hears of a failure there.
-    this.#result.catch(() => {});
-  }
-
-  /** Ends the task; the promise rejects with `aborted`. */
-  cancel(reason?: unknown): void {
-    this.#stop.abort(reason);
   }
 
   /**
@@ -167,53 +157,21 @@ export class Task<O = Uint8Array> implements Promise<O>, AsyncIterable<TaskEvent
     return readable;
   }
 
-  then<A = O, B = never>(done?: ((value: O) => A | PromiseLike<A>) | null, failed?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<A | B> {
-    return this.#result.then(done, failed);
+  /** @internal */
+  protected async run(cancel: Promise<undefined>): Promise<O> {
+    const bytes = await this.#steps(cancel);
+    await this.#sink?.close();
+    return this.#codec ? this.#codec.decode(bytes) : bytes as O;
   }
 
-  catch<B = never>(failed?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<O | B> {
-    return this.#result.catch(failed);
+  /** @internal */
+  protected async failed(error: unknown): Promise<void> {
+    await this.#sink?.abort(error).catch(() => {});
   }
 
-  finally(always?: (() => void) | null): Promise<O> {
-    return this.#result.finally(always);
-  }
-
-  /** What happens from now on; ends with the task, and throws what it failed with. Progress that nobody took is replaced by newer. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<TaskEvent, void, void> {
-    const reader: Reader = { queue: [], wake: () => {} };
-    let ended = false;
-    const end = () => { ended = true; reader.wake(); };
-    this.#result.then(end, end);
-    this.#readers.add(reader);
-    try {
-      for (;;) {
-        const next = reader.queue.shift();
-        if (next) yield next;
-        else if (ended) break;
-        else await new Promise<void>((wake) => { reader.wake = wake; });
-      }
-      await this.#result;
-    } finally {
-      this.#readers.delete(reader);
-    }
-  }
-
-  async #run(): Promise<Uint8Array> {
-    const cancel = cancelled(this.#stop.signal);
-    try {
-      const bytes = await this.#steps(cancel);
-      await this.#sink?.close();
-      return bytes;
-    } catch (thrown) {
-      const { aborted, reason } = this.#stop.signal;
-      const error = aborted && coded(thrown) instanceof PeerageError ? new PeerageError('aborted', 'the task was cancelled', { cause: reason }) : coded(thrown);
-      await this.#sink?.abort(error).catch(() => {});
-      throw error;
-    } finally {
-      this.#stop.abort();
-      this.#core.free();
-    }
+  /** @internal */
+  protected free(): void {
+    this.#core.free();
   }
 
   /** Goes on until the task is done; its output, unless somebody reads it meanwhile. */
@@ -221,31 +179,20 @@ export class Task<O = Uint8Array> implements Promise<O>, AsyncIterable<TaskEvent
     let all = new Gathered('output');
     let read = false;
     for (let step; (step = await this.#core.next(cancel) as Step | undefined);) {
-      if (step[0] === 'begun') {
-        if (read) throw new PeerageError('supplier-failed', 'the supplier was lost after a part of its output was read', { retryable: true });
-        all = new Gathered('output');
-        this.#tell({ type: 'begun', supplier: step[1], attempt: step[2] });
-      } else if (step[0] === 'progress') {
-        this.#tell({ type: 'progress', value: said(step[1]) });
-      } else if (step[0] === 'lost') {
-        this.#tell({ type: 'lost', supplier: step[1], error: coded(step[2]) as PeerageError });
-      } else if (this.#sink) {
+      if (step[0] === 'output' && this.#sink) {
         read = true;
         await this.#sink.ready;
         await this.#sink.write(step[1]);
-      } else {
-        all.add(step[1]);
+        continue;
       }
+      if (step[0] === 'begun') {
+        if (read) throw new PeerageError('supplier-failed', 'the supplier was lost after a part of its output was read', { retryable: true });
+        all = new Gathered('output');
+      }
+      if (step[0] === 'output') all.add(step[1]);
+      else this.tell(eventOf(step), (last) => last.type === 'progress');
     }
     return all.bytes();
-  }
-
-  #tell(event: TaskEvent): void {
-    for (const { queue, wake } of this.#readers) {
-      if (event.type === 'progress' && queue.at(-1)?.type === 'progress') queue.pop();
-      queue.push(event);
-      wake();
-    }
   }
 }
 
@@ -256,10 +203,20 @@ export function request<I, O>(core: DomainCore, capability: string, input: I | C
   return new Task<O>(call(() => core.request({ capability, where }, policy, prefer, timeoutMs, () => new Source(content.stream))), options.output, signal);
 }
 
-type Step = ['begun', string, number] | ['progress', Uint8Array] | ['output', Uint8Array] | ['lost', string, unknown];
+/** What wasm says happened to a task. @internal */
+export type Step = ['begun', string, number] | ['progress', Uint8Array] | ['output', Uint8Array] | ['lost', string, unknown];
 
-/** Bytes that somebody else sends, put together. */
-class Gathered {
+/** What is told of it. @internal */
+export function eventOf(step: Exclude<Step, ['output', Uint8Array]>): TaskEvent {
+  switch (step[0]) {
+    case 'begun': return { type: 'begun', supplier: step[1], attempt: step[2] };
+    case 'progress': return { type: 'progress', value: said(step[1]) };
+    case 'lost': return { type: 'lost', supplier: step[1], error: coded(step[2]) as PeerageError };
+  }
+}
+
+/** Bytes that somebody else sends, put together. @internal */
+export class Gathered {
   readonly #what: string;
   readonly #parts: Uint8Array[] = [];
   #size = 0;
@@ -278,8 +235,6 @@ class Gathered {
     return new Uint8Array(await new Blob(this.#parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
   }
 }
-
-interface Reader { queue: TaskEvent[]; wake: () => void }
 
 /** JSON, or else the text that some other program wrote. */
 function said(bytes: Uint8Array): Json {

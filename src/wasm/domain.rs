@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use js_sys::Function;
+use js_sys::{Array, Function};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use zeroize::Zeroizing;
@@ -13,7 +13,7 @@ use super::{
     error, from_js,
     link::{JsLink, JsStats},
     participant::{JsCapability, JsParticipant, JsQuery},
-    task::{Exchange, TaskCore},
+    task::{Exchange, JobHandleCore, TaskCore},
     to_js,
 };
 use crate::base::{Code, DomainId, Error, InvitationId, NodeId};
@@ -181,6 +181,15 @@ impl DomainCore {
         let query: JsQuery = from_js(query)?;
         let deadline = Duration::from_millis(milliseconds.max(0.0) as u64);
         self.exchange.request(self.id, query.into(), policy, prefer, deadline, open).map_err(|e| error::to_js(&e))
+    }
+
+    /// Has several things done, some with the results of others. `inputs` has for each a function that gives its input from its beginning,
+    /// or `undefined`.
+    ///
+    /// # Errors
+    /// As [`Tasks::submit`](crate::runtime::task::Tasks::submit).
+    pub fn submit(&self, tasks: JsValue, inputs: Array) -> Result<JobHandleCore, JsValue> {
+        self.exchange.submit(self.id, from_js(tasks)?, &inputs).map_err(|e| error::to_js(&e))
     }
 
     /// Makes an invitation; the answer is its link.

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -13,10 +14,12 @@ use futures::lock::Mutex;
 use futures::{AsyncRead, AsyncReadExt as _, FutureExt as _};
 use js_sys::{Array, Function, Promise, Uint8Array};
 use send_wrapper::SendWrapper;
+use serde::Deserialize;
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
 use super::error;
+use super::participant::JsQuery;
 use super::source::{JsSource, Source};
 use crate::base::{Code, DomainId, Error, Map};
 use crate::platform::links::streams::LinkStreams;
@@ -24,7 +27,7 @@ use crate::proto::directory::{Capability, Query};
 use crate::proto::task::message::PART;
 use crate::proto::task::{Policy, Preference};
 use crate::runtime::handle::Node;
-use crate::runtime::task::{Event, Job, Order, Shelf, Supplier, Task, Tasks, Work};
+use crate::runtime::task::{Event, Input, Job, JobEvent, JobHandle, JobStep, Order, Shelf, Supplier, Task, TaskSpec, Tasks, Work};
 
 /// Bytes of results that a tab keeps in memory for other suppliers.
 const KEPT: u64 = 256 * 1024 * 1024;
@@ -71,30 +74,64 @@ impl Exchange {
         deadline: Duration,
         open: Function,
     ) -> Result<TaskCore, Error> {
-        let wrong = |what: &'static str| Error::new(Code::BadArgument, what);
-        let policy = match policy {
-            "wait" => Policy::Wait,
-            "fail" => Policy::Fail,
-            "any" => Policy::Any,
-            _ => return Err(wrong("what to do when nobody is free is wait, fail or any")),
-        };
-        let preference = match prefer {
-            "idle" => Preference::Idle,
-            "near" => Preference::Near,
-            _ => return Err(wrong("whom to prefer is idle or near")),
-        };
-        let order =
-            Order { predicates: query.predicates, preference, policy, deadline, ..Order::new(query.capability.unwrap_or_default()) };
-        let open = SendWrapper::new(open);
-        let input = move || {
-            let source = open.call0(&JsValue::NULL).map_err(|e| io::Error::other(error::thrown(&e, Code::Storage)));
-            let source = source.map(|s| Box::new(Source::from(s.unchecked_into::<JsSource>())) as Box<dyn AsyncRead + Send + Unpin>);
-            std::future::ready(source).boxed()
-        };
-        let make = || Tasks::new(self.node.clone(), domain, Arc::new(self.streams.clone()), Arc::new(self.streams.pairing()));
-        let task = self.tasks.borrow_mut().entry(domain).or_insert_with(make).request(order, Box::new(input))?;
-        Ok(TaskCore(Some(task)))
+        Ok(TaskCore(Some(self.tasks(domain).request(order(query, policy, prefer, deadline)?, input(open))?)))
     }
+
+    /// A job of these tasks; `inputs` has what opens the input of each, or `undefined`.
+    pub fn submit(&self, domain: DomainId, tasks: Vec<JsTaskSpec>, inputs: &Array) -> Result<JobHandleCore, Error> {
+        let mut specs = BTreeMap::new();
+        for (task, open) in tasks.into_iter().zip(inputs.iter()) {
+            let JsTaskSpec { name, query, needs, policy, prefer, milliseconds } = task;
+            let deadline = Duration::from_millis(milliseconds.max(0.0) as u64);
+            let order = order(query.into(), &policy, &prefer, deadline)?;
+            let input = open.dyn_into::<Function>().ok().map(input);
+            specs.insert(name, TaskSpec { order, needs, input });
+        }
+        Ok(JobHandleCore(Some(self.tasks(domain).submit(specs)?)))
+    }
+
+    fn tasks(&self, domain: DomainId) -> Tasks {
+        let make = || Tasks::new(self.node.clone(), domain, Arc::new(self.streams.clone()), Arc::new(self.streams.pairing()));
+        self.tasks.borrow_mut().entry(domain).or_insert_with(make).clone()
+    }
+}
+
+/// One task of a job, as the page says it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JsTaskSpec {
+    name: String,
+    query: JsQuery,
+    needs: Vec<String>,
+    policy: String,
+    prefer: String,
+    milliseconds: f64,
+}
+
+fn order(query: Query, policy: &str, prefer: &str, deadline: Duration) -> Result<Order, Error> {
+    let wrong = |what: &'static str| Error::new(Code::BadArgument, what);
+    let policy = match policy {
+        "wait" => Policy::Wait,
+        "fail" => Policy::Fail,
+        "any" => Policy::Any,
+        _ => return Err(wrong("what to do when nobody is free is wait, fail or any")),
+    };
+    let preference = match prefer {
+        "idle" => Preference::Idle,
+        "near" => Preference::Near,
+        _ => return Err(wrong("whom to prefer is idle or near")),
+    };
+    Ok(Order { predicates: query.predicates, preference, policy, deadline, ..Order::new(query.capability.unwrap_or_default()) })
+}
+
+/// What `open` gives, once for each attempt.
+fn input(open: Function) -> Input {
+    let open = SendWrapper::new(open);
+    Box::new(move || {
+        let source = open.call0(&JsValue::NULL).map_err(|e| io::Error::other(error::thrown(&e, Code::Storage)));
+        let source = source.map(|s| Box::new(Source::from(s.unchecked_into::<JsSource>())) as Box<dyn AsyncRead + Send + Unpin>);
+        std::future::ready(source).boxed()
+    })
 }
 
 /// A function of the page that does the work.
@@ -214,6 +251,37 @@ impl TaskCore {
         let next = next.map_err(|e| error::to_js(&e))?;
         self.0 = Some(task);
         Ok(next.map(told))
+    }
+}
+
+/// A job that this node asked for.
+#[wasm_bindgen]
+pub struct JobHandleCore(Option<JobHandle>);
+
+#[wasm_bindgen]
+impl JobHandleCore {
+    /// What happens next: `[task, kind, …]`; `undefined` once it is done. `cancel` settling ends the job. One call at a time.
+    ///
+    /// # Errors
+    /// As [`JobHandle::next`]; `aborted`.
+    pub async fn next(&mut self, cancel: Promise) -> Result<Option<Array>, JsValue> {
+        let mut job = self.0.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the job is over")))?;
+        let next = match select(pin!(job.next()), JsFuture::from(cancel)).await {
+            Either::Left((next, _)) => next,
+            Either::Right(_) => Err(Error::new(Code::Aborted, "the job was cancelled")),
+        };
+        let next = next.map_err(|e| error::to_js(&e))?;
+        self.0 = Some(job);
+        Ok(next.map(|JobEvent { task, step }| {
+            let step = match step {
+                JobStep::Event(event) => told(event),
+                JobStep::Kept { supplier, size } => Array::of3(&"kept".into(), &supplier.to_string().into(), &(size as f64).into()),
+                JobStep::Again => Array::of1(&"again".into()),
+                JobStep::Done => Array::of1(&"done".into()),
+            };
+            step.unshift(&task.into());
+            step
+        }))
     }
 }
 

@@ -80,6 +80,55 @@ test('tabs and natives have things done by one another', { timeout: 300_000 }, a
     assert.deepEqual((await inMemory(home.relay.child.pid, needles)).found, ['relay']);
   });
 
+  await t.test('a job of five tasks over two tabs and a native participant, whose results go from one to the other', async () => {
+    const marker = randomBytes(48).toString('base64url');
+    const serve = (page, name, work) => page.evaluate(([name, work]) => {
+      const does = new Function('text', `return ${work}`);
+      const text = { encode: (v) => new TextEncoder().encode(v), decode: (b) => new TextDecoder().decode(b) };
+      window.peerage.domain.serve(name, (job) => does(text)(job), { input: text, output: text });
+    }, [name, work]);
+    await serve(b, 'double', '(job) => job.input().then((t) => t + t)');
+    await serve(c, 'reverse', "(job) => job.input().then((t) => [...t].reverse().join(''))");
+    for (const capability of ['double', 'reverse', 'count']) await offered(a, capability);
+    const { results, events } = await a.evaluate(async (marker) => {
+      const text = { encode: (v) => new TextEncoder().encode(v), decode: (b) => new TextDecoder().decode(b) };
+      const job = window.peerage.domain.submit({ tasks: {
+        first: { capability: 'double', input: text.encode(marker) },
+        second: { capability: 'reverse', needs: ['first'] },
+        counted: { capability: 'count', needs: ['second'], output: text },
+        third: { capability: 'double', needs: ['second', 'first'], input: text.encode('own ') },
+        last: { capability: 'reverse', needs: ['third'], output: text },
+      } });
+      const events = [];
+      for await (const event of job) events.push(event);
+      return { results: await job, events };
+    }, marker);
+    const first = marker + marker;
+    const second = [...first].reverse().join('');
+    const third = `own ${second}${first}`.repeat(2);
+    assert.deepEqual(Object.keys(results).sort(), ['counted', 'last'], 'only what nobody needs comes back');
+    assert.equal(Number(results.counted), second.length);
+    assert.equal(results.last, [...third].reverse().join(''));
+    const kept = Object.fromEntries(events.filter((e) => e.type === 'kept').map(({ task, supplier, size }) => [task, { supplier, size }]));
+    assert.deepEqual(kept, {
+      first: { supplier: b.node, size: first.length }, second: { supplier: c.node, size: second.length }, third: { supplier: b.node, size: third.length },
+    });
+    assert.equal(events.find((e) => e.task === 'counted' && e.type === 'begun').supplier, native.node);
+    assert.deepEqual(events.filter((e) => e.type === 'done').map((e) => e.task).sort(), ['counted', 'last']);
+    assert.ok(!(await readFile(home.records.manager)).includes(marker));
+    // What cannot be is refused at once, and a job can be cancelled.
+    const codes = await a.evaluate(async () => {
+      const code = (job) => job.then(() => 'none', (error) => `${error.code} ${error.message}`);
+      const { domain } = window.peerage;
+      let circle;
+      try { domain.submit({ tasks: { a: { capability: 'x', needs: ['a'] } } }); } catch (error) { circle = error.code; }
+      const waits = domain.submit({ tasks: { a: { capability: 'never offered' } } });
+      setTimeout(() => waits.cancel('enough'), 100);
+      return [circle, await code(waits)];
+    });
+    assert.deepEqual(codes.map((c) => c.split(' ')[0]), ['bad-argument', 'aborted']);
+  });
+
   await t.test('32 MiB through a tab and back, as they come', async () => {
     await b.evaluate(() => window.peerage.domain.serve('echo', (job) => job.stream()));
     await offered(a, 'echo');

@@ -207,7 +207,7 @@ impl JobHandle {
                         member.state = State::Done;
                         JobStep::Done
                     }
-                    Ok(Some(result)) => self.keep(&name, result),
+                    Ok(Some(result)) => self.keep(&name, *result),
                     Err(error) if error.code() == Code::InputLost => {
                         let stuck = name.clone();
                         self.running.push(Delay::new(PAUSE).map(|()| Some(Outcome::Retry(stuck))).boxed());
@@ -241,7 +241,7 @@ impl JobHandle {
     }
 
     /// A task's result is there for others.
-    fn keep(&mut self, name: &str, result: Box<KeptResult>) -> JobStep {
+    fn keep(&mut self, name: &str, result: KeptResult) -> JobStep {
         let kept = result.kept;
         let (lasting, handle) = abortable(result.lost());
         let gone = name.to_owned();
