@@ -90,12 +90,19 @@ function described(task: string, step: Exclude<Step | Own, ['output', Uint8Array
 }
 
 /** @internal */
-export function submit<T extends Record<string, TaskSpec>>(core: DomainCore, tasks: T, signal: AbortSignal | undefined): JobHandle<JobResult<T>> {
-  const specs = Object.entries(tasks).map(([name, { capability, where = {}, needs = [], prefer = 'idle', policy = 'wait', timeoutMs = 3_600_000 }]) => (
-    { name, query: { capability, where }, needs, prefer, policy, milliseconds: timeoutMs }));
-  const inputs = Object.values(tasks).map(({ input }) => {
-    const content = input === undefined ? undefined : bytesOf(input);
-    return content && (() => new Source(content.stream));
-  });
-  return new JobHandle(call(() => core.submit(specs, inputs)), tasks, signal);
+export function submit<T extends Record<string, TaskSpec>>(domain: DomainCore, tasks: T, signal: AbortSignal | undefined): JobHandle<JobResult<T>> {
+  const core = call(() => domain.job());
+  try {
+    for (const [name, { capability, where = {}, needs = [], input, prefer = 'idle', policy = 'wait', timeoutMs = 3_600_000 }] of Object.entries(tasks)) {
+      call(() => core.add(name, needs, { capability, where }, policy, prefer, timeoutMs));
+      if (input === undefined) continue;
+      const content = bytesOf(input);
+      core.give(() => new Source(content.stream));
+    }
+    call(() => core.begin());
+  } catch (error) {
+    core.free();
+    throw error;
+  }
+  return new JobHandle(core, tasks, signal);
 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use js_sys::{Array, Function};
+use js_sys::Function;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use zeroize::Zeroizing;
@@ -183,13 +183,9 @@ impl DomainCore {
         self.exchange.request(self.id, query.into(), policy, prefer, deadline, open).map_err(|e| error::to_js(&e))
     }
 
-    /// Has several things done, some with the results of others. `inputs` has for each a function that gives its input from its beginning,
-    /// or `undefined`.
-    ///
-    /// # Errors
-    /// As [`Tasks::submit`](crate::runtime::task::Tasks::submit).
-    pub fn submit(&self, tasks: JsValue, inputs: Array) -> Result<JobHandleCore, JsValue> {
-        self.exchange.submit(self.id, from_js(tasks)?, &inputs).map_err(|e| error::to_js(&e))
+    /// A job without tasks.
+    pub fn job(&self) -> JobHandleCore {
+        JobHandleCore::new(self.exchange.tasks(self.id))
     }
 
     /// Makes an invitation; the answer is its link.

@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -14,7 +13,6 @@ use futures::lock::Mutex;
 use futures::{AsyncRead, AsyncReadExt as _, FutureExt as _};
 use js_sys::{Array, Function, Promise, Uint8Array};
 use send_wrapper::SendWrapper;
-use serde::Deserialize;
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
@@ -77,35 +75,10 @@ impl Exchange {
         Ok(TaskCore(Some(self.tasks(domain).request(order(query, policy, prefer, deadline)?, input(open))?)))
     }
 
-    /// A job of these tasks; `inputs` has what opens the input of each, or `undefined`.
-    pub fn submit(&self, domain: DomainId, tasks: Vec<JsTaskSpec>, inputs: &Array) -> Result<JobHandleCore, Error> {
-        let mut specs = BTreeMap::new();
-        for (task, open) in tasks.into_iter().zip(inputs.iter()) {
-            let JsTaskSpec { name, query, needs, policy, prefer, milliseconds } = task;
-            let deadline = Duration::from_millis(milliseconds.max(0.0) as u64);
-            let order = order(query.into(), &policy, &prefer, deadline)?;
-            let input = open.dyn_into::<Function>().ok().map(input);
-            specs.insert(name, TaskSpec { order, needs, input });
-        }
-        Ok(JobHandleCore(Some(self.tasks(domain).submit(specs)?)))
-    }
-
-    fn tasks(&self, domain: DomainId) -> Tasks {
+    pub fn tasks(&self, domain: DomainId) -> Tasks {
         let make = || Tasks::new(self.node.clone(), domain, Arc::new(self.streams.clone()), Arc::new(self.streams.pairing()));
         self.tasks.borrow_mut().entry(domain).or_insert_with(make).clone()
     }
-}
-
-/// One task of a job, as the page says it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct JsTaskSpec {
-    name: String,
-    query: JsQuery,
-    needs: Vec<String>,
-    policy: String,
-    prefer: String,
-    milliseconds: f64,
 }
 
 fn order(query: Query, policy: &str, prefer: &str, deadline: Duration) -> Result<Order, Error> {
@@ -254,24 +227,70 @@ impl TaskCore {
     }
 }
 
-/// A job that this node asked for.
+/// A job that this node asks for.
 #[wasm_bindgen]
-pub struct JobHandleCore(Option<JobHandle>);
+pub struct JobHandleCore {
+    tasks: Tasks,
+    specs: Vec<TaskSpec>,
+    job: Option<JobHandle>,
+}
+
+impl JobHandleCore {
+    pub(super) fn new(tasks: Tasks) -> JobHandleCore {
+        JobHandleCore { tasks, specs: Vec::new(), job: None }
+    }
+}
 
 #[wasm_bindgen]
 impl JobHandleCore {
+    /// Adds a task, as [`super::domain::DomainCore::request`] takes it, and the names of those whose results it begins with.
+    ///
+    /// # Errors
+    /// `bad-argument`.
+    pub fn add(
+        &mut self,
+        name: String,
+        needs: Vec<String>,
+        query: JsValue,
+        policy: &str,
+        prefer: &str,
+        milliseconds: f64,
+    ) -> Result<(), JsValue> {
+        let query: JsQuery = super::from_js(query)?;
+        let order = order(query.into(), policy, prefer, Duration::from_millis(milliseconds.max(0.0) as u64));
+        self.specs.push(TaskSpec { name, order: order.map_err(|e| error::to_js(&e))?, needs, input: None });
+        Ok(())
+    }
+
+    /// Gives the task that was added last an input of its own.
+    pub fn give(&mut self, open: Function) {
+        if let Some(spec) = self.specs.last_mut() {
+            spec.input = Some(input(open));
+        }
+    }
+
+    /// Begins with what was added.
+    ///
+    /// # Errors
+    /// As [`Tasks::submit`].
+    pub fn begin(&mut self) -> Result<(), JsValue> {
+        let job = self.tasks.submit(std::mem::take(&mut self.specs)).map_err(|e| error::to_js(&e))?;
+        self.job = Some(job);
+        Ok(())
+    }
+
     /// What happens next: `[task, kind, …]`; `undefined` once it is done. `cancel` settling ends the job. One call at a time.
     ///
     /// # Errors
     /// As [`JobHandle::next`]; `aborted`.
     pub async fn next(&mut self, cancel: Promise) -> Result<Option<Array>, JsValue> {
-        let mut job = self.0.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the job is over")))?;
+        let mut job = self.job.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the job is over")))?;
         let next = match select(pin!(job.next()), JsFuture::from(cancel)).await {
             Either::Left((next, _)) => next,
             Either::Right(_) => Err(Error::new(Code::Aborted, "the job was cancelled")),
         };
         let next = next.map_err(|e| error::to_js(&e))?;
-        self.0 = Some(job);
+        self.job = Some(job);
         Ok(next.map(|JobEvent { task, step }| {
             let step = match step {
                 JobStep::Event(event) => told(event),

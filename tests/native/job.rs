@@ -129,12 +129,11 @@ async fn a_result_that_is_not_what_its_holder_said_is_made_anew_by_another() {
         ann.knows(of.id(), what).await;
         town.manager.knows(of.id(), what).await;
     }
-    let spec = |capability: &str, needs: &[&str], own: Option<&'static [u8]>| {
+    let spec = |name: &str, needs: &[&str], own: Option<&'static [u8]>| {
         let needs = needs.iter().map(ToString::to_string).collect();
-        TaskSpec { order: Order::new(capability), needs, input: own.map(input) }
+        TaskSpec { name: name.to_owned(), order: Order::new(name), needs, input: own.map(input) }
     };
-    let tasks = [("make".to_owned(), spec("make", &[], Some(b"made"))), ("use".to_owned(), spec("use", &["make"], None))];
-    let mut job = ann.tasks().submit(tasks.into()).unwrap();
+    let mut job = ann.tasks().submit(vec![spec("make", &[], Some(b"made")), spec("use", &["make"], None)]).unwrap();
     let doing = async {
         let (mut output, mut again) = (Vec::new(), Vec::new());
         while let Some(event) = in_time("it goes on", job.next()).await.unwrap() {

@@ -133,7 +133,7 @@ fn condition((key, value): (String, toml::Value)) -> Result<Predicate, Error> {
 impl Prepared {
     /// Has it done.
     pub async fn run(self, tasks: &Tasks) -> Result<(), Error> {
-        let mut specs = BTreeMap::new();
+        let mut specs = Vec::new();
         for (name, task) in self.tasks {
             let Member { capability, needs, input: path, conditions, prefer, deadline, now, .. } = task;
             let order = Order {
@@ -150,7 +150,7 @@ impl Prepared {
                 Some(path) => Some(input(Some(path)).await?),
                 None => None,
             };
-            specs.insert(name, TaskSpec { order, needs, input: own });
+            specs.push(TaskSpec { name, order, needs, input: own });
         }
         let mut job = tasks.submit(specs)?;
         let mut outputs = BTreeMap::new();

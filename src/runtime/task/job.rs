@@ -1,7 +1,7 @@
 //! Jobs: tasks of which some begin with the results of others. Results go from supplier to supplier; only those that no other task of
 //! the job begins with come here.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ const AHEAD: usize = 8;
 
 /// One task of a job.
 pub struct TaskSpec {
+    /// Its name, 1 to 64 bytes.
+    pub name: String,
     /// What is asked for.
     pub order: Order,
     /// The tasks whose results it begins with, in this order, behind its own input.
@@ -40,7 +42,7 @@ pub struct TaskSpec {
 
 impl fmt::Debug for TaskSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskSpec").field("order", &self.order).field("needs", &self.needs).finish_non_exhaustive()
+        f.debug_struct("TaskSpec").field("name", &self.name).field("order", &self.order).field("needs", &self.needs).finish_non_exhaustive()
     }
 }
 
@@ -84,8 +86,10 @@ enum State {
 }
 
 struct Member {
+    name: String,
     order: Order,
-    needs: Vec<String>,
+    /// The numbers of the tasks whose results it begins with.
+    needs: Vec<usize>,
     input: Option<Input>,
     state: State,
     /// Somebody needs its result.
@@ -93,18 +97,18 @@ struct Member {
     again: u32,
 }
 
-/// What became of something that ran.
+/// What became of something that ran, with the number of its task.
 enum Outcome {
-    Finished(String, Option<Input>, Result<Option<Box<KeptResult>>, Error>),
-    Gone(String),
+    Finished(usize, Option<Input>, Result<Option<Box<KeptResult>>, Error>),
+    Gone(usize),
     /// It is not waited any longer for what it lost.
-    Retry(String),
+    Retry(usize),
 }
 
 /// A job under way; dropped, it is cancelled.
 pub struct JobHandle {
     tasks: Tasks,
-    members: BTreeMap<String, Member>,
+    members: Vec<Member>,
     running: FuturesUnordered<BoxFuture<'static, Option<Outcome>>>,
     voice: mpsc::Sender<JobEvent>,
     events: mpsc::Receiver<JobEvent>,
@@ -113,7 +117,7 @@ pub struct JobHandle {
 
 impl fmt::Debug for JobHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobHandle").field("tasks", &self.members.keys()).finish_non_exhaustive()
+        f.debug_struct("JobHandle").field("tasks", &self.members.len()).finish_non_exhaustive()
     }
 }
 
@@ -125,47 +129,52 @@ impl Tasks {
     /// Asks for several things to be done, some with the results of others. Nothing happens until [`JobHandle::next`] is called.
     ///
     /// # Errors
-    /// [`Code::BadArgument`] if there are no tasks or over 256, one needs what there is not or in a circle, or as [`Tasks::request`].
-    pub fn submit(&self, tasks: BTreeMap<String, TaskSpec>) -> Result<JobHandle, Error> {
+    /// [`Code::BadArgument`] if there are no tasks or over 256, two of one name, one needs what there is not or in a circle, or as
+    /// [`Tasks::request`].
+    pub fn submit(&self, tasks: Vec<TaskSpec>) -> Result<JobHandle, Error> {
         if !(1..=TASKS).contains(&tasks.len()) {
             return Err(wrong(format!("a job has 1 to {TASKS} tasks")));
         }
-        let needed: BTreeSet<String> = tasks.values().flat_map(|t| t.needs.iter().cloned()).collect();
-        for (name, spec) in &tasks {
-            if !(1..=NAME).contains(&name.len()) {
-                return Err(wrong(format!("the name of a task has 1 to {NAME} bytes")));
-            }
-            if let Some(missing) = spec.needs.iter().find(|n| !tasks.contains_key(*n)) {
-                return Err(wrong(format!("{name} needs {missing}, which is no task of this job")));
-            }
-            if spec.needs.iter().collect::<BTreeSet<_>>().len() != spec.needs.len() {
-                return Err(wrong(format!("{name} needs one task twice")));
-            }
-            self.check(&spec.order)?;
+        let needs = numbered(&tasks)?;
+        let mut members = Vec::new();
+        for (TaskSpec { name, order, input, .. }, needs_of) in tasks.into_iter().zip(&needs) {
+            self.check(&order)?;
+            let needed = needs.iter().any(|n| n.contains(&members.len()));
+            members.push(Member { name, order, needs: needs_of.clone(), input, state: State::Waiting, needed, again: 0 });
         }
-        if let Some(name) = circle(&tasks) {
-            return Err(wrong(format!("{name} needs its own result")));
-        }
-        let member = |(name, TaskSpec { order, needs, input }): (String, TaskSpec)| {
-            let needed = needed.contains(&name);
-            (name, Member { order, needs, input, state: State::Waiting, needed, again: 0 })
-        };
         let (voice, events) = mpsc::channel(AHEAD);
-        let members = tasks.into_iter().map(member).collect();
         let mut job = JobHandle { tasks: self.clone(), members, running: FuturesUnordered::new(), voice, events, told: VecDeque::new() };
         job.begin()?;
         Ok(job)
     }
 }
 
-/// A task that, by way of others, needs itself.
-fn circle(tasks: &BTreeMap<String, TaskSpec>) -> Option<&String> {
-    let mut open: BTreeMap<&String, BTreeSet<&String>> = tasks.iter().map(|(name, t)| (name, t.needs.iter().collect())).collect();
-    while let Some(name) = open.iter().find(|(_, needs)| needs.is_empty()).map(|(name, _)| *name) {
-        open.remove(name);
-        open.values_mut().for_each(|needs| _ = needs.remove(name));
+/// What each task needs, by numbers.
+fn numbered(tasks: &[TaskSpec]) -> Result<Vec<Vec<usize>>, Error> {
+    let mut all = Vec::new();
+    for (number, TaskSpec { name, needs, .. }) in tasks.iter().enumerate() {
+        if !(1..=NAME).contains(&name.len()) || tasks[..number].iter().any(|t| t.name == *name) {
+            return Err(wrong(format!("each task has a name of its own, of 1 to {NAME} bytes")));
+        }
+        let mut numbers = Vec::new();
+        for need in needs {
+            match tasks.iter().position(|t| t.name == *need) {
+                Some(n) if !numbers.contains(&n) => numbers.push(n),
+                Some(_) => return Err(wrong(format!("{name} needs {need} twice"))),
+                None => return Err(wrong(format!("{name} needs {need}, which is no task of this job"))),
+            }
+        }
+        all.push(numbers);
     }
-    open.into_keys().next()
+    // One after the other is done, if what it needs is; what is left over waits for itself.
+    let mut done = vec![false; all.len()];
+    while let Some(next) = (0..all.len()).find(|n| !done[*n] && all[*n].iter().all(|need| done[*need])) {
+        done[next] = true;
+    }
+    match done.iter().position(|done| !done) {
+        Some(stuck) => Err(wrong(format!("{} needs its own result", tasks[stuck].name))),
+        None => Ok(all),
+    }
 }
 
 impl JobHandle {
@@ -178,7 +187,7 @@ impl JobHandle {
             if let Some(event) = self.told.pop_front() {
                 return Ok(Some(event));
             }
-            if self.members.values().all(|m| matches!(m.state, State::Done)) {
+            if self.members.iter().all(|m| matches!(m.state, State::Done)) {
                 return Ok(None);
             }
             match select(self.events.next(), self.running.next()).await {
@@ -188,8 +197,9 @@ impl JobHandle {
                     while let Ok(event) = self.events.try_recv() {
                         self.told.push_back(event);
                     }
-                    let event = outcome.map(|outcome| self.take(outcome)).transpose()?.flatten();
-                    self.told.extend(event);
+                    if let Some(outcome) = outcome {
+                        self.take(outcome)?;
+                    }
                 }
                 // What waits, waits for something that runs.
                 Either::Right((None, _)) => return Err(Error::new(Code::SupplierFailed, "nothing of the job goes on")),
@@ -197,137 +207,126 @@ impl JobHandle {
         }
     }
 
-    fn take(&mut self, outcome: Outcome) -> Result<Option<JobEvent>, Error> {
-        let event = match outcome {
-            Outcome::Finished(name, input, result) => {
-                let Some(member) = self.members.get_mut(&name) else { return Ok(None) };
-                member.input = input;
-                let step = match result {
-                    Ok(None) => {
-                        member.state = State::Done;
-                        JobStep::Done
-                    }
-                    Ok(Some(result)) => self.keep(&name, *result),
-                    Err(error) if error.code() == Code::InputLost => {
-                        let stuck = name.clone();
-                        self.running.push(Delay::new(PAUSE).map(|()| Some(Outcome::Retry(stuck))).boxed());
-                        self.again(&name, State::Stuck, error)?
-                    }
-                    Err(error) => {
-                        let message = format!("{name}: {}", error.message());
-                        return Err(Error::new(error.code(), message).caused_by(error));
-                    }
-                };
-                Some(JobEvent { task: name, step })
-            }
-            Outcome::Gone(name) => {
-                let why = Error::new(Code::InputLost, "whoever kept its result is gone");
-                Some(JobEvent { step: self.again(&name, State::Waiting, why)?, task: name })
-            }
-            Outcome::Retry(name) => {
-                self.retry(&name)?;
-                None
-            }
-        };
-        self.release();
-        self.begin()?;
-        Ok(event)
+    fn tell(&mut self, number: usize, step: JobStep) {
+        let task = self.members[number].name.clone();
+        self.told.push_back(JobEvent { task, step });
     }
 
-    /// Begins all that can begin.
-    fn begin(&mut self) -> Result<(), Error> {
-        let names: Vec<String> = self.members.keys().cloned().collect();
-        names.iter().try_for_each(|name| self.start(name))
+    fn take(&mut self, outcome: Outcome) -> Result<(), Error> {
+        match outcome {
+            Outcome::Finished(number, input, result) => {
+                let member = &mut self.members[number];
+                member.input = input;
+                match result {
+                    Ok(None) => {
+                        member.state = State::Done;
+                        self.tell(number, JobStep::Done);
+                    }
+                    Ok(Some(result)) => self.keep(number, *result),
+                    Err(error) if error.code() == Code::InputLost => {
+                        self.running.push(Delay::new(PAUSE).map(move |()| Some(Outcome::Retry(number))).boxed());
+                        self.again(number, State::Stuck, error.message())?;
+                    }
+                    Err(error) => {
+                        let message = format!("{}: {}", member.name, error.message());
+                        return Err(Error::new(error.code(), message).caused_by(error));
+                    }
+                }
+            }
+            Outcome::Gone(number) => self.again(number, State::Waiting, "whoever kept its result is gone")?,
+            Outcome::Retry(number) => self.retry(number)?,
+        }
+        self.release();
+        self.begin()
     }
 
     /// A task's result is there for others.
-    fn keep(&mut self, name: &str, result: KeptResult) -> JobStep {
+    fn keep(&mut self, number: usize, result: KeptResult) {
         let kept = result.kept;
         let (lasting, handle) = abortable(result.lost());
-        let gone = name.to_owned();
         // Ended by the handle, it is of no more interest.
-        self.running.push(async move { lasting.await.is_ok().then_some(Outcome::Gone(gone)) }.boxed());
-        if let Some(member) = self.members.get_mut(name) {
-            member.state = State::Kept(kept, handle);
+        self.running.push(async move { lasting.await.is_ok().then_some(Outcome::Gone(number)) }.boxed());
+        self.members[number].state = State::Kept(kept, handle);
+        for member in self.members.iter_mut().filter(|m| m.needs.contains(&number)) {
+            member.free();
         }
-        self.free(|_, member| member.needs.iter().any(|n| n == name));
-        JobStep::Kept { supplier: kept.holder, size: kept.size }
+        self.tell(number, JobStep::Kept { supplier: kept.holder, size: kept.size });
     }
 
     /// A task has been stuck for a while: it is tried once more with the same results, then with new ones, whatever their holders say.
-    fn retry(&mut self, name: &str) -> Result<(), Error> {
-        let Some(member) = self.members.get(name).filter(|m| matches!(m.state, State::Stuck)) else { return Ok(()) };
-        let doubted = if member.again > 1 { member.needs.clone() } else { Vec::new() };
-        for need in doubted {
-            let why = Error::new(Code::InputLost, "whoever kept its result does not give it");
-            let step = self.again(&need, State::Waiting, why)?;
-            self.told.push_back(JobEvent { task: need, step });
+    fn retry(&mut self, number: usize) -> Result<(), Error> {
+        let member = &mut self.members[number];
+        if matches!(member.state, State::Stuck) {
+            let doubted = if member.again > 1 { member.needs.clone() } else { Vec::new() };
+            member.free();
+            for need in doubted {
+                self.again(need, State::Waiting, "whoever kept its result does not give it")?;
+            }
         }
-        self.free(|other, _| other == name);
         Ok(())
     }
 
-    /// Those of which this holds are stuck no more.
-    fn free(&mut self, which: impl Fn(&String, &Member) -> bool) {
-        for (name, member) in &mut self.members {
-            if matches!(member.state, State::Stuck) && which(name, member) {
-                member.state = State::Waiting;
-            }
-        }
-    }
-
     /// A task has to be done anew.
-    fn again(&mut self, name: &str, state: State, why: Error) -> Result<JobStep, Error> {
-        if let Some(member) = self.members.get_mut(name) {
-            member.again += 1;
-            if member.again >= AGAIN {
-                let hint = "Suppliers that come and go too fast keep no results";
-                return Err(Error::new(why.code(), format!("{name}: {}", why.message())).hint(hint));
-            }
-            if let State::Kept(_, handle) = std::mem::replace(&mut member.state, state) {
-                handle.abort();
-            }
+    fn again(&mut self, number: usize, state: State, why: &str) -> Result<(), Error> {
+        let member = &mut self.members[number];
+        member.again += 1;
+        if member.again >= AGAIN {
+            let hint = "Suppliers that come and go too fast keep no results";
+            return Err(Error::new(Code::InputLost, format!("{}: {why}", member.name)).hint(hint));
         }
-        Ok(JobStep::Again)
+        if let State::Kept(_, handle) = std::mem::replace(&mut member.state, state) {
+            handle.abort();
+        }
+        self.tell(number, JobStep::Again);
+        Ok(())
     }
 
-    /// Begins a task, if it waits and what it needs is there.
-    fn start(&mut self, name: &str) -> Result<(), Error> {
-        let kept = |need: &String| match self.members.get(need).map(|m| &m.state) {
-            Some(State::Kept(kept, _)) => Some(Part::Kept(*kept)),
-            _ => None,
-        };
-        let Some(member) = self.members.get(name).filter(|m| matches!(m.state, State::Waiting)) else { return Ok(()) };
-        let Some(results) = member.needs.iter().map(kept).collect::<Option<Vec<_>>>() else { return Ok(()) };
-        let (order, keep) = (member.order.clone(), member.needed);
-        let Some(member) = self.members.get_mut(name) else { return Ok(()) };
-        let input = member.input.take().map(Part::Own).into_iter().chain(results).collect();
-        member.state = State::Running;
-        let task = self.tasks.ask_for(order, input, keep)?;
-        self.running.push(run(name.to_owned(), task, self.voice.clone()).map(Some).boxed());
+    /// Begins all that waits and can begin.
+    fn begin(&mut self) -> Result<(), Error> {
+        for number in 0..self.members.len() {
+            let kept = |need: &usize| match &self.members[*need].state {
+                State::Kept(kept, _) => Some(Part::Kept(*kept)),
+                _ => None,
+            };
+            let member = &self.members[number];
+            if matches!(member.state, State::Waiting)
+                && let Some(results) = member.needs.iter().map(kept).collect::<Option<Vec<_>>>()
+            {
+                let member = &mut self.members[number];
+                let input = member.input.take().map(Part::Own).into_iter().chain(results).collect();
+                member.state = State::Running;
+                let task = self.tasks.ask_for(member.order.clone(), input, member.needed)?;
+                self.running.push(run(number, member.name.clone(), task, self.voice.clone()).map(Some).boxed());
+            }
+        }
         Ok(())
     }
 
     /// Lets go of results that nothing can need any more: all that begins with them is done for good.
     fn release(&mut self) {
-        loop {
-            let done = |m: &Member| matches!(m.state, State::Done);
-            let free = |name: &String| self.members.values().filter(|m| m.needs.contains(name)).all(done);
-            let Some(name) = self.members.iter().find(|(name, m)| matches!(m.state, State::Kept(..)) && free(name)).map(|(n, _)| n.clone())
-            else {
-                return;
-            };
-            if let Some(member) = self.members.get_mut(&name)
-                && let State::Kept(_, handle) = std::mem::replace(&mut member.state, State::Done)
-            {
+        let needs_it = |number: usize| move |m: &Member| m.needs.contains(&number) && !matches!(m.state, State::Done);
+        let over = |(number, m): (usize, &Member)| matches!(m.state, State::Kept(..)) && !self.members.iter().any(needs_it(number));
+        // One that is let go of may have needed another.
+        if let Some(number) = self.members.iter().enumerate().position(over) {
+            if let State::Kept(_, handle) = std::mem::replace(&mut self.members[number].state, State::Done) {
                 handle.abort();
             }
+            self.release();
+        }
+    }
+}
+
+impl Member {
+    /// It is stuck no more.
+    fn free(&mut self) {
+        if matches!(self.state, State::Stuck) {
+            self.state = State::Waiting;
         }
     }
 }
 
 /// Carries a task out, and tells what happens.
-async fn run(name: String, mut task: Task, mut voice: mpsc::Sender<JobEvent>) -> Outcome {
+async fn run(number: usize, name: String, mut task: Task, mut voice: mpsc::Sender<JobEvent>) -> Outcome {
     let result = loop {
         match task.next().await {
             Ok(Some(event)) => {
@@ -340,23 +339,33 @@ async fn run(name: String, mut task: Task, mut voice: mpsc::Sender<JobEvent>) ->
     };
     let own = |part| if let Part::Own(input) = part { Some(input) } else { None };
     let input = task.into_input().into_iter().find_map(own);
-    Outcome::Finished(name, input, result)
+    Outcome::Finished(number, input, result)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn job(tasks: &[(&str, &[&str])]) -> BTreeMap<String, TaskSpec> {
-        let spec =
-            |needs: &[&str]| TaskSpec { order: Order::new("x"), needs: needs.iter().map(ToString::to_string).collect(), input: None };
-        tasks.iter().map(|(name, needs)| ((*name).to_owned(), spec(needs))).collect()
+    fn job(tasks: &[(&str, &[&str])]) -> Result<Vec<Vec<usize>>, Code> {
+        let spec = |(name, needs): &(&str, &[&str])| {
+            let needs = needs.iter().map(ToString::to_string).collect();
+            TaskSpec { name: (*name).to_owned(), order: Order::new("x"), needs, input: None }
+        };
+        numbered(&tasks.iter().map(spec).collect::<Vec<_>>()).map_err(|e| e.code())
     }
 
     #[test]
-    fn a_circle_is_found() {
-        assert_eq!(circle(&job(&[("a", &[]), ("b", &["a"]), ("c", &["a", "b"])])), None);
-        assert_eq!(circle(&job(&[("a", &["a"])])), Some(&"a".to_owned()));
-        assert_eq!(circle(&job(&[("a", &[]), ("b", &["a", "d"]), ("c", &["b"]), ("d", &["c"])])), Some(&"b".to_owned()));
+    fn what_a_task_needs_is_there_and_not_itself() {
+        assert_eq!(job(&[("c", &["b", "a"]), ("a", &[]), ("b", &["a"])]), Ok(vec![vec![2, 1], vec![], vec![1]]));
+        for wrong in [
+            &[("a", &["a"][..])][..],
+            &[("a", &[]), ("b", &["a", "d"]), ("c", &["b"]), ("d", &["c"])],
+            &[("a", &["b"])],
+            &[("a", &[]), ("b", &["a", "a"])],
+            &[("a", &[]), ("a", &[])],
+            &[("", &[])],
+        ] {
+            assert_eq!(job(wrong), Err(Code::BadArgument), "{wrong:?}");
+        }
     }
 }

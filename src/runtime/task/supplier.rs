@@ -278,19 +278,13 @@ impl Supplier {
         let (sink, stream) = frames.split();
         let ((give, take), (out, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
         let job = Job { ticket, input: Box::pin(take.into_async_read()), output: out };
-        // Why the input cannot be gone on with: what the work says of it then is of no account.
+        // Why the input cannot be gone on with.
         let lost = Mutex::new(None);
         let talking = async {
             // The work's end drops the job, and with it ends what it has to say. Who cannot be spoken to needs no work.
-            let (result, mut sink) = match &mut keeping {
-                None => try_join(work.run(job).map(Ok), speak(sink, said)).await?,
-                Some(keeping) => {
-                    let (rest, spoken) = mpsc::channel(QUEUE);
-                    let working = async { Ok(try_join(work.run(job), keep(said, rest, keeping)).await.map(drop)) };
-                    try_join(working, speak(sink, spoken)).await?
-                }
-            };
-            let result = lock(&lost).take().map_or(result, Err);
+            let (result, (mut sink, unkept)) = try_join(work.run(job).map(Ok), speak(sink, said, keeping.as_mut())).await?;
+            // What the work says of an input or output that broke is of no account.
+            let result = unkept.or_else(|| lock(&lost).take()).map_or(result, Err);
             // What is only kept takes no place of another's.
             drop(room);
             let last = match (&result, &mut keeping) {
@@ -486,18 +480,6 @@ struct Begun {
     keeping: Option<Keeping>,
 }
 
-/// Keeps the output, and hands on what else is said.
-async fn keep(mut said: mpsc::Receiver<Reply>, mut rest: mpsc::Sender<Reply>, keeping: &mut Keeping) -> Result<(), Error> {
-    while let Some(reply) = said.next().await {
-        match reply {
-            Reply::Output(bytes) => keeping.add(bytes).await?,
-            // Who does not hear it is gone, which ends all of this.
-            reply => _ = rest.send(reply).await,
-        }
-    }
-    Ok(())
-}
-
 fn broken(cause: io::Error) -> Error {
     Error::new(Code::Unreachable, "the stream to the demander broke").caused_by(cause)
 }
@@ -527,14 +509,25 @@ async fn hold(node: &Node, domain: DomainId, demander: NodeId) {
     }
 }
 
-/// Says what the work puts out, and, when it puts out nothing, that it goes on.
-async fn speak(mut sink: SplitSink<Frames, Bytes>, mut said: mpsc::Receiver<Reply>) -> Result<SplitSink<Frames, Bytes>, Error> {
+/// Says what the work puts out, or keeps it, and, when there is nothing to say, that it goes on. The error is of what could not be kept.
+async fn speak(
+    mut sink: SplitSink<Frames, Bytes>,
+    mut said: mpsc::Receiver<Reply>,
+    mut keeping: Option<&mut Keeping>,
+) -> Result<(SplitSink<Frames, Bytes>, Option<Error>), Error> {
+    let mut beat = Delay::new(BEAT);
     loop {
-        let next = match select(said.next(), Delay::new(BEAT)).await {
-            Either::Left((Some(reply), _)) => reply,
-            Either::Left((None, _)) => return Ok(sink),
-            Either::Right(_) => Reply::Alive,
+        // The beat first: of an output that is kept nothing is said, however much comes.
+        let next = match (select(&mut beat, said.next()).await, &mut keeping) {
+            (Either::Left(_), _) => Reply::Alive,
+            (Either::Right((Some(Reply::Output(bytes)), _)), Some(keeping)) => match keeping.add(bytes).await {
+                Ok(()) => continue,
+                Err(error) => return Ok((sink, Some(error))),
+            },
+            (Either::Right((Some(reply), _)), _) => reply,
+            (Either::Right((None, _)), _) => return Ok((sink, None)),
         };
+        beat.reset(BEAT);
         sink.feed(Bytes::from(next.encode())).await.map_err(broken)?;
         // What comes at once goes together.
         if said.size_hint().0 == 0 {
