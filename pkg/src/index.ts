@@ -14,6 +14,7 @@
  */
 export { Channel, type ChannelOptions, type Message, type Meta, type SendOptions } from './channel.js';
 export { Body, DomainData, type Change, type Entry, type GetOptions, type PutOptions, type Quota } from './data.js';
+export type { Obstacle, Report, Transport, Way } from './diagnose.js';
 export { Domain, Invite, qr, type DomainEvents, type Invitation, type InviteOptions, type Right } from './domain.js';
 export { PeerageError } from './error.js';
 export { init, type InitOptions } from './init.js';

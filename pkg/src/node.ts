@@ -1,4 +1,5 @@
 import { NodeCore, type DomainCore } from '../gen/peerage.js';
+import type { Report } from './diagnose.js';
 import { Domain } from './domain.js';
 import { call, PeerageError, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
@@ -74,6 +75,9 @@ export interface DomainOptions extends Omit<JoinOptions, 'signal'> {
   /** Capabilities whose loss every participant is told of. */
   essential?: string[];
 }
+
+/** How long a way to a relay is tried, ms. */
+const PROBED = 15_000;
 
 type CoreEvent = { type: string; domain?: string } & Record<string, unknown>;
 
@@ -192,6 +196,16 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
     return (await wait(() => this.#core.dial(address))) as Link;
   }
 
+  /**
+   * Tries every way to the relays that this node knows, and to those given, each with a node of its own, and says what is blocked, what is
+   * used instead, and what to do about it. Takes up to 15 seconds.
+   */
+  async diagnose({ addresses = [] }: { addresses?: string[] } = {}): Promise<Report> {
+    const { diagnose, surroundings } = await import('./diagnose.js');
+    const all = [...new Set([...this.#core.relays(), ...addresses])];
+    return diagnose(all, this.links(), await surroundings(unstorable()), probe);
+  }
+
   /** All links of the node, relays included. */
   links(): Link[] {
     return call(() => this.#core.links()) as Link[];
@@ -237,6 +251,20 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
     this.#domains.clear();
     this.#slot?.release();
     this.emit('closed', {});
+  }
+}
+
+/** The round trip to an address, by a node that has no other connection. */
+async function probe(address: string): Promise<number> {
+  const { records, key } = inMemory();
+  const core = await wait(() => NodeCore.start([], records, key, '{}'));
+  const late = new Promise<never>((_, reject) => {
+    setTimeout(() => reject(new PeerageError('timeout', 'nothing came back', { retryable: true })), PROBED);
+  });
+  try {
+    return ((await Promise.race([wait(() => core.dial(address)), late])) as Link).rttMs ?? 0;
+  } finally {
+    core.close();
   }
 }
 

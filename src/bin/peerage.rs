@@ -30,6 +30,7 @@ enum Command {
     Delegate(cmd::domain::Delegate),
     Approve(cmd::domain::Approve),
     Deny(cmd::domain::Deny),
+    Doctor(cmd::doctor::Doctor),
     Sim(cmd::sim::Sim),
 }
 
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
             Command::Delegate(delegate) => delegate.run(&cli.common),
             Command::Approve(approve) => approve.run(&cli.common),
             Command::Deny(deny) => deny.run(&cli.common),
+            Command::Doctor(doctor) => doctor.run(&cli.common).await,
             Command::Sim(sim) => sim.run(),
         }
     });

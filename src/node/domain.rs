@@ -166,6 +166,21 @@ impl DomainFiles {
         self.0.replace_secret(RELAYS, &text)
     }
 
+    /// Where the relays were reached last.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn noted_relays(&self) -> Result<Vec<String>, Error> {
+        Ok(self.noted()?.relays)
+    }
+
+    fn noted(&self) -> Result<Relays, Error> {
+        match self.0.read_secret(RELAYS)? {
+            Some(text) => serde_json::from_slice(&text).map_err(|e| self.damaged(RELAYS).caused_by(e)),
+            None => Ok(Relays::default()),
+        }
+    }
+
     /// Makes an invitation and leaves its statement for the manager. Without `relays` those noted last are named.
     ///
     /// # Errors
@@ -203,10 +218,7 @@ impl DomainFiles {
         at: Now,
         options: InviteOptions,
     ) -> Result<InviteLink, Error> {
-        let noted: Relays = match self.0.read_secret(RELAYS)? {
-            Some(text) => serde_json::from_slice(&text).map_err(|e| self.damaged(RELAYS).caused_by(e))?,
-            None => Relays::default(),
-        };
+        let noted = self.noted()?;
         let relays = for_invitations(if relays.is_empty() { &noted.relays } else { relays });
         if relays.is_empty() {
             return Err(Error::new(Code::NoRelay, "no relay is known that the invitation could name").hint("Name one with --relay ADDRESS"));

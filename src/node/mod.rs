@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod children;
 pub mod data;
+pub mod doctor;
 pub mod domain;
 pub mod lines;
 pub mod manager;

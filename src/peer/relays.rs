@@ -98,7 +98,8 @@ impl Peer {
     }
 
     /// The relays of this node for others and for later days: those that are up first, at most [`RELAYS`].
-    pub(super) fn known_relays(&self) -> Vec<String> {
+    #[must_use]
+    pub fn known_relays(&self) -> Vec<String> {
         let mut relays: Vec<(&String, bool)> = self.relays.iter().map(|(address, relay)| (address, relay.up)).collect();
         relays.sort_by_key(|(_, up)| !up);
         let spare = self.spare_relays.iter().map(|(address, _)| address);

@@ -597,6 +597,12 @@ impl Node {
         self.with(|peer, now| peer.offer_relays(now, addresses))
     }
 
+    /// The relays that this node uses or would use, those first that are up.
+    #[must_use]
+    pub fn relays(&self) -> Vec<String> {
+        self.look(|peer, _| peer.known_relays())
+    }
+
     /// The addresses at which others can dial this node now.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {

@@ -191,6 +191,11 @@ impl NodeCore {
         to_js(&self.node.links(None).into_iter().map(JsLink::from).collect::<Vec<_>>())
     }
 
+    /// The relays that this node uses or would use.
+    pub fn relays(&self) -> Vec<String> {
+        self.node.relays()
+    }
+
     /// Where others can dial this node now.
     pub fn addresses(&self) -> Vec<String> {
         self.node.addresses()

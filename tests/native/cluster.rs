@@ -339,3 +339,28 @@ async fn up_says_in_one_line_why_it_cannot_start() {
     assert!(said.contains("cannot be"), "{said}");
     assert_eq!((said.lines().count(), code), (1, 1), "{said}");
 }
+
+#[tokio::test]
+async fn the_doctor_tries_every_way_to_a_relay_and_says_when_there_is_none() {
+    let scratch = Scratch::new("doctor");
+    let mut home = Home::start(&scratch).await;
+    let told = |data: std::path::PathBuf, arguments: Vec<String>| async move {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = tokio::time::timeout(PATIENCE, peerage(&data, &[&["doctor"], &arguments[..]].concat()).output())
+            .await
+            .expect("it ends")
+            .unwrap();
+        let code = String::from_utf8(output.stderr).unwrap().trim_end().rsplit_once('[').map(|(_, code)| code.to_owned());
+        (String::from_utf8(output.stdout).unwrap(), code)
+    };
+    let elsewhere = scratch.0.join("elsewhere");
+    let (said, code) = told(elsewhere.clone(), vec![home.link.clone()]).await;
+    assert!(said.lines().count() > 0 && said.lines().all(|line| line.starts_with("works ")) && code.is_none(), "{said} {code:?}");
+    let (said, _) = told(elsewhere.clone(), home.ready.addresses.clone()).await;
+    assert_eq!(said.lines().filter(|line| line.starts_with("works ")).count(), home.ready.addresses.len(), "{said}");
+    assert_eq!(told(elsewhere.clone(), Vec::new()).await.1.as_deref(), Some("no-relay]"), "none is known here");
+    home.relay.kill().await.unwrap();
+    let (said, code) = told(elsewhere, vec![home.link.clone()]).await;
+    assert!(said.contains("fails") && said.contains("No way leads to a relay"), "{said}");
+    assert_eq!(code.as_deref(), Some("no-relay]"));
+}

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use peerage::base::Rng;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
 
 use crate::cli::{Scratch, failing, peerage};
-use crate::participant::{Home, invite, manage};
+use crate::participant::{Home, LISTEN, Participant, invite, manage};
 
 /// For one command: a machine that is busy takes its time.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -264,4 +264,54 @@ async fn who_was_evicted_is_not_given_the_next_storage_key_and_open_invitations_
     // One lockbox for each invitation, and one for the next generation and what came after.
     let lockboxes = std::fs::read_dir(home.owner.join("domain/lockboxes")).unwrap().count();
     assert!(lockboxes >= 4, "{lockboxes}");
+}
+
+#[tokio::test]
+async fn whoever_has_the_right_to_store_renews_the_storage_key_while_the_owner_is_away() {
+    let scratch = Scratch::new("storing");
+    let home = Home::start(&scratch).await;
+    let (ann, dan) = (scratch.0.join("ann"), scratch.0.join("dan"));
+    let (source, got) = (file(&scratch, "source", 5_000), scratch.0.join("got"));
+    // Another invitation: what it gives is closed with who came by it.
+    let other = invite(&home.owner, &home.ready.addresses[0], &[]).await;
+    let old = lines(&ann, &["--link", &home.link, "put", text(&source), "old"]).await.remove(0);
+    lines(&dan, &["--link", &home.link, "list"]).await;
+    let mut bea = Participant::start(&scratch.0.join("bea"), &[&[home.link.as_str()], &LISTEN[..]].concat()).await;
+    let mut cyd = Participant::start(&scratch.0.join("cyd"), &[&[other.as_str()], &LISTEN[..]].concat()).await;
+    bea.sees(&cyd.node).await;
+    for (node, right) in [(old["author"].as_str().unwrap(), "store"), (&bea.node, "evict")] {
+        let until = Instant::now() + PATIENCE;
+        // The manager notes now and then who is in.
+        while !peerage(&home.owner, &["delegate", node, right]).output().await.unwrap().status.success() {
+            assert!(Instant::now() < until, "{node} is not known");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    // Somebody evicts who may, and may not renew the key.
+    loop {
+        bea.say(json!({"cmd": "evict", "node": cyd.node, "id": 1})).await;
+        if bea.line(|line| line["id"] == 1).await["event"] == "answer" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cyd.line(|line| line["event"] == "closed").await;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let output = peerage(&dan, &["data", "put", text(&source), "refused"]).output().await.unwrap();
+        if !output.status.success() {
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.ends_with("[busy]\n"), "{said}");
+            break;
+        }
+        assert!(Instant::now() < until, "dan does not hear of the eviction");
+    }
+    // Whoever may renew it comes, and does.
+    lines(&ann, &["put", text(&source), "new"]).await;
+    lines(&dan, &["put", text(&source), "newer"]).await;
+    for path in ["old", "new", "newer"] {
+        lines(&dan, &["get", path, text(&got)]).await;
+        assert!(std::fs::read(&got).unwrap() == std::fs::read(&source).unwrap(), "{path}");
+    }
 }

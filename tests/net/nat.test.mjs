@@ -67,6 +67,11 @@ test('two tabs behind routers find the best way that there is', { timeout: 600_0
     const found = await Promise.all(pages.map((page, i) => page.evaluate(find, ends[1 - i].id)));
     rows.push({ routers: `${first} / ${second}`, way: found[0].way, joined: Math.max(...ends.map((e) => e.joined)), heard: Math.max(...found.map((f) => f.heard)), after: Math.max(...found.map((f) => f.after)) });
     assert.deepEqual(found.map((f) => f.way), [way, way], `${first} / ${second}`);
+    if (first.startsWith('no') || first.startsWith('only')) {
+      // Who is behind such a router is told so, and the other is not.
+      const reports = await Promise.all(pages.map((page) => page.evaluate(() => window.node.diagnose())));
+      assert.deepEqual(reports.map((r) => r.blocked.filter((b) => b !== 'storage')), [['udp'], []], JSON.stringify(reports));
+    }
     await Promise.all(pages.map((page) => page.context().close()));
   }
   t.diagnostic('routers                   way       joined   first message   way settled');

@@ -51,7 +51,7 @@ test('a founder approves, delegates, evicts and closes', { timeout: 240_000 }, a
     await until(c, (id) => window.domain.participants({ online: true }).some((p) => p.id === id), b.node, 'they do not see each other');
     assert.equal(await c.evaluate((id) => window.domain.evict(id).catch((e) => e.code), b.node), 'forbidden');
     assert.equal(await founder.evaluate((id) => window.domain.delegate(id, ['rule']).catch((e) => e.code), c.node), 'bad-argument');
-    await founder.evaluate((id) => window.domain.delegate(id, ['invite', 'evict']), c.node);
+    await founder.evaluate((id) => window.domain.delegate(id, ['invite', 'evict', 'store']), c.node);
     const url = await c.evaluate(async () => {
       for (;;) {
         const made = await window.domain.invite({ uses: 1 }).catch(() => undefined);

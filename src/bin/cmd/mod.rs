@@ -1,6 +1,7 @@
 //! The subcommands, and the flags they share.
 
 pub mod data;
+pub mod doctor;
 pub mod domain;
 mod job;
 pub mod join;

@@ -393,8 +393,7 @@ impl Detector {
     pub fn next_timeout(&self) -> Option<Mono> {
         let period = (!self.members.is_empty()).then_some(self.period);
         let probes = self.probes.values().map(|p| p.next).min();
-        let suspects = self.suspects.iter().filter_map(|n| self.judged_at(n)).min();
-        let next = [period, probes, suspects, self.refute_at()].into_iter().flatten().min()?;
+        let next = [period, probes, self.first_judged(), self.refute_at()].into_iter().flatten().min()?;
         Some(next.after(self.skipped))
     }
 
@@ -484,6 +483,22 @@ impl Detector {
         let counts = |(a, w): &(&NodeId, &Word)| w.at.after(COUNTS) >= since && self.heeds(a);
         let unsaid = member.seen == Seen::Silent && !member.words.contains_key(&self.me);
         member.words.iter().filter(counts).count() + usize::from(unsaid)
+    }
+
+    /// When the first suspicion is to be judged. This is asked for at every message, and in a partition half of a domain may be suspected.
+    fn first_judged(&self) -> Option<Mono> {
+        let mut first: Option<Mono> = None;
+        for node in &self.suspects {
+            let soonest = self.members.get(node).and_then(|m| match m.state {
+                State::Suspect(since) => Some(m.asked.map_or(since.after(SUSPECT_MIN), |asked| asked.after(CONFIRM))),
+                _ => None,
+            });
+            // Whatever is said against it, it is not before the one found.
+            if soonest.is_some_and(|soonest| first.is_none_or(|first| soonest < first)) {
+                first = first.into_iter().chain(self.judged_at(node)).min();
+            }
+        }
+        first
     }
 
     /// When a suspicion is to be judged; none while this node is still looking for itself.
