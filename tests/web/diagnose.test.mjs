@@ -40,7 +40,7 @@ test('what is blocked is told from what is down', async () => {
 });
 
 test('a tab tries every way to its relay by itself', { timeout: 180_000 }, async (t) => {
-  const home = await domain(t);
+  const home = await domain(t, { hint: (address) => ['/ws/', '/webtransport/', '/webrtc-direct/'].some((way) => address.includes(way)) });
   const started = await browser(t);
   const a = await joined(started, home.link, { before: [scripts.withoutWebGl] });
   const report = await a.evaluate(() => window.peerage.node.diagnose());
