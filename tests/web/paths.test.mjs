@@ -1,8 +1,9 @@
 // The ways a tab reaches others: WebTransport and WebRTC-direct to a relay, and the relay when ICE fails.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
-import { browser, carry, direct, domain, isDial, joined, reached, relay, scratch, scripts, serve, tab, until } from './harness.mjs';
+import { browser, carry, direct, domain, isDial, joined, reached, relay, run, scratch, scripts, serve, tab, until } from './harness.mjs';
 
 const light = { before: [scripts.withoutWebGl] };
 
@@ -32,6 +33,35 @@ test('a browser without WebTransport takes another way of the link', { timeout: 
   const ways = await a.evaluate((relay) => window.peerage.node.links().filter((link) => link.peer === relay).map((link) => link.address), home.relay.id);
   assert.ok(ways.length > 0 && ways.every((address) => address.includes('/ws')), ways.join());
   assert.deepEqual(a.faults, []);
+});
+
+test('a page over https tries nothing that the browser forbids, and says what that is', { timeout: 180_000 }, async (t) => {
+  const home = await domain(t);
+  const wt = home.relay.addresses.find((address) => address.includes('/webtransport/'));
+  // A name, as this machine itself may be reached over ws: from anywhere.
+  const ws = home.relay.addresses.find((address) => address.includes('/ws/')).replace('/ip4/127.0.0.1', '/dns4/relay.example');
+  const link = (await run('--data', home.data, 'invite', '--page', 'https://app.example/', '--relay', `${ws},${wt}`)).trim();
+  const started = await browser(t);
+  const context = await started.newContext({ permissions: ['local-network-access'] });
+  const page = await tab(started, { context });
+  const sockets = [];
+  page.on('websocket', (socket) => sockets.push(socket.url()));
+  // Its own server would need a certificate: the page is the same, and of the same origin.
+  await page.route('https://app.example/**', async (route) => {
+    const { pathname } = new URL(route.request().url());
+    if (pathname === '/') return route.fulfill({ contentType: 'text/html', body: '<!doctype html>' });
+    return route.fulfill({ path: join(at('pkg'), pathname) });
+  });
+  await page.goto('https://app.example/');
+  const { ways, blocked } = await page.evaluate(async (link) => {
+    const { Node } = await import('/dist/index.js');
+    const node = await Node.start();
+    await node.join(link);
+    return node.diagnose();
+  }, link);
+  assert.deepEqual(ways.map((way) => [way.transport, way.state]).sort(), [['websocket', 'skipped'], ['webtransport', 'works']]);
+  assert.deepEqual(blocked, ['mixed-content']);
+  assert.deepEqual([sockets.filter((url) => url.includes('relay.example')), page.faults], [[], []]);
 });
 
 test('when ICE fails the node says so, and the relayed path stays and carries messages', { timeout: 300_000 }, async (t) => {

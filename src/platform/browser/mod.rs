@@ -190,7 +190,25 @@ fn usable(address: &Multiaddr) -> bool {
 }
 
 fn usable_without_rtc(address: &Multiaddr) -> bool {
-    websocket::url(address).is_some() || (is_webtransport(address) && has_webtransport())
+    websocket::url(address).is_some_and(|url| url.starts_with("wss:") || !is_https() || is_this_machine(address))
+        || (is_webtransport(address) && has_webtransport())
+}
+
+/// Whether the page came over `https`: then the browser opens no `ws:` but to the machine itself, and complains of each
+/// (<https://www.w3.org/TR/mixed-content/>).
+fn is_https() -> bool {
+    let location = Reflect::get(&js_sys::global(), &JsValue::from_str("location"));
+    let protocol = location.and_then(|location| Reflect::get(&location, &JsValue::from_str("protocol")));
+    protocol.is_ok_and(|protocol| protocol.as_string().as_deref() == Some("https:"))
+}
+
+fn is_this_machine(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => name == "localhost",
+        _ => false,
+    }
 }
 
 fn is_webtransport(address: &Multiaddr) -> bool {
