@@ -373,7 +373,12 @@ pub fn targets() -> Vec<Target> {
         query: directory::encode_predicates(&predicates).expect("few and short"),
     };
     let failed = task::pairing::Call::Failed { seat: task::Seat { place: 0, attempt: 1 }, why: task::Failure::Lost };
+    let name = task::message::ResultKey([9; 32]);
+    let kept = task::message::Kept { holder: id(1), key: name, size: 10, hash: [8; 32] };
     let streams = vec![
+        task::message::Request::From(kept).encode(),
+        task::message::Request::Take { domain: DOMAIN, key: name }.encode(),
+        task::message::Reply::Kept { size: 10, hash: [8; 32] }.encode(),
         demand.encode(),
         failed.encode(),
         task::pairing::Answer::Paired(ticket.clone()).encode(),
