@@ -159,7 +159,7 @@ impl Town {
 pub struct Jobs {
     began: Arc<Mutex<Vec<(NodeId, NodeId)>>>,
     /// Nothing is done while it is shut.
-    open: watch::Sender<bool>,
+    pub open: watch::Sender<bool>,
     fails: bool,
 }
 
@@ -168,7 +168,7 @@ impl Jobs {
         Jobs { began: Arc::default(), open: watch::Sender::new(open), fails: false }
     }
 
-    fn demanders(&self) -> Vec<NodeId> {
+    pub fn demanders(&self) -> Vec<NodeId> {
         self.began.lock().unwrap().iter().map(|(demander, _)| *demander).collect()
     }
 

@@ -260,6 +260,10 @@ impl JobHandle {
             let doubted = if member.again > 1 { member.needs.clone() } else { Vec::new() };
             member.free();
             for need in doubted {
+                // One that is being made anew already is left to that.
+                if !matches!(self.members[need].state, State::Kept(..)) {
+                    continue;
+                }
                 self.again(need, State::Waiting, "whoever kept its result does not give it")?;
             }
         }
