@@ -6,28 +6,25 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use asynchronous_codec::Bytes;
-use futures::future::{BoxFuture, Either, select};
-use futures::{AsyncRead, Sink, SinkExt, StreamExt};
+use futures::future::{Either, select};
 use futures_timer::Delay;
 
+use super::attempt::{Attempt, Input, KeptResult, Part, Shown, Step, senseless, unreadable};
 use super::pairer::{ANSWER, Heard, Pairer};
-use super::{HOLD, OPEN, SILENT, framed, within};
+use super::{HOLD, within};
 use crate::base::{Code, DomainId, Error, Map, Mono, NodeId, Reject};
 use crate::crypto::Role;
 use crate::proto::directory::{self, Capability, Predicate, Query, Status};
-use crate::proto::task::message::{Kept, PART, Reply, Request, ResultKey};
+use crate::proto::task::message::{Kept, Reply};
 use crate::proto::task::pairing::Call;
 use crate::proto::task::{self, Config, Demand, Effect, End, Failure, Held, Ledger, Offer, Policy, Preference, Seat, TaskId, Ticket, Word};
 use crate::runtime::handle::Node;
-use crate::runtime::streams::{Frames, Streams, reach};
+use crate::runtime::streams::{Streams, reach};
 
 /// While nobody is free the directory is looked at so often.
 const LOOK: Duration = Duration::from_millis(250);
@@ -45,18 +42,7 @@ const MUTE: Duration = Duration::from_secs(30);
 const LIED: Duration = Duration::from_secs(600);
 
 /// A demand that asks what a directory knows.
-type Wanted = Demand<Vec<Predicate>>;
-
-/// The input of a task, from its beginning: asked for once for each attempt.
-pub type Input = Box<dyn FnMut() -> BoxFuture<'static, io::Result<Box<dyn AsyncRead + Send + Unpin>>> + Send>;
-
-/// A piece of a task's input.
-pub(super) enum Part {
-    /// This node sends it.
-    Own(Input),
-    /// The supplier fetches it.
-    Kept(Kept),
-}
+pub(super) type Wanted = Demand<Vec<Predicate>>;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,12 +98,12 @@ pub enum Event {
 
 /// Asks the participants of a domain for what they can do. Clones are the same.
 #[derive(Clone)]
-pub struct Tasks(Arc<Inner>);
+pub struct Tasks(pub(super) Arc<Inner>);
 
-struct Inner {
-    node: Node,
-    domain: DomainId,
-    streams: Arc<dyn Streams>,
+pub(super) struct Inner {
+    pub node: Node,
+    pub domain: DomainId,
+    pub streams: Arc<dyn Streams>,
     managers: Arc<dyn Streams>,
     /// Managers that are not asked before then.
     avoided: Mutex<Map<NodeId, Mono>>,
@@ -275,65 +261,6 @@ impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task").field("id", &self.id).field("capability", &self.demand.capability).finish_non_exhaustive()
     }
-}
-
-/// One supplier at work.
-struct Attempt {
-    supplier: NodeId,
-    seat: Seat,
-    frames: Frames,
-    /// Its name, if the output is to be kept.
-    keep: Option<ResultKey>,
-    /// What of the input was not sent yet; none once all was and its end was said.
-    input: Option<VecDeque<Source>>,
-    buffer: Vec<u8>,
-    /// When its link was last wanted.
-    held: Mono,
-    /// When it last said something.
-    heard: Mono,
-}
-
-/// Where the input comes from, opened.
-enum Source {
-    Own(Box<dyn AsyncRead + Send + Unpin>),
-    Kept(Kept),
-}
-
-/// A result that its supplier keeps while this is there.
-pub(super) struct KeptResult {
-    /// What others are told of it.
-    pub kept: Kept,
-    node: Node,
-    domain: DomainId,
-    frames: Frames,
-}
-
-impl KeptResult {
-    /// Returns when it is kept no more.
-    pub async fn lost(mut self) {
-        let mut wanted = self.node.now().mono;
-        loop {
-            let said = within(SILENT, self.frames.next()).await;
-            let lasts = matches!(said, Some(Some(Ok(bytes))) if Reply::decode(&bytes) == Ok(Reply::Alive));
-            if !lasts || !self.node.is_member(self.domain, self.kept.holder) {
-                return;
-            }
-            if self.node.now().mono.since(wanted) >= HOLD {
-                wanted = self.node.now().mono;
-                self.node.want_link(self.domain, self.kept.holder);
-            }
-        }
-    }
-}
-
-/// What happened next.
-enum Step {
-    Said(Reply),
-    Manager(Result<Heard, Error>),
-    Failed(Error),
-    /// The input cannot be read: no other supplier would help.
-    Input(io::Error),
-    Time,
 }
 
 impl Task {
@@ -729,126 +656,4 @@ impl Task {
 
 fn silent() -> Error {
     Error::new(Code::Timeout, "the supplier fell silent")
-}
-
-/// A ticket, and what it is shown for.
-struct Shown<'a> {
-    tasks: &'a Tasks,
-    demand: &'a Wanted,
-    end: Mono,
-    keep: bool,
-    supplier: NodeId,
-    seat: Seat,
-    ticket: Option<Vec<u8>>,
-}
-
-impl Shown<'_> {
-    /// Opens a stream to the supplier and shows it the ticket.
-    async fn begin(self, input: &mut [Part]) -> Result<Attempt, Error> {
-        let Shown { tasks, demand, end, keep, supplier, seat, ticket } = self;
-        let Inner { node, domain, streams, .. } = &*tasks.0;
-        let now = node.now();
-        let own = || {
-            let ticket = Ticket {
-                issuer: node.id(),
-                term: 0,
-                task: demand.task,
-                seat,
-                demander: node.id(),
-                supplier,
-                until: now.wall.after(OPEN),
-                capability: demand.capability.clone(),
-            };
-            let signed = node.look_at_keys(*domain, |_, me, _, _| ticket.sign(domain, me))?;
-            signed.map_err(|r| Error::new(r.code(), "the ticket cannot be signed"))
-        };
-        let ticket = ticket.map_or_else(own, Ok)?;
-        let slow = || Error::new(Code::Timeout, "the supplier does not answer");
-        reach(node, *domain, supplier).await?;
-        let mut frames = framed(within(OPEN, streams.open(supplier)).await.ok_or_else(slow)??);
-        // Of each attempt another: who was given an earlier one's name gets nothing of this one.
-        let keep = keep.then(|| ResultKey(node.rng().bytes()));
-        let request = Request::Begin { domain: *domain, time: end.since(now.mono), keep, ticket };
-        within(OPEN, frames.send(Bytes::from(request.encode()))).await.ok_or_else(slow)?.map_err(broken)?;
-        let mut sources = VecDeque::new();
-        for part in input {
-            sources.push_back(match part {
-                Part::Own(open) => Source::Own(open().await.map_err(unreadable)?),
-                Part::Kept(kept) => Source::Kept(*kept),
-            });
-        }
-        let now = node.now().mono;
-        Ok(Attempt { supplier, seat, frames, keep, input: Some(sources), buffer: vec![0; PART], held: now, heard: now })
-    }
-}
-
-fn senseless(reject: Reject) -> Error {
-    Error::new(reject.code(), "the supplier makes no sense")
-}
-
-fn broken(cause: io::Error) -> Error {
-    Error::new(Code::Unreachable, "the stream to the supplier broke").caused_by(cause)
-}
-
-/// Whoever gives the input may have better words for it.
-fn unreadable(cause: io::Error) -> Error {
-    cause.downcast().unwrap_or_else(|cause| Error::new(Code::Storage, "the input cannot be read").caused_by(cause))
-}
-
-impl Attempt {
-    /// Sends the input as far as it goes, and hears what the supplier says. Nothing is lost if it is not polled to its end.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if let Poll::Ready(step) = self.poll_input(cx) {
-            return Poll::Ready(step);
-        }
-        Poll::Ready(match ready!(self.frames.poll_next_unpin(cx)) {
-            Some(Ok(bytes)) => match Reply::decode(&bytes) {
-                Ok(reply) => Step::Said(reply),
-                Err(reject) => Step::Failed(senseless(reject)),
-            },
-            Some(Err(error)) => Step::Failed(broken(error)),
-            None => Step::Failed(Error::new(Code::Unreachable, "the supplier ended the stream")),
-        })
-    }
-
-    /// Ready only if it cannot go on.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        while let Some(sources) = &mut self.input {
-            match Pin::new(&mut self.frames).poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                // What it said before is heard first, so that a refusal is told and not the broken stream behind it.
-                Poll::Ready(Err(_)) => {
-                    self.input = None;
-                    return Poll::Pending;
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-            let request = match sources.front_mut() {
-                Some(Source::Own(input)) => match Pin::new(input).poll_read(cx, &mut self.buffer) {
-                    Poll::Ready(Ok(0)) => {
-                        sources.pop_front();
-                        continue;
-                    }
-                    Poll::Ready(Ok(n)) => Request::Input(self.buffer[..n].to_vec()),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Input(error)),
-                    Poll::Pending => break,
-                },
-                Some(Source::Kept(kept)) => {
-                    let request = Request::From(*kept);
-                    sources.pop_front();
-                    request
-                }
-                None => {
-                    self.input = None;
-                    Request::End
-                }
-            };
-            if Pin::new(&mut self.frames).start_send(Bytes::from(request.encode())).is_err() {
-                self.input = None;
-            }
-        }
-        // Whatever stands in the way of the rest is heard when the next is to be sent, or from the other side.
-        let _ = self.frames.poll_flush_unpin(cx);
-        Poll::Pending
-    }
 }

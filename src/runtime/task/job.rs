@@ -12,7 +12,8 @@ use futures::{FutureExt, SinkExt, StreamExt};
 use futures_timer::Delay;
 
 use super::SILENT;
-use super::demander::{Event, Input, KeptResult, Order, Part, Task, Tasks};
+use super::attempt::{Input, KeptResult, Part};
+use super::demander::{Event, Order, Task, Tasks};
 use crate::base::{Code, Error, NodeId};
 use crate::proto::task;
 use crate::proto::task::message::Kept;

@@ -4,6 +4,7 @@
 //! The domain manager pairs, if one is online; else, and if it fails, the demander pairs for itself, over its own copy of the directory,
 //! with the same [ledger](crate::proto::task).
 
+mod attempt;
 mod demander;
 mod job;
 mod pairer;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use futures_timer::Delay;
 
-pub use demander::{Event, Input, Order, Task, Tasks};
+pub use attempt::Input;
+pub use demander::{Event, Order, Task, Tasks};
 pub use job::{JobEvent, JobHandle, JobStep, TaskSpec};
 pub use shelf::{Shelf, Spool};
 pub use supplier::{Job, Supplier, Work};
