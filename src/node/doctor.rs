@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::base::Error;
+use crate::base::{Code, Error};
 use crate::crypto::sign::SigningKey;
 use crate::peer::Config;
 use crate::platform::native::{self, NativeConfig};
@@ -88,7 +88,7 @@ pub async fn try_out(address: String) -> Way {
         node.close();
         // Bounded by the goodbye.
         let _ = driving.await;
-        let link = dialled.map_err(|_| Error::new(crate::base::Code::Timeout, "nothing came back"))??;
+        let link = dialled.map_err(|_| Error::new(Code::Timeout, "nothing came back"))??;
         Ok(link.rtt.unwrap_or_default())
     };
     Way { outcome: tried.await, address }
@@ -122,7 +122,6 @@ pub fn findings(ways: &[Way]) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Code;
 
     fn way(address: &str, works: bool) -> Way {
         let outcome = if works { Ok(Duration::from_millis(1)) } else { Err(Error::new(Code::Unreachable, "no")) };

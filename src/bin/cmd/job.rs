@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use peerage::base::{Code, Error};
 use peerage::proto::directory::{Predicate, Test, Value as Attribute};
-use peerage::proto::task::{Policy, Preference};
 use peerage::runtime::task::{Event, JobEvent, JobStep, Order, TaskSpec, Tasks};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::task::{Output, input, line, tell};
+use super::task::{Output, Prefer, an_hour, input, line, order, tell};
 use super::{failed, say};
 
 /// The longest file of a job, bytes.
@@ -61,18 +59,6 @@ struct Member {
     deadline: u64,
     #[serde(default)]
     now: bool,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Prefer {
-    #[default]
-    Idle,
-    Near,
-}
-
-const fn an_hour() -> u64 {
-    3_600
 }
 
 fn wrong(what: String) -> Error {
@@ -138,13 +124,7 @@ impl Prepared {
             let Member { capability, needs, input: path, conditions, prefer, deadline, now, .. } = task;
             let order = Order {
                 predicates: conditions.into_iter().map(condition).collect::<Result<_, _>>()?,
-                preference: match prefer {
-                    Prefer::Idle => Preference::Idle,
-                    Prefer::Near => Preference::Near,
-                },
-                policy: if now { Policy::Fail } else { Policy::Wait },
-                deadline: Duration::from_secs(deadline),
-                ..Order::new(capability)
+                ..order(capability, prefer, now, deadline)
             };
             let own = match path {
                 Some(path) => Some(input(Some(path)).await?),

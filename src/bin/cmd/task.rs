@@ -14,6 +14,7 @@ use peerage::node::children::stop_signal;
 use peerage::platform::native::NativeConfig;
 use peerage::proto::task::{Policy, Preference};
 use peerage::runtime::task::{Event, Input, Order, Tasks};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::fs::File;
@@ -59,7 +60,7 @@ struct Request {
     #[arg(default_value = "-")]
     output: PathBuf,
     /// It is given up after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = an_hour())]
     deadline: u64,
     /// Whom to take of several that are free
     #[arg(long, value_enum, default_value_t)]
@@ -69,13 +70,32 @@ struct Request {
     now: bool,
 }
 
-#[derive(Clone, Copy, Default, ValueEnum)]
-enum Prefer {
+#[derive(Clone, Copy, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Prefer {
     /// Whoever is least busy
     #[default]
     Idle,
     /// Whoever is nearest
     Near,
+}
+
+/// How long a task may take, seconds, if nothing else is said.
+pub(super) const fn an_hour() -> u64 {
+    3_600
+}
+
+/// What is asked for, in so many seconds; with `now` at once or not at all.
+pub(super) fn order(capability: String, prefer: Prefer, now: bool, seconds: u64) -> Order {
+    Order {
+        preference: match prefer {
+            Prefer::Idle => Preference::Idle,
+            Prefer::Near => Preference::Near,
+        },
+        policy: if now { Policy::Fail } else { Policy::Wait },
+        deadline: Duration::from_secs(seconds),
+        ..Order::new(capability)
+    }
 }
 
 impl Task {
@@ -145,15 +165,7 @@ pub(super) async fn input(path: Option<PathBuf>) -> Result<Input, Error> {
 
 impl Request {
     async fn run(self, tasks: &Tasks) -> Result<(), Error> {
-        let order = Order {
-            preference: match self.prefer {
-                Prefer::Idle => Preference::Idle,
-                Prefer::Near => Preference::Near,
-            },
-            policy: if self.now { Policy::Fail } else { Policy::Wait },
-            deadline: Duration::from_secs(self.deadline),
-            ..Order::new(self.capability)
-        };
+        let order = order(self.capability, self.prefer, self.now, self.deadline);
         let mut task = tasks.request(order, input(self.input).await?)?;
         let mut output = Output::new(self.output)?;
         while let Some(event) = task.next().await? {
