@@ -258,12 +258,14 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
 async function probe(address: string): Promise<number> {
   const { records, key } = inMemory();
   const core = await wait(() => NodeCore.start([], records, key, '{}'));
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    setTimeout(() => reject(new PeerageError('timeout', 'nothing came back', { retryable: true })), PROBED);
+    timer = setTimeout(() => reject(new PeerageError('timeout', 'nothing came back', { retryable: true })), PROBED);
   });
   try {
     return ((await Promise.race([wait(() => core.dial(address)), late])) as Link).rttMs ?? 0;
   } finally {
+    clearTimeout(timer);
     core.close();
   }
 }

@@ -13,7 +13,7 @@ use super::{
     error, from_js,
     link::{JsLink, JsStats},
     participant::{JsCapability, JsParticipant, JsQuery},
-    task::{Exchange, JobHandleCore, TaskCore},
+    task::{Exchange, JobHandleCore, TaskCore, order},
     to_js,
 };
 use crate::base::{Code, DomainId, Error, InvitationId, NodeId};
@@ -178,9 +178,7 @@ impl DomainCore {
     /// # Errors
     /// As [`Tasks::request`](crate::runtime::task::Tasks::request).
     pub fn request(&self, query: JsValue, policy: &str, prefer: &str, milliseconds: f64, open: Function) -> Result<TaskCore, JsValue> {
-        let query: JsQuery = from_js(query)?;
-        let deadline = Duration::from_millis(milliseconds.max(0.0) as u64);
-        self.exchange.request(self.id, query.into(), policy, prefer, deadline, open).map_err(|e| error::to_js(&e))
+        self.exchange.request(self.id, order(query, policy, prefer, milliseconds)?, open).map_err(|e| error::to_js(&e))
     }
 
     /// A job without tasks.

@@ -63,16 +63,8 @@ impl Exchange {
         Ok(())
     }
 
-    pub fn request(
-        &self,
-        domain: DomainId,
-        query: Query,
-        policy: &str,
-        prefer: &str,
-        deadline: Duration,
-        open: Function,
-    ) -> Result<TaskCore, Error> {
-        Ok(TaskCore(Some(self.tasks(domain).request(order(query, policy, prefer, deadline)?, input(open))?)))
+    pub fn request(&self, domain: DomainId, order: Order, open: Function) -> Result<TaskCore, Error> {
+        Ok(TaskCore(Some(self.tasks(domain).request(order, input(open))?)))
     }
 
     pub fn tasks(&self, domain: DomainId) -> Tasks {
@@ -81,8 +73,10 @@ impl Exchange {
     }
 }
 
-fn order(query: Query, policy: &str, prefer: &str, deadline: Duration) -> Result<Order, Error> {
-    let wrong = |what: &'static str| Error::new(Code::BadArgument, what);
+/// What is asked for, as the page says it.
+pub(super) fn order(query: JsValue, policy: &str, prefer: &str, milliseconds: f64) -> Result<Order, JsValue> {
+    let query = Query::from(super::from_js::<JsQuery>(query)?);
+    let wrong = |what: &'static str| error::to_js(&Error::new(Code::BadArgument, what));
     let policy = match policy {
         "wait" => Policy::Wait,
         "fail" => Policy::Fail,
@@ -94,6 +88,7 @@ fn order(query: Query, policy: &str, prefer: &str, deadline: Duration) -> Result
         "near" => Preference::Near,
         _ => return Err(wrong("whom to prefer is idle or near")),
     };
+    let deadline = Duration::from_millis(milliseconds.max(0.0) as u64);
     Ok(Order { predicates: query.predicates, preference, policy, deadline, ..Order::new(query.capability.unwrap_or_default()) })
 }
 
@@ -217,11 +212,7 @@ impl TaskCore {
     /// As [`Task::next`]; `aborted`.
     pub async fn next(&mut self, cancel: Promise) -> Result<Option<Array>, JsValue> {
         let mut task = self.0.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the task is over")))?;
-        let next = match select(pin!(task.next()), JsFuture::from(cancel)).await {
-            Either::Left((next, _)) => next,
-            Either::Right(_) => Err(Error::new(Code::Aborted, "the task was cancelled")),
-        };
-        let next = next.map_err(|e| error::to_js(&e))?;
+        let next = unless(cancel, pin!(task.next())).await?;
         self.0 = Some(task);
         Ok(next.map(told))
     }
@@ -256,9 +247,7 @@ impl JobHandleCore {
         prefer: &str,
         milliseconds: f64,
     ) -> Result<(), JsValue> {
-        let query: JsQuery = super::from_js(query)?;
-        let order = order(query.into(), policy, prefer, Duration::from_millis(milliseconds.max(0.0) as u64));
-        self.specs.push(TaskSpec { name, order: order.map_err(|e| error::to_js(&e))?, needs, input: None });
+        self.specs.push(TaskSpec { name, order: order(query, policy, prefer, milliseconds)?, needs, input: None });
         Ok(())
     }
 
@@ -285,11 +274,7 @@ impl JobHandleCore {
     /// As [`JobHandle::next`]; `aborted`.
     pub async fn next(&mut self, cancel: Promise) -> Result<Option<Array>, JsValue> {
         let mut job = self.job.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the job is over")))?;
-        let next = match select(pin!(job.next()), JsFuture::from(cancel)).await {
-            Either::Left((next, _)) => next,
-            Either::Right(_) => Err(Error::new(Code::Aborted, "the job was cancelled")),
-        };
-        let next = next.map_err(|e| error::to_js(&e))?;
+        let next = unless(cancel, pin!(job.next())).await?;
         self.job = Some(job);
         Ok(next.map(|JobEvent { task, step }| {
             let step = match step {
@@ -302,6 +287,15 @@ impl JobHandleCore {
             step
         }))
     }
+}
+
+/// What happens next, unless `cancel` settles before.
+async fn unless<T>(cancel: Promise, next: impl Future<Output = Result<T, Error>> + Unpin) -> Result<T, JsValue> {
+    let next = match select(next, JsFuture::from(cancel)).await {
+        Either::Left((next, _)) => next,
+        Either::Right(_) => Err(Error::new(Code::Aborted, "it was cancelled")),
+    };
+    next.map_err(|e| error::to_js(&e))
 }
 
 fn told(event: Event) -> Array {
