@@ -142,13 +142,7 @@ async fn an_owner_approves_delegates_evicts_and_closes() {
     a.say(json!({"cmd": "evict", "node": c.node, "id": 1})).await;
     assert_eq!(a.line(|line| line["id"] == 1).await["code"], "forbidden");
     owner(&["delegate", &a.node, "evict"]).await;
-    loop {
-        a.say(json!({"cmd": "evict", "node": c.node, "id": 2})).await;
-        if a.line(|line| line["id"] == 2).await["event"] == "answer" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    a.evicts(&c.node).await;
     c.line(|line| line["event"] == "closed").await;
 
     // The owner evicts from outside.

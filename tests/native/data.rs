@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use peerage::base::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
 
@@ -22,6 +22,15 @@ async fn lines(data: &Path, arguments: &[&str]) -> Vec<Value> {
     let output = tokio::time::timeout(PATIENCE, command).await.expect("it ends").unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A command of the owner's about a member: the manager notes now and then who is in.
+async fn owns(home: &Home, arguments: &[&str]) {
+    let until = Instant::now() + PATIENCE;
+    while !peerage(&home.owner, arguments).output().await.unwrap().status.success() {
+        assert!(Instant::now() < until, "in vain: {arguments:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn refused(data: &Path, arguments: &[&str], code: &str) {
@@ -234,11 +243,7 @@ async fn who_was_evicted_is_not_given_the_next_storage_key_and_open_invitations_
     lines(&ann, &["--link", &home.link, "list"]).await;
 
     let (node, until) = (old["author"].as_str().unwrap(), Instant::now() + PATIENCE);
-    // The manager notes now and then who is in.
-    while !peerage(&home.owner, &["evict", node]).output().await.unwrap().status.success() {
-        assert!(Instant::now() < until, "{node} is not known");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    owns(&home, &["evict", node]).await;
     loop {
         let output = peerage(&bea, &["data", "list"]).output().await.unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -280,22 +285,11 @@ async fn whoever_has_the_right_to_store_renews_the_storage_key_while_the_owner_i
     let mut cyd = Participant::start(&scratch.0.join("cyd"), &[&[other.as_str()], &LISTEN[..]].concat()).await;
     bea.sees(&cyd.node).await;
     for (node, right) in [(old["author"].as_str().unwrap(), "store"), (&bea.node, "evict")] {
-        let until = Instant::now() + PATIENCE;
-        // The manager notes now and then who is in.
-        while !peerage(&home.owner, &["delegate", node, right]).output().await.unwrap().status.success() {
-            assert!(Instant::now() < until, "{node} is not known");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        owns(&home, &["delegate", node, right]).await;
     }
 
     // Somebody evicts who may, and may not renew the key.
-    loop {
-        bea.say(json!({"cmd": "evict", "node": cyd.node, "id": 1})).await;
-        if bea.line(|line| line["id"] == 1).await["event"] == "answer" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    bea.evicts(&cyd.node).await;
     cyd.line(|line| line["event"] == "closed").await;
     let until = Instant::now() + PATIENCE;
     loop {

@@ -115,6 +115,19 @@ impl Participant {
         online.map(|p| p["node"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// Evicts somebody, as soon as this participant knows that it may.
+    pub async fn evicts(&mut self, node: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.say(json!({"cmd": "evict", "node": node, "id": 2})).await;
+            if self.line(|line| line["id"] == 2).await["event"] == "answer" {
+                return;
+            }
+            assert!(Instant::now() < until, "it may not evict {node}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     pub async fn sees(&mut self, node: &str) {
         let until = Instant::now() + PATIENCE;
         while !self.here().await.iter().any(|n| n == node) {
