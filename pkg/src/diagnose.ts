@@ -64,15 +64,16 @@ export function transportOf(address: string): Transport {
   return parts.includes('ws') || parts.includes('wss') ? 'websocket' : 'other';
 }
 
-/** Why a page in such surroundings does not try an address. @internal */
+/** Why a page in such surroundings does not try an address: what is blocked, if it is that, and in words. @internal */
 export function forbidden(address: string, { secure, webTransport, localNetwork }: Surroundings): [Obstacle | undefined, string] | undefined {
+  const by = (obstacle: Obstacle): [Obstacle, string] => [obstacle, ADVICE[obstacle]];
   const transport = transportOf(address);
   const host = address.split('/')[2] ?? '';
   const plain = !/\/(tls|wss)(\/|$)/.test(address);
   if (transport === 'other') return [undefined, 'no browser can dial this'];
-  if (transport === 'websocket' && secure && plain && !isLoopback(host)) return ['mixed-content', 'a page over https may not open ws:'];
-  if (transport === 'webtransport' && !webTransport) return ['webtransport', 'this browser has no WebTransport'];
-  if (localNetwork === 'denied' && (isPrivate(host) || isLoopback(host))) return ['local-network', 'this page may not reach the local network'];
+  if (transport === 'websocket' && secure && plain && !isLoopback(host)) return by('mixed-content');
+  if (transport === 'webtransport' && !webTransport) return by('webtransport');
+  if (localNetwork === 'denied' && (isPrivate(host) || isLoopback(host))) return by('local-network');
   return undefined;
 }
 
@@ -84,13 +85,14 @@ function isPrivate(host: string): boolean {
   return /^(10\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.|f[cd]|fe80:)/i.test(host) || host.endsWith('.local');
 }
 
+/** In the order in which they matter. */
 const ADVICE: Record<Obstacle, string> = {
-  relay: 'No way leads to a relay: it does not run, its address is another by now, or a firewall lets nothing through. Ask for a new invitation link.',
-  udp: 'UDP is blocked between here and the relay: WebSocket is used instead, and links to others go through the relay unless they are on the same network.',
-  websocket: 'WebSocket is blocked between here and the relay: WebTransport or WebRTC is used instead.',
-  'mixed-content': 'The relay has addresses that a page over https may not open. Give it a certificate (wss), or rely on WebTransport and WebRTC, which need none.',
-  'local-network': 'The browser does not let this page reach devices of the local network. Allow it in the settings of this site.',
-  webtransport: 'This browser has no WebTransport: WebRTC or WebSocket is used instead.',
+  relay: 'No way leads to a relay: it is down, it moved, or a firewall is in between. Ask for a new link.',
+  udp: 'UDP is blocked: WebSocket is used, and links to others may go through the relay.',
+  websocket: 'WebSocket is blocked: WebTransport or WebRTC is used.',
+  'mixed-content': 'A page over https may not open ws: to a relay. Give it a certificate (wss), or use WebTransport or WebRTC.',
+  'local-network': 'This page may not reach the local network: allow it in the settings of the site.',
+  webtransport: 'This browser has no WebTransport: WebRTC or WebSocket is used.',
   storage: 'Nothing can be kept here: after a reload this node is somebody else.',
 };
 
@@ -118,7 +120,6 @@ export async function diagnose(addresses: string[], links: Link[], around: Surro
   if (udp.length > 0 && !works(udp) && works(over)) blocked.add('udp');
   if (over.length > 0 && !works(over) && works(udp)) blocked.add('websocket');
   if (around.unstorable) blocked.add('storage');
-  const order = Object.keys(ADVICE) as Obstacle[];
-  const found = order.filter((obstacle) => blocked.has(obstacle));
+  const found = (Object.keys(ADVICE) as Obstacle[]).filter((obstacle) => blocked.has(obstacle));
   return { ways, blocked: found, links, advice: found.map((obstacle) => ADVICE[obstacle] + (obstacle === 'storage' ? ` (${around.unstorable})` : '')) };
 }

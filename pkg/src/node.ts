@@ -5,6 +5,7 @@ import { call, PeerageError, wait } from './error.js';
 import { asyncDisposeSymbol, Emitter } from './events.js';
 import { init } from './init.js';
 import { takeSlot, type Slot } from './slot.js';
+import { cancelled } from './source.js';
 import { inBrowser, inMemory, unstorable } from './store.js';
 import type { Capability, Link } from './types.js';
 
@@ -258,14 +259,11 @@ export class Node extends Emitter<NodeEvents> implements AsyncDisposable {
 async function probe(address: string): Promise<number> {
   const { records, key } = inMemory();
   const core = await wait(() => NodeCore.start([], records, key, '{}'));
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new PeerageError('timeout', 'nothing came back', { retryable: true })), PROBED);
-  });
   try {
-    return ((await Promise.race([wait(() => core.dial(address)), late])) as Link).rttMs ?? 0;
+    const link = await Promise.race([wait(() => core.dial(address)), cancelled(AbortSignal.timeout(PROBED))]) as Link | undefined;
+    if (!link) throw new PeerageError('timeout', 'nothing came back', { retryable: true });
+    return link.rttMs ?? 0;
   } finally {
-    clearTimeout(timer);
     core.close();
   }
 }
