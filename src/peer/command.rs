@@ -22,7 +22,7 @@ use crate::proto::{
     broadcast::responsible,
     channel::{ChannelId, Message, Mode, SendId},
     directory::{self, Capability, Participant, Query, Status},
-    membership::{self, InvitationSpec, Membership, Rights},
+    membership::{self, Dates, InvitationSpec, Membership, Rights},
     overlay::Locator,
 };
 use crate::wire::cbor;
@@ -84,9 +84,11 @@ impl Peer {
         let held = membership.member(now, &self.me);
         let soon = now.wall.after(ROOT_CREDENTIAL / 2);
         if let Some(root) = root.as_ref().filter(|_| held.as_ref().is_none_or(|m| m.expires < soon)) {
-            let role = held.map_or(role, |m| m.role);
-            let dates = (now.wall.before(limit::CLOCK_SKEW), now.wall.after(ROOT_CREDENTIAL));
-            let credential = membership::root_credential(&id, root, &self.me, role, dates.0, dates.1);
+            let dates = Dates { not_before: now.wall.before(limit::CLOCK_SKEW), expires: now.wall.after(ROOT_CREDENTIAL) };
+            let credential = match held {
+                Some(member) => member.renewed(&id, root, &self.me, dates),
+                None => membership::root_credential(&id, root, &self.me, role, dates.not_before, dates.expires),
+            };
             membership.learn(now, None, &credential, &mut Vec::new()).map_err(|r| refused(r, "this node's credential"))?;
         }
         let held = membership.member(now, &self.me);

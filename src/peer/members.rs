@@ -277,7 +277,10 @@ impl Peer {
         if let Some(root) = &domain.root {
             let dates = dates(ROOT_CREDENTIAL);
             let due = ends < now.wall.after(ROOT_CREDENTIAL / 2);
-            return due.then(|| membership::root_credential(&id, root, me, domain.role, dates.not_before, dates.expires));
+            return due.then(|| match m.member(now, me) {
+                Some(member) => member.renewed(&id, root, me, dates),
+                None => membership::root_credential(&id, root, me, domain.role, dates.not_before, dates.expires),
+            });
         }
         if ends >= now.wall.after(life / 2) || domain.role != Role::Participant {
             return None;
@@ -318,8 +321,8 @@ impl Peer {
                 continue;
             }
             domain.affairs.planned.remove(&node);
-            let (from, until) = (now.wall.before(limit::CLOCK_SKEW), now.wall.after(soon(member.role).1));
-            statements.push(membership::root_credential(&id, &key, &node, member.role, from, until));
+            let dates = Dates { not_before: now.wall.before(limit::CLOCK_SKEW), expires: now.wall.after(soon(member.role).1) };
+            statements.push(member.renewed(&id, &key, &node, dates));
         }
         statements
     }

@@ -43,7 +43,8 @@ fn made() -> Vec<(&'static str, String)> {
     let founding = membership::found(&mut Rng::from_seed([20; 32]), NOW, "frozen", &["a/b".into()], [21; 32]).unwrap();
     let spec =
         InvitationSpec { sign_pk: key.public(), kem_pk: [22; 32], max_uses: 23, approve: false, not_before: Wall(24), expires: Wall(25) };
-    let credential = Body::Credential { member: key.node_id(), role: Role::Manager, dates };
+    let credential = Body::Credential { member: key.node_id(), role: Role::Manager, rank: 0, dates };
+    let standby = membership::manager_credential(&domain, &key, &other.node_id(), 5, dates.not_before, dates.expires);
     let whole = Body::Revocation { target: Target::Key([29; 32]), keep: Keep::Whole(vec![membership::StatementId([30; 32])]) };
     let invited = invite::derive(&domain, &[26; 32]);
     let link = InviteLink {
@@ -66,6 +67,7 @@ fn made() -> Vec<(&'static str, String)> {
         ("delegation", hex::encode(membership::delegate(&domain, &key, other.public(), Rights::INVITE, dates))),
         ("invitation", hex::encode(membership::issue_invitation(&domain, &key, &spec))),
         ("credential", hex::encode(credential.sign(&domain, &key))),
+        ("credential, ranked", hex::encode(standby)),
         ("revocation", hex::encode(whole.sign(&domain, &key))),
         ("revocation, short", hex::encode(membership::revoke(&domain, &key, Target::Key([29; 32]), &[membership::StatementId([30; 32])]))),
         ("invitation signing key", hex::encode(invited.sign.public())),

@@ -6,13 +6,13 @@ use core::time::Duration;
 use super::{
     machine::Membership,
     set::Member,
-    statement::{Body, Dates, Rights, StatementId, Target, decide, delegate, revoke_keeping},
+    statement::{Body, Dates, LAST_RANK, Rights, StatementId, Target, decide, delegate, manager_credential, revoke_keeping},
 };
 use crate::base::{Code, Error, Gather, NodeId, Now, Wall, limit};
 use crate::crypto::{Role, sign::SigningKey};
 
-/// How long a delegation may hold.
-const DELEGATION: Duration = Duration::from_secs(90 * 24 * 3_600);
+/// How long a delegation or an appointment may hold.
+const LONGEST: Duration = Duration::from_secs(90 * 24 * 3_600);
 
 /// Whether an invitation lets anybody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Membership {
         if by.public() != self.genesis().root {
             return Err(Error::new(Code::Forbidden, "only the domain's owner delegates rights").hint("Do it where the root key is"));
         }
-        if lifetime.is_zero() || lifetime > DELEGATION {
+        if lifetime.is_zero() || lifetime > LONGEST {
             return Err(Error::new(Code::BadArgument, "rights are delegated for more than nothing, and 90 days at most"));
         }
         if self.member(now, node).is_none_or(|m| m.role != Role::Participant) {
@@ -117,6 +117,38 @@ impl Membership {
         }
         let dates = Dates { not_before: now.wall.before(limit::CLOCK_SKEW), expires: now.wall.after(lifetime) };
         Ok(delegate(&self.domain, by, *node.as_bytes(), rights, dates))
+    }
+
+    /// The statement that makes a node a manager of this rank, or gives a manager another rank.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, for a participant, and for a node that was evicted or left; [`Code::BadArgument`] for a rank that
+    /// there is not, and for more than 90 days.
+    pub fn appointment(&self, now: Now, by: &SigningKey, node: &NodeId, rank: u8, lifetime: Duration) -> Result<Vec<u8>, Error> {
+        let root = self.genesis().root;
+        if by.public() != root {
+            return Err(Error::new(Code::Forbidden, "only the domain's owner appoints managers").hint("Do it where the root key is"));
+        }
+        if rank > LAST_RANK {
+            return Err(Error::new(Code::BadArgument, alloc::format!("a rank is 0 to {LAST_RANK}")));
+        }
+        if lifetime.is_zero() || lifetime > LONGEST {
+            return Err(Error::new(Code::BadArgument, "a manager is appointed for more than nothing, and 90 days at most"));
+        }
+        if self.set.is_participant(node, now.wall) {
+            let what = alloc::format!("{node} is a participant: it holds keys that a manager must not have");
+            return Err(Error::new(Code::Forbidden, what).hint("Name the id of a manager that takes no part itself"));
+        }
+        // What is there already may hold longer: it was made for a longer time, or by a clock that was ahead. The set would keep that one.
+        let former = self.set.credential(node, &root, Role::Manager).and_then(|id| self.set.get(&id)?.statement.body.dates());
+        let outlast = former.map_or(Wall(0), |d| d.expires.after(Duration::from_millis(1)));
+        let (not_before, expires) = (now.wall.before(limit::CLOCK_SKEW), now.wall.after(lifetime).max(outlast));
+        let body = Body::Credential { member: *node, role: Role::Manager, rank, dates: Dates { not_before, expires } };
+        if self.set.would_hold(root, body, now.wall).is_none() {
+            let what = alloc::format!("{node} was evicted or left, and both are for good");
+            return Err(Error::new(Code::Forbidden, what).hint("Give that manager a new key"));
+        }
+        Ok(manager_credential(&self.domain, by, node, rank, not_before, expires))
     }
 
     /// The statement that lets somebody in who waits, or who came after as many others as its invitation allows; or turns it
@@ -165,7 +197,7 @@ impl Membership {
     /// Until when a credential signed by this key with these dates would hold for a member.
     #[must_use]
     pub fn would_hold(&self, now: Now, signer: [u8; 32], member: &NodeId, role: Role, dates: Dates) -> Option<Wall> {
-        self.set.would_hold(signer, Body::Credential { member: *member, role, dates }, now.wall)
+        self.set.would_hold(signer, Body::Credential { member: *member, role, rank: 0, dates }, now.wall)
     }
 
     /// The members whose membership ends before `soon` and who cannot renew it themselves.

@@ -150,6 +150,74 @@ fn rights_are_needed_and_issuers_do_not_evict_issuers() {
 }
 
 #[test]
+fn the_owner_ranks_managers_and_the_newest_word_counts() {
+    let mut p = Place::new();
+    let root = p.root.clone();
+    let quarter = Duration::from_secs(90 * 24 * 3_600);
+    let appoint = |p: &mut Place, now: u64, n: u16, rank: u8, lifetime: Duration| {
+        let statement = p.m.appointment(at(now), &root, &id(n), rank, lifetime).unwrap();
+        p.learn(at(now), &statement);
+        statement
+    };
+    let ranks = |p: &Place, now: u64| -> Vec<(NodeId, u8)> { p.m.managers(at(now)).into_iter().map(|(n, m)| (n, m.rank)).collect() };
+    let first = root_credential(&p.d, &root, &id(1), Role::Manager, at(0).wall, at(24 * 90).wall);
+    p.learn(at(0), &first);
+    appoint(&mut p, 1, 2, 7, quarter);
+    let former = appoint(&mut p, 1, 3, 1, quarter);
+    assert_eq!(ranks(&p, 1), [(id(1), 0), (id(3), 1), (id(2), 7)]);
+
+    // At the same moment, and for an hour only: it still is the one that counts, wherever the two meet.
+    appoint(&mut p, 1, 3, 9, quarter);
+    let newest = appoint(&mut p, 1, 3, 8, Duration::from_secs(3_600));
+    assert_eq!(ranks(&p, 1), [(id(1), 0), (id(2), 7), (id(3), 8)]);
+    p.learn(at(1), &former);
+    assert_eq!(ranks(&p, 1), [(id(1), 0), (id(2), 7), (id(3), 8)]);
+    let mut elsewhere = Place::new();
+    elsewhere.learn_all(at(1), &[newest, former]);
+    assert_eq!(ranks(&elsewhere, 1), [(id(3), 8)]);
+
+    // Of one rank the lowest id is first, and a renewal keeps the rank.
+    appoint(&mut p, 2, 3, 7, quarter);
+    let mut alike = [(id(2), 7), (id(3), 7)];
+    alike.sort_unstable();
+    assert_eq!(ranks(&p, 2)[1..], alike);
+    let held = p.m.member(at(2), &id(2)).unwrap();
+    let dates = Dates { not_before: at(24 * 80).wall, expires: at(24 * 170).wall };
+    let renewed = held.renewed(&p.d, &root, &id(2), dates);
+    p.learn(at(24 * 80), &renewed);
+    assert_eq!(ranks(&p, 24 * 100), [(id(2), 7)]);
+}
+
+#[test]
+fn who_may_not_be_a_manager_is_not_appointed() {
+    let mut p = Place::new();
+    let root = p.root.clone();
+    p.invite(&root, 1_000, 0, false);
+    p.join(1_000, 0);
+    p.join(1_000, 1);
+    p.delegate(0, Rights::INVITE.and(Rights::EVICT));
+    let day = Duration::from_secs(24 * 3_600);
+    let code = |p: &Place, now: u64, by: &SigningKey, n: u16, rank: u8, lifetime: Duration| {
+        p.m.appointment(at(now), by, &id(n), rank, lifetime).map(|_| ()).map_err(|e| e.code())
+    };
+    assert_eq!(code(&p, 1, &root, 5, 15, day * 90), Ok(()));
+    assert_eq!(code(&p, 1, &root, 5, 16, day), Err(Code::BadArgument));
+    assert_eq!(code(&p, 1, &root, 5, 1, day * 91), Err(Code::BadArgument));
+    assert_eq!(code(&p, 1, &root, 5, 1, Duration::ZERO), Err(Code::BadArgument));
+    assert_eq!(code(&p, 1, &key(0), 5, 1, day), Err(Code::Forbidden), "no issuer either");
+    assert_eq!(code(&p, 1, &root, 1, 1, day), Err(Code::Forbidden), "a participant has keys that no manager has");
+    let both = root_credential(&p.d, &root, &id(1), Role::Manager, at(0).wall, at(48).wall);
+    p.learn(at(0), &both);
+    assert_eq!(code(&p, 1, &root, 1, 1, day), Err(Code::Forbidden), "also if it is a manager as well");
+
+    let manager = p.m.appointment(at(1), &root, &id(5), 1, day).unwrap();
+    p.learn(at(1), &manager);
+    let evicted = p.m.evict(at(2), &root, &id(5)).unwrap();
+    p.learn_all(at(2), &evicted);
+    assert_eq!(code(&p, 2, &root, 5, 1, day), Err(Code::Forbidden), "an eviction is for good");
+}
+
+#[test]
 fn an_evicted_issuer_takes_nobody_along_and_what_it_decided_stays() {
     let mut p = Place::new();
     let root = p.root.clone();

@@ -202,6 +202,12 @@ impl Membership {
         self.set.members(now.wall)
     }
 
+    /// The managers now, the one of the first rank first; of one rank that with the lowest id.
+    #[must_use]
+    pub fn managers(&self, now: Now) -> Vec<(NodeId, Member)> {
+        self.set.managers(now.wall)
+    }
+
     /// Whether one statement holds now.
     #[must_use]
     pub fn holds(&self, now: Now, id: &StatementId) -> bool {

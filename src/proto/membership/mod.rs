@@ -17,7 +17,8 @@ pub use machine::{CHAIN, Effect, Membership};
 pub use msg::{CHUNK, Msg};
 pub use set::Member;
 pub use statement::{
-    Body, Dates, Founding, Genesis, ISSUED, InvitationSpec, KEEP, Keep, Kept, NAME, Rights, SELF_SIGNED, Statement, StatementId, Target,
-    decide, delegate, domain_id, found, issue_invitation, revoke, revoke_keeping, root_credential, self_signed_credential, statement_id,
+    Body, Dates, Founding, Genesis, ISSUED, InvitationSpec, KEEP, Keep, Kept, LAST_RANK, NAME, Rights, SELF_SIGNED, Statement, StatementId,
+    Target, decide, delegate, domain_id, found, issue_invitation, manager_credential, revoke, revoke_keeping, root_credential,
+    self_signed_credential, statement_id,
 };
 pub use validity::Gone;

@@ -7,8 +7,8 @@ use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
 use super::statement::{Body, Dates, Statement, StatementId, Target};
-use crate::base::{Map, NodeId, Reject, Wall, limit};
-use crate::crypto::Role;
+use crate::base::{DomainId, Map, NodeId, Reject, Wall, limit};
+use crate::crypto::{Role, sign::SigningKey};
 
 /// Statements by one key, at most.
 const PER_SIGNER: usize = 8_192;
@@ -24,10 +24,20 @@ const ENDED_INVITATION: Duration = Duration::from_secs(30 * 24 * 3_600);
 pub struct Member {
     /// What its credential makes it. With valid credentials for both roles it is a manager.
     pub role: Role,
+    /// A manager's place among the managers, 0 being the first; 0 for a participant.
+    pub rank: u8,
     /// Until when.
     pub expires: Wall,
     /// The credential that says so.
     pub credential: StatementId,
+}
+
+impl Member {
+    /// A credential that keeps a member what it is: the same role and rank, other dates.
+    #[must_use]
+    pub fn renewed(&self, domain: &DomainId, by: &SigningKey, member: &NodeId, dates: Dates) -> Vec<u8> {
+        Body::Credential { member: *member, role: self.role, rank: self.rank, dates }.sign(domain, by)
+    }
 }
 
 pub(super) struct Entry {
@@ -131,8 +141,9 @@ impl Set {
         match &statement.body {
             Body::Delegation { .. } if !is_root => return Err(Reject::Forbidden),
             Body::Credential { role: Role::Manager, .. } if !is_root => return Err(Reject::Forbidden),
-            Body::Credential { member, role, dates } => {
+            Body::Credential { member, role, dates, .. } => {
                 renewed = self.credential(member, &signer, *role);
+                // Whatever their ranks: `appointment` makes its own hold longer than the one it is to replace.
                 if renewed.is_some_and(|old| (self.expires(&old), old) > (dates.expires, id)) {
                     return Ok(Inserted::Superseded);
                 }

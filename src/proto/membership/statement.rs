@@ -29,6 +29,8 @@ const KEEP_WHOLE: usize = 120;
 pub const SELF_SIGNED: Duration = Duration::from_secs(24 * 3_600 + 2 * 300);
 /// The longest that issuers, and what they sign for members, may hold.
 pub const ISSUED: Duration = Duration::from_secs(90 * 24 * 3_600 + 2 * 300);
+/// The last rank of a manager; the first is 0.
+pub const LAST_RANK: u8 = 15;
 /// In an invitation's role: its bearers come in only once an issuer approved them.
 const APPROVE: u8 = 0x80;
 const SUITE: u8 = 1;
@@ -221,6 +223,8 @@ pub enum Body {
         member: NodeId,
         /// As what.
         role: Role,
+        /// A manager's place among the managers, 0 to [`LAST_RANK`]; 0 for a participant.
+        rank: u8,
         /// When.
         dates: Dates,
     },
@@ -303,8 +307,9 @@ impl Body {
                 let role = Role::Participant.wire() | if i.approve { APPROVE } else { 0 };
                 w.raw(&i.sign_pk).raw(&i.kem_pk).u8(role).u32(i.max_uses).u64(i.not_before.0).u64(i.expires.0);
             }
-            Body::Credential { member, role, dates } => {
-                w.raw(member.as_bytes()).u8(role.wire()).u64(dates.not_before.0).u64(dates.expires.0);
+            Body::Credential { member, role, rank, dates } => {
+                // Never a higher place than was meant: a rank that does not fit is the last one.
+                w.raw(member.as_bytes()).u8(role.wire() | (*rank).min(LAST_RANK) << 4).u64(dates.not_before.0).u64(dates.expires.0);
             }
             Body::Revocation { target, keep } => {
                 match target {
@@ -363,7 +368,8 @@ impl Statement {
             }
             3 => {
                 let member = NodeId::from_public_key(key(&mut r)?);
-                Body::Credential { member, role: Role::parse(r.u8()?)?, dates: dates(&mut r)? }
+                let (role, rank) = ranked(r.u8()?)?;
+                Body::Credential { member, role, rank, dates: dates(&mut r)? }
             }
             4 => Body::Revocation { target: target(&mut r)?, keep: keep_whole(&mut r)? },
             6 => Body::Revocation { target: target(&mut r)?, keep: keep_short(&mut r)? },
@@ -379,6 +385,12 @@ impl Statement {
 fn key(r: &mut Reader<'_>) -> Result<[u8; 32], Reject> {
     let key = r.array()?;
     if sign::is_usable(&key) { Ok(key) } else { Err(Reject::Forged) }
+}
+
+/// A role, and above it a manager's rank.
+fn ranked(byte: u8) -> Result<(Role, u8), Reject> {
+    let (role, rank) = (Role::parse(byte & 0x0f)?, byte >> 4);
+    if role == Role::Manager || rank == 0 { Ok((role, rank)) } else { Err(Reject::Malformed) }
 }
 
 fn rights(r: &mut Reader<'_>) -> Result<Rights, Reject> {
@@ -498,10 +510,16 @@ pub fn self_signed_credential(domain: &DomainId, invitation: &SigningKey, member
     root_credential(domain, invitation, member, Role::Participant, not_before, expires)
 }
 
-/// A credential by the root key, or by an issuer for a participant.
+/// A credential by the root key, or by an issuer for a participant. A manager's is of the first rank.
 #[must_use]
 pub fn root_credential(domain: &DomainId, by: &SigningKey, member: &NodeId, role: Role, not_before: Wall, expires: Wall) -> Vec<u8> {
-    Body::Credential { member: *member, role, dates: Dates { not_before, expires } }.sign(domain, by)
+    Body::Credential { member: *member, role, rank: 0, dates: Dates { not_before, expires } }.sign(domain, by)
+}
+
+/// A manager's credential by the root key, with a rank of 0 to [`LAST_RANK`].
+#[must_use]
+pub fn manager_credential(domain: &DomainId, root: &SigningKey, member: &NodeId, rank: u8, not_before: Wall, expires: Wall) -> Vec<u8> {
+    Body::Credential { member: *member, role: Role::Manager, rank, dates: Dates { not_before, expires } }.sign(domain, root)
 }
 
 /// An invitation by the root key or an issuer.

@@ -103,6 +103,24 @@ fn attack_01_nobody_else_adds_members() {
 }
 
 #[test]
+fn a_rank_is_the_roots_word_and_a_managers_alone() {
+    let mut f = Fixture::new();
+    f.learn(&manager_credential(&f.d, &f.root, &id(9), LAST_RANK, at(0).wall, at(20).wall)).unwrap();
+    assert_eq!(f.m.member(at(1), &id(9)).map(|m| (m.role, m.rank)), Some((Role::Manager, 15)));
+    // It does not raise itself, nor does it as somebody else.
+    for signer in [9, 200] {
+        let raised = manager_credential(&f.d, &key(signer), &id(9), 0, at(0).wall, at(30).wall);
+        assert_eq!(f.learn(&raised), Err(Reject::Forbidden));
+    }
+    let raised = Body::Credential { member: id(1), role: Role::Participant, rank: 1, dates: days(0, 9) };
+    assert_eq!(f.learn(&raised.sign(&f.d, &f.root)), Err(Reject::Malformed), "a participant has none");
+    // What does not fit is the last rank, not the first.
+    let beyond = manager_credential(&f.d, &f.root, &id(8), 16, at(0).wall, at(20).wall);
+    f.learn(&beyond).unwrap();
+    assert_eq!(f.m.member(at(1), &id(8)).map(|m| m.rank), Some(15));
+}
+
+#[test]
 fn attack_03_no_statement_stands_for_another_type() {
     let f = Fixture::new();
     let dates = days(0, 9);

@@ -197,11 +197,11 @@ impl Set {
     pub fn member(&self, node: &NodeId, now: Wall) -> Option<Member> {
         let mut best: Option<Member> = None;
         for id in self.credentials.get(node)? {
-            let Some(Body::Credential { role, .. }) = self.get(id).map(|e| &e.statement.body) else { continue };
+            let Some(Body::Credential { role, rank, .. }) = self.get(id).map(|e| &e.statement.body) else { continue };
             let Some(expires) = self.holds(id, now) else { continue };
             let better = best.is_none_or(|b| (*role == Role::Manager, expires) > (b.role == Role::Manager, b.expires));
             if better {
-                best = Some(Member { role: *role, expires, credential: *id });
+                best = Some(Member { role: *role, rank: *rank, expires, credential: *id });
             }
         }
         best
@@ -209,6 +209,27 @@ impl Set {
 
     pub fn members(&self, now: Wall) -> Map<NodeId, Member> {
         self.credentials.keys().filter_map(|n| self.member(n, now).map(|m| (*n, m))).gather()
+    }
+
+    /// The managers, the one of the first rank first; of one rank that with the lowest id.
+    pub fn managers(&self, now: Wall) -> Vec<(NodeId, Member)> {
+        let manages = |id: &StatementId| {
+            let body = self.get(id).map(|e| &e.statement.body);
+            matches!(body, Some(Body::Credential { role: Role::Manager, .. }))
+        };
+        let named = self.credentials.iter().filter(|(_, ids)| ids.iter().any(manages));
+        let valid = named.filter_map(|(node, _)| self.member(node, now).map(|m| (*node, m)));
+        let mut managers: Vec<_> = valid.filter(|(_, m)| m.role == Role::Manager).collect();
+        managers.sort_by_key(|(node, m)| (m.rank, *node));
+        managers
+    }
+
+    /// Whether a participant's credential of this node holds, whatever else it is.
+    pub fn is_participant(&self, node: &NodeId, now: Wall) -> bool {
+        self.credentials.get(node).into_iter().flatten().any(|id| {
+            let body = self.get(id).map(|e| &e.statement.body);
+            matches!(body, Some(Body::Credential { role: Role::Participant, .. })) && self.holds(id, now).is_some()
+        })
     }
 
     /// Why a node is no member.
