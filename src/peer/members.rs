@@ -18,7 +18,7 @@ use super::{
 use crate::base::{Code, DomainId, Error, Gather, InvitationId, Map, Mono, NodeId, Now, Reject, Wall, limit};
 use crate::crypto::{Role, invite, sign::SigningKey};
 use crate::proto::directory::Status;
-use crate::proto::membership::{self, Body, Dates, Effect, InvitationInfo, Rights, Statement};
+use crate::proto::membership::{self, Body, Dates, Effect, InvitationInfo, Member, Rights, Statement};
 use crate::wire::cbor;
 use crate::wire::link::InviteLink;
 
@@ -32,6 +32,19 @@ const WAITING: usize = 64;
 const FORGET: Duration = Duration::from_secs(60);
 /// How often it is told on that somebody still waits.
 const AGAIN: Duration = Duration::from_secs(20);
+
+/// A manager of a domain, as seen from one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manager {
+    /// Who.
+    pub node: NodeId,
+    /// Its place among the managers, 0 being the first.
+    pub rank: u8,
+    /// Its state by this node's directory; [`Status::Down`] if it is not in there.
+    pub presence: Status,
+    /// Whether it is this node.
+    pub is_self: bool,
+}
 
 /// Somebody waits for an issuer's approval.
 #[derive(Clone, Debug)]
@@ -110,6 +123,21 @@ impl Peer {
         let by = domain.root.as_ref().unwrap_or(&self.identity);
         let statement = domain.membership.delegation(now, by, &node, rights, lifetime)?;
         self.insert_all(now, id, &[statement])
+    }
+
+    /// All managers of a domain, the one of the first rank first; of one rank that with the lowest id. Which of them are there is told by
+    /// their presence.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn managers(&self, now: Now, id: DomainId) -> Result<Vec<Manager>, Error> {
+        let domain = self.domain(id)?;
+        let seen = |(node, member): (NodeId, Member)| {
+            let row = domain.directory.get(now, &node, &|_| Some(member.role));
+            let presence = row.map_or(Status::Down, |row| row.presence);
+            Manager { node, rank: member.rank, presence, is_self: node == self.me }
+        };
+        Ok(domain.membership.managers(now).into_iter().map(seen).collect())
     }
 
     /// Every invitation known, those that end first first.

@@ -54,7 +54,7 @@ use crate::wire::frame::{self, Kind};
 pub use command::{InviteOptions, found_domain, make_invitation};
 pub use config::Config;
 pub use link::{Lane, LinkCommand, LinkEvent, Path, Side};
-pub use members::invitation_of;
+pub use members::{Manager, invitation_of};
 pub use output::{Change, Event, Flag, LinkInfo, Output, Profile, Stats, To};
 pub use saved::{Part, SavedDomain};
 #[cfg(feature = "sim")]

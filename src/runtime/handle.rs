@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::base::{Code, DomainId, Error, InvitationId, Map, NodeId, Now, Rng};
 use crate::crypto::{Role, sign::SigningKey};
-use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Output, Part, Peer, Profile, SavedDomain, Stats, To};
+use crate::peer::{Event, InviteOptions, LinkCommand, LinkInfo, Manager, Output, Part, Peer, Profile, SavedDomain, Stats, To};
 use crate::proto::channel::{ChannelId, Message, Mode, SendId};
 use crate::proto::directory::{Capability, Participant, Query};
 use crate::proto::membership::{InvitationInfo, Membership, Rights};
@@ -432,6 +432,15 @@ impl Node {
     /// [`Code::Closed`] if this node is not in it.
     pub fn participant(&self, domain: DomainId, node: NodeId) -> Result<Option<Participant>, Error> {
         self.look(|peer, now| peer.participant(now, domain, &node))
+    }
+
+    /// All managers of a domain, the one of the first rank first; of one rank that with the lowest id. Which of them are there is told by
+    /// their presence.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] if this node is not in the domain.
+    pub fn managers(&self, domain: DomainId) -> Result<Vec<Manager>, Error> {
+        self.look(|peer, now| peer.managers(now, domain))
     }
 
     /// What this node advertises in a domain.

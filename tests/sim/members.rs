@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use peerage::base::{Code, DomainId, NodeId, Reject};
 use peerage::crypto::{Role, sign::SigningKey, tag};
-use peerage::peer::{Config, Event, Flag, InviteOptions, Output, Profile, To};
+use peerage::peer::{Config, Event, Flag, InviteOptions, Manager, Output, Profile, To};
 use peerage::proto::channel::{ChannelId, Mode};
+use peerage::proto::directory::Status;
 use peerage::proto::membership::{self, Rights, Target};
 use peerage::sim::{Conditions, World};
 use peerage::wire::link::InviteLink;
@@ -201,6 +202,34 @@ fn attack_01_a_manager_adds_nobody() {
     for node in [p.owner, guest, issuer, manager] {
         assert_eq!(p.members(node), before + 1);
     }
+}
+
+#[test]
+fn managers_are_listed_by_rank_with_whether_they_are_there() {
+    let mut p = Place::new(109, 60 * MINUTE);
+    let (one, other) = (p.manager(), p.manager());
+    let absent = SigningKey::from_seed(&[78; 32]).node_id();
+    for (node, rank) in [(one, 2), (absent, 1)] {
+        let now = p.world.look(p.owner, |_, now| now.wall);
+        let until = now.after(Duration::from_secs(90 * 24 * 3_600));
+        let ranked = membership::manager_credential(&p.domain, &p.root, &node, rank, now, until);
+        p.world.act(p.owner, |o, now| o.insert_statement(now, p.domain, &ranked)).unwrap();
+    }
+    p.wait(5);
+    let row = |at: NodeId, node, rank, presence| Manager { node, rank, presence, is_self: node == at };
+    let listed = |p: &Place, at: NodeId| p.world.look(at, |peer, now| peer.managers(now, p.domain)).unwrap();
+    let rows = |at, last| [row(at, other, 0, Status::Online), row(at, absent, 1, Status::Down), row(at, one, 2, last)];
+    for node in [p.owner, one, other] {
+        assert_eq!(listed(&p, node), rows(node, Status::Online));
+    }
+    p.world.crash(one);
+    p.wait(60);
+    for node in [p.owner, other] {
+        assert_eq!(listed(&p, node), rows(node, Status::Down));
+    }
+    p.evict(p.owner, one).unwrap();
+    p.wait(5);
+    assert_eq!(listed(&p, other), rows(other, Status::Down)[..2]);
 }
 
 #[test]
