@@ -23,6 +23,8 @@ const MEMBERS: &str = "members";
 const CONTACTS: &str = "contacts";
 const INVITE: &str = "invite";
 const RELAYS: &str = "relays.json";
+/// How long a manager is appointed for. Where the root key is, its membership is renewed in time.
+const APPOINTMENT: Duration = Duration::from_secs(90 * 24 * 3_600);
 /// An invitation is given again only if it holds this much longer.
 const WORTHWHILE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -257,6 +259,33 @@ impl DomainFiles {
         self.act(saved, |membership, root| Ok(vec![membership.delegation(native::clock(), root, &node, rights, lifetime)?]))
     }
 
+    /// Appoints a manager of this rank, or gives one another rank. What comes back is what its machine needs to open the domain: all that
+    /// is here but the root key.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the root key, for a participant, and for a node that was evicted or left; [`Code::BadArgument`] for a
+    /// rank that there is not; [`Code::Storage`].
+    pub fn appoint(&self, saved: &SavedDomain, node: NodeId, rank: u8) -> Result<SavedDomain, Error> {
+        let (root, now, mut membership) = (root(saved)?, native::clock(), self.current(saved)?);
+        let statement = membership.appointment(now, &root, &node, rank, APPOINTMENT)?;
+        // It tells no key to anybody, so no lockbox goes stale with it.
+        self.statements()?.add(&statement)?;
+        let learnt = membership.learn(now, None, &statement, &mut Vec::new());
+        learnt.map_err(|r| Error::new(r.code(), "the appointment was refused").caused_by(r))?;
+        // First those that the manager here was reached through, then those that invitations name.
+        let mut relays = saved.relays.clone();
+        relays.extend(for_invitations(&self.noted()?.relays).into_iter().filter(|r| !saved.relays.contains(r)));
+        relays.truncate(crate::wire::link::RELAYS);
+        Ok(SavedDomain {
+            genesis: saved.genesis.clone(),
+            statements: membership.export(),
+            secret: saved.secret.clone(),
+            relays,
+            contacts: saved.contacts.iter().filter(|(contact, _)| *contact != node).cloned().collect(),
+            ..SavedDomain::default()
+        })
+    }
+
     /// Lets somebody in who waits, or turns them away: a no outweighs every yes.
     ///
     /// # Errors
@@ -282,7 +311,10 @@ impl DomainFiles {
     }
 
     /// The membership with what lies there for a manager that has not taken it yet.
-    fn current(&self, saved: &SavedDomain) -> Result<Membership, Error> {
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn current(&self, saved: &SavedDomain) -> Result<Membership, Error> {
         let (_, mut membership) = self.describe(saved)?;
         for statement in self.statements()?.fresh()? {
             // What is refused here is refused by the manager, which says so.
