@@ -25,14 +25,23 @@ const LARGEST: usize = 64 << 20;
 /// Characters of a passphrase.
 const SHORTEST: usize = 8;
 
+/// Whether a passphrase has enough characters to seal with.
+///
+/// # Errors
+/// [`Code::BadArgument`] for less than 8.
+pub fn long_enough(passphrase: &str) -> Result<(), Error> {
+    if passphrase.chars().count() < SHORTEST {
+        return Err(Error::new(Code::BadArgument, "a passphrase has at least 8 characters"));
+    }
+    Ok(())
+}
+
 /// Seals a domain under a passphrase.
 ///
 /// # Errors
 /// [`Code::BadArgument`] for a passphrase of less than 8 characters; [`Code::Unsupported`] without a secure random source.
 pub fn seal(saved: &SavedDomain, passphrase: &str) -> Result<Vec<u8>, Error> {
-    if passphrase.chars().count() < SHORTEST {
-        return Err(Error::new(Code::BadArgument, "a passphrase has at least 8 characters"));
-    }
+    long_enough(passphrase)?;
     let random = native::entropy()?.bytes::<{ SALT + aead::NONCE_LEN }>();
     let mut file = [&HEAD[..], &[FORMAT], &ROUNDS.to_be_bytes(), &random].concat();
     let (salt, nonce) = random.split_at(SALT);

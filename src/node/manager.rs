@@ -13,7 +13,7 @@ use super::domain::{DomainFiles, MANAGING, STORING};
 use super::objects::Service;
 use super::pairing;
 use super::relay::listeners;
-use crate::base::{DomainId, Error};
+use crate::base::{Code, DomainId, Error, NodeId};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::peer::{Config, Event, Profile, SavedDomain};
 use crate::platform::native::objects::{Directory, EmbeddedStore};
@@ -49,7 +49,8 @@ pub struct ManagerConfig {
 /// Runs the manager of a stored domain until `stop` resolves; `ready` is called once, when it listens.
 ///
 /// # Errors
-/// What is wrong with the domain's files; [`Code::AddressInUse`](crate::base::Code::AddressInUse).
+/// What is wrong with the domain's files; [`Code::Forbidden`] if neither the root key is here nor an appointment of this manager;
+/// [`Code::AddressInUse`].
 pub async fn run(
     key: SigningKey,
     files: &DomainFiles,
@@ -58,6 +59,7 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let saved = files.existing()?;
+    appointed(files, &saved, &key.node_id())?;
     let wanted = config.listen.len();
     let native = NativeConfig {
         listen: config.listen,
@@ -119,6 +121,17 @@ pub async fn run(
     // Bounded by the goodbye.
     let _ = driving.await;
     Ok(())
+}
+
+/// Whether a manager may open a domain: with the root key it makes itself a credential, without it it has to have one.
+fn appointed(files: &DomainFiles, saved: &SavedDomain, me: &NodeId) -> Result<(), Error> {
+    let (_, membership) = files.describe(saved)?;
+    let manages = membership.member(native::clock(), me).is_some_and(|m| m.role == Role::Manager);
+    if manages || saved.root.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forbidden, "this machine's manager was not appointed")
+        .hint("Tell the owner the id that `peerage manager --id` prints here, for: peerage domain appoint ID FILE"))
 }
 
 /// Keeps the files and the running node in step.
