@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use peerage::base::{Code, Error, InvitationId, NodeId};
+use peerage::crypto::Role;
 use peerage::node::domain::DomainFiles;
 use peerage::node::{backup, qr};
 use peerage::peer::{InviteOptions, SavedDomain, invitation_of};
 use peerage::platform::native;
-use peerage::proto::membership::{InvitationInfo, Rights};
+use peerage::proto::membership::{InvitationInfo, LAST_RANK, Rights};
 use peerage::wire::link::InviteLink;
 
 use zeroize::Zeroizing;
@@ -37,7 +38,7 @@ enum What {
         /// Its name, for people: 1 to 64 bytes
         name: String,
     },
-    /// Print the domain's id, name, members and invitations
+    /// Print the domain's id, name, members with managers' ranks, and invitations
     #[command(after_help = "Examples:\n  peerage domain show")]
     Show,
     /// Write a backup: whoever has the file and its passphrase is the domain's owner
@@ -50,17 +51,36 @@ enum What {
         /// The file; one that exists is not replaced
         file: PathBuf,
     },
-    /// Bring a domain back from a backup, or its root key from the words that were written down
+    /// Bring a domain back from a backup or a manager's appointment, or its root key from the words that were written down
     #[command(after_help = "Examples:
   peerage --data /srv/new domain restore workshop.peerage
   peerage domain restore --words          asks for them; the domain has to be here, its root key not")]
     Restore {
-        /// The backup
+        /// The backup, or the file of an appointment
         #[arg(required_unless_present = "words")]
         file: Option<PathBuf>,
         /// Restore the root key from its 24 words, which are asked for or read from standard input
         #[arg(long, conflicts_with = "file")]
         words: bool,
+    },
+    /// Appoint a manager on another machine, and write the file with which it opens the domain
+    ///
+    /// Of several managers the first in rank that is there leads, and the others stand by. The file has what a manager has to know, the
+    /// domain's secret among it, and not the root key. It is sealed as a backup is, under a passphrase that is asked for or taken from
+    /// PEERAGE_PASSPHRASE; delete it once it is restored. To give a manager another rank, appoint it again: it learns of that without
+    /// the new file.
+    #[command(after_help = "Examples:
+  peerage manager --id                                    on the standby's machine: prints 12D3KooW…
+  peerage domain appoint 12D3KooW… standby.peerage        here; then bring the file there
+  peerage domain restore standby.peerage                  there; from then on, peerage manager runs there")]
+    Appoint {
+        /// What `peerage manager --id` prints on its machine
+        node: NodeId,
+        /// The file; one that exists is not replaced
+        file: PathBuf,
+        /// Its place among the managers: 0, the first, to 15
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(..=i64::from(LAST_RANK)))]
+        rank: u8,
     },
     /// Print the root key as 24 words to write down: whoever reads them is the domain's owner
     #[command(after_help = "Examples:\n  peerage domain words")]
@@ -77,6 +97,16 @@ impl Domain {
             What::Backup { file } => {
                 let sealed = backup::seal(&files.existing()?, &secret("Passphrase, at least 8 characters: ", "PEERAGE_PASSPHRASE")?)?;
                 return write_new(file, &sealed);
+            }
+            What::Appoint { node, file, rank } => {
+                let saved = files.existing()?;
+                let passphrase = secret("Passphrase for the file, at least 8 characters: ", "PEERAGE_PASSPHRASE")?;
+                // What is wrong with these is said before anybody is appointed.
+                backup::long_enough(&passphrase)?;
+                if file.exists() {
+                    return Err(unusable(file, "exists already"));
+                }
+                return write_new(file, &backup::seal(&files.appoint(&saved, *node, *rank)?, &passphrase)?);
             }
             What::Restore { file: Some(file), .. } => {
                 let sealed = std::fs::read(file).map_err(|e| unusable(file, "cannot be read").caused_by(e))?;
@@ -97,13 +127,14 @@ impl Domain {
                 return Ok(());
             }
         };
-        let (id, membership) = files.describe(&saved)?;
-        println!("domain   {id}");
+        let membership = files.current(&saved)?;
+        println!("domain   {}", membership.domain());
         println!("name     {}", membership.genesis().name);
         println!("root key {}", if saved.root.is_some() { "here" } else { "elsewhere" });
         if matches!(self.command, What::Show) {
             for (node, member) in membership.members(native::clock()) {
-                println!("member   {node} {:?}", member.role);
+                let rank = if member.role == Role::Manager { format!(", rank {}", member.rank) } else { String::new() };
+                println!("member   {node} {:?}{rank}", member.role);
             }
             for invitation in files.invitations(&saved)? {
                 println!("invite   {}", line(&invitation));

@@ -20,6 +20,7 @@ use super::{Common, say};
 #[command(after_help = "Examples:
   peerage domain create 'the workshop'
   peerage manager --relay /ip4/127.0.0.1/tcp/9611/ws/p2p/12D3KooW…
+  peerage manager --id         for the owner, who appoints it: peerage domain appoint
 
 Settings file:
   [manager]
@@ -48,6 +49,9 @@ pub struct Manager {
     /// Write every byte received into a new file, to check what this manager could read; it ends at 256 MiB
     #[arg(long, value_name = "FILE", env = "PEERAGE_MANAGER_RECORD")]
     record: Option<PathBuf>,
+    /// Print the node id of this data directory's manager and end; its key is made if it is missing
+    #[arg(long)]
+    id: bool,
     /// Stop when standard input closes
     #[arg(long, hide = true)]
     follow_stdin: bool,
@@ -55,10 +59,14 @@ pub struct Manager {
 
 impl Manager {
     pub async fn run(self, common: &Common) -> Result<(), Error> {
-        let stop = stop_signal(self.follow_stdin)?;
         let settings = common.settings()?;
         let data = common.data(&settings)?;
         let own = data.folder("manager")?;
+        if self.id {
+            println!("{}", own.key("node.key")?.node_id());
+            return Ok(());
+        }
+        let stop = stop_signal(self.follow_stdin)?;
         let listen = if self.listen.is_empty() { settings.manager.listen } else { Some(self.listen) };
         let stock = Quota::default();
         let config = ManagerConfig {
