@@ -246,7 +246,7 @@ async fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 /// With what it is to read on standard input.
-async fn told(mut command: Command, input: &str) -> (bool, String, String) {
+pub async fn told(mut command: Command, input: &str) -> (bool, String, String) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();

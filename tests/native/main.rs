@@ -1,5 +1,6 @@
 //! Native platforms on loopback: frames over every transport, circuits, backpressure, and peers that misbehave.
 
+mod appoint;
 mod cli;
 mod cluster;
 mod data;

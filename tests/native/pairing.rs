@@ -82,7 +82,7 @@ impl Member {
         Member { key, node, domain, streams }
     }
 
-    async fn joined(link: &str, name: &str) -> Member {
+    pub async fn joined(link: &str, name: &str) -> Member {
         let key = made();
         let (node, streams) = Member::start(&key);
         let domain = in_time("join", node.join(link, profile(name))).await.unwrap();
