@@ -21,6 +21,11 @@ export interface Entry {
   readonly author: string;
   /** What else its author says. */
   readonly meta?: Json;
+  /**
+   * Only in `history`: this version did not prevail over another one of the same past; two managers took them without knowing of each other.
+   * It is read with `get(path, { conflict })`.
+   */
+  readonly conflict?: string;
 }
 
 /** How an object is stored. */
@@ -40,6 +45,8 @@ export interface PutOptions {
 export interface GetOptions {
   /** Not the newest version but this one, if it is kept. */
   version?: number;
+  /** A version in conflict, as `history` names it. */
+  conflict?: string;
   /** From a byte on, up to another one. */
   range?: [from: number, to?: number];
   /** Hears how many bytes came. */
@@ -154,10 +161,10 @@ export class DomainData {
 
   /** Reads an object. The promise rejects with `no-object` if there is none. */
   async get(path: string, options: GetOptions = {}): Promise<Body> {
-    const { signal, version, range: [from = 0, to] = [] } = options;
+    const { signal, version, conflict, range: [from = 0, to] = [] } = options;
     if (signal?.aborted) throw aborted('get', signal);
     const core = await this.#data();
-    return new Body(await wait(() => core.get(path, version, from, to)), options);
+    return new Body(await wait(() => core.get(path, version, conflict, from, to)), options);
   }
 
   /** The newest versions of all objects whose paths begin so, by path. */
@@ -178,7 +185,7 @@ export class DomainData {
     }
   }
 
-  /** An object's versions, the newest first. The content of the oldest may be kept no more. */
+  /** An object's versions, the newest first, and behind them those in conflict. The content of the oldest may be kept no more. */
   async *history(path: string): AsyncGenerator<Entry, void, void> {
     const core = await this.#data();
     for (const raw of await wait(() => core.history(path)) as Raw[]) yield read(raw);
@@ -204,7 +211,7 @@ export class DomainData {
   }
 }
 
-interface Raw { path: string; version: number; deleted: boolean; type: string; length: number; written: number; author: string; meta: string }
+interface Raw { path: string; version: number; deleted: boolean; type: string; length: number; written: number; author: string; meta: string; conflict?: string }
 
 function read({ written, meta, ...raw }: Raw): Entry {
   const said = parse(meta);

@@ -69,6 +69,8 @@ codes! {
     Conflict = "conflict", retryable false;
     /// The domain or the member has stored as much as it may.
     Quota = "quota", retryable false;
+    /// A manager that stands by, or has not caught up yet: another one leads, or will.
+    NotLeading = "not-leading", retryable true;
     /// A queue is full; wait and call again.
     Busy = "busy", retryable true;
     /// A supplier could not do a task; another may.

@@ -13,6 +13,7 @@ use super::domain::{DomainFiles, MANAGING, STORING};
 use super::objects::Service;
 use super::pairing;
 use super::relay::listeners;
+use super::replica::{Replica, Turn};
 use crate::base::{Code, DomainId, Error, NodeId};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::peer::{Config, Event, Profile, SavedDomain};
@@ -46,7 +47,8 @@ pub struct ManagerConfig {
     pub record: Option<PathBuf>,
 }
 
-/// Runs the manager of a stored domain until `stop` resolves; `ready` is called once, when it listens.
+/// Runs the manager of a stored domain until `stop` resolves; `ready` is called once, when it listens, and `turned` whenever it comes to lead
+/// or not, or another one has caught up with it.
 ///
 /// # Errors
 /// What is wrong with the domain's files; [`Code::Forbidden`] if neither the root key is here nor an appointment of this manager;
@@ -56,6 +58,7 @@ pub async fn run(
     files: &DomainFiles,
     config: ManagerConfig,
     ready: impl FnOnce(&Ready),
+    turned: impl FnMut(Turn) + Send + 'static,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let saved = files.existing()?;
@@ -81,11 +84,13 @@ pub async fn run(
         node.use_relay(relay)?;
     }
     let driving = tokio::spawn(driver);
+    let replica = Replica::new(node.clone(), Arc::clone(&service), Arc::new(streams), config.quota);
     let serving =
         [tokio::spawn(Arc::clone(&service).serve(data)), tokio::spawn(pairing::Service::new(node.clone(), domain)?.serve(demands))];
+    let mut replicating = None;
     let mut keeper = Keeper { node: &node, domain, files, statements: files.statements()?, stored: saved };
     keeper.look()?;
-    let mut ready = Some(ready);
+    let mut ready = Some((ready, turned));
     let mut clock = tokio::time::interval(LOOK);
     let mut collecting = tokio::time::interval(COLLECT);
     tokio::pin!(stop);
@@ -104,9 +109,10 @@ pub async fn run(
                 });
             }
             event = node.next_event() => match event {
-                Some(Event::Addresses) if listeners(&node.addresses()) >= wanted => if let Some(ready) = ready.take() {
+                Some(Event::Addresses) if listeners(&node.addresses()) >= wanted => if let Some((ready, turned)) = ready.take() {
                     let line = Ready { role: "manager".into(), id: node.id().to_string(), addresses: node.addresses(), http: String::new() };
                     ready(&line);
+                    replicating = Some(tokio::spawn(Arc::clone(&replica).run(turned)));
                 },
                 // The name is a stranger's: quoted, so that it cannot act on the terminal.
                 Some(Event::Approval { node, name, .. }) => eprintln!("{name:?} waits to be let in: peerage approve {node}, or peerage deny {node}"),
@@ -116,6 +122,9 @@ pub async fn run(
         }
     }
     keeper.look()?;
+    // It is not to take the lead again.
+    replicating.iter().for_each(JoinHandle::abort);
+    replica.hand_over().await;
     serving.iter().for_each(JoinHandle::abort);
     node.close();
     // Bounded by the goodbye.

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use asynchronous_codec::Bytes;
 use futures::{SinkExt, Stream, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::data::Inbox;
 use super::domain::DomainFiles;
 use super::domain::storage::{LOCKBOXES, newest_first};
+use super::followers::Followers;
 use crate::base::{Code, DomainId, Error, NodeId, Wall};
+use crate::crypto::Role;
 use crate::platform::native;
 use crate::proto::membership::Rights;
-use crate::proto::objects::message::{Answer, HEADERS, LEAVES, MESSAGE, Request};
-use crate::proto::objects::{Changes, Cursor, Enrolment, Header, Lockbox, PutId, Quota};
+use crate::proto::objects::message::{Answer, HEADERS, LEAVES, MESSAGE, Request, UNDERWAY};
+use crate::proto::objects::{Ahead, Changes, Cursor, Enrolment, Header, Lockbox, Progress, PutId, Quota};
 use crate::runtime::handle::Node;
 use crate::runtime::objects::ObjectStore;
 use crate::runtime::streams::{ByteStream, Frames, Places, framed};
@@ -31,6 +33,10 @@ const IDLE: Duration = Duration::from_secs(120);
 const WRITE: Duration = Duration::from_secs(60);
 /// How long a question for changes waits for some.
 const WAIT: Duration = Duration::from_secs(25);
+/// How long one for what a follower has not does.
+const FOLLOW: Duration = Duration::from_secs(10);
+/// Whether followers have more of a put is looked for so often, besides when they say so.
+const LOOK: Duration = Duration::from_secs(1);
 /// Headers of one object in one answer.
 const HISTORY: u32 = 64;
 
@@ -42,6 +48,16 @@ struct Kept {
     enrolments: BTreeMap<NodeId, Vec<u8>>,
 }
 
+impl Kept {
+    fn digest(&self) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new();
+        for bytes in self.lockboxes.iter().chain(self.enrolments.values()) {
+            hasher.update(blake3::hash(bytes).as_bytes());
+        }
+        hasher
+    }
+}
+
 /// The data service of one domain.
 pub struct Service {
     node: Node,
@@ -51,7 +67,12 @@ pub struct Service {
     /// Where lockboxes and enrolments lie, also those that the owner's commands make meanwhile.
     inboxes: Mutex<(Inbox, Inbox)>,
     kept: Mutex<Kept>,
+    /// Whether this manager takes what participants store. What is being stored holds on to it.
+    leads: RwLock<bool>,
+    followers: Followers,
     changed: watch::Sender<()>,
+    /// There is something new for those who follow.
+    stirred: watch::Sender<()>,
     places: Arc<Places>,
 }
 
@@ -85,20 +106,31 @@ impl From<Error> for Fault {
 struct Conversation {
     asker: NodeId,
     frames: Frames,
+    /// When something was asked last.
+    heard: Instant,
     opened: bool,
+    /// Whether it is a manager that follows.
+    follows: bool,
     put: Option<Open>,
 }
 
 /// A put begun on a stream.
+#[derive(Clone, Copy)]
 struct Open {
     id: PutId,
-    durable: u64,
+    /// How far it is here.
+    here: Progress,
+    /// Chunks that its author was told are certain: here, and on those who follow.
+    told: u64,
 }
 
 impl Conversation {
     async fn next(&mut self) -> Result<Option<Request>, Fault> {
-        match timeout(IDLE, self.frames.next()).await {
-            Ok(Some(Ok(bytes))) => Request::decode(&bytes).map(Some).map_err(|_| Fault::Gone),
+        match timeout_at(self.heard + IDLE, self.frames.next()).await {
+            Ok(Some(Ok(bytes))) => {
+                self.heard = Instant::now();
+                Request::decode(&bytes).map(Some).map_err(|_| Fault::Gone)
+            }
             Ok(None) => Ok(None),
             Ok(Some(Err(_))) | Err(_) => Err(Fault::Gone),
         }
@@ -132,7 +164,10 @@ impl Service {
             quota,
             inboxes: Mutex::new((files.lockboxes()?, files.enrolments()?)),
             kept: Mutex::default(),
+            leads: RwLock::new(false),
+            followers: Followers::default(),
             changed: watch::Sender::new(()),
+            stirred: watch::Sender::new(()),
             places: Places::new(STREAMS, PER_MEMBER),
         };
         service.refresh()?;
@@ -148,6 +183,9 @@ impl Service {
             let mut inboxes = lock(&self.inboxes);
             (inboxes.0.fresh()?, inboxes.1.fresh()?)
         };
+        if lockboxes.is_empty() && enrolments.is_empty() {
+            return Ok(());
+        }
         let mut kept = lock(&self.kept);
         if !lockboxes.is_empty() {
             let mut all = std::mem::take(&mut kept.lockboxes);
@@ -159,6 +197,8 @@ impl Service {
                 kept.enrolments.insert(enrolment.node, bytes);
             }
         }
+        drop(kept);
+        self.stirred.send_replace(());
         Ok(())
     }
 
@@ -169,7 +209,16 @@ impl Service {
             let service = Arc::clone(&self);
             tokio::spawn(async move {
                 // A stream that broke needs no answer.
-                let _ = service.converse(Conversation { asker, frames: framed(stream, MESSAGE), opened: false, put: None }).await;
+                let _ = service
+                    .converse(Conversation {
+                        asker,
+                        frames: framed(stream, MESSAGE),
+                        heard: Instant::now(),
+                        opened: false,
+                        follows: false,
+                        put: None,
+                    })
+                    .await;
                 drop(place);
             });
         }
@@ -177,7 +226,21 @@ impl Service {
 
     /// Answers on one stream until it ends.
     async fn converse(&self, mut with: Conversation) -> Result<(), Fault> {
-        while let Some(request) = with.next().await? {
+        let mut acknowledged = self.followers.acknowledged();
+        loop {
+            let under_way = with.put.is_some();
+            let request = tokio::select! {
+                next = with.next() => next?,
+                _ = acknowledged.changed(), if under_way => {
+                    self.tell_progress(&mut with).await?;
+                    continue;
+                }
+                () = tokio::time::sleep(LOOK), if under_way => {
+                    self.tell_progress(&mut with).await?;
+                    continue;
+                }
+            };
+            let Some(request) = request else { break };
             // Looked at each time: somebody may be evicted meanwhile.
             let member = self.node.is_member(self.domain, with.asker);
             let answered = if member { self.answer(&mut with, request).await } else { Err(forbidden("only members are served").into()) };
@@ -197,7 +260,70 @@ impl Service {
                 break;
             }
         }
+        if with.follows {
+            self.followers.gone(with.asker);
+        }
         Ok(())
+    }
+
+    /// Tells a put's author what is certain, if that is more than it was told.
+    async fn tell_progress(&self, with: &mut Conversation) -> Result<(), Fault> {
+        let Some(Open { id, here, told }) = with.put else { return Ok(()) };
+        let durable = self.followers.certain(&id, here.durable);
+        if durable > told {
+            with.put = Some(Open { id, here, told: durable });
+            with.feed(&Answer::Progress(Progress { durable, ..here })).await?;
+            with.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Holds on to the lead for as long as something is being stored.
+    async fn leading(&self) -> Result<RwLockReadGuard<'_, bool>, Error> {
+        let leads = self.leads.read().await;
+        if *leads { Ok(leads) } else { Err(not_leading()) }
+    }
+
+    /// Whether this manager leads.
+    pub async fn leads(&self) -> bool {
+        *self.leads.read().await
+    }
+
+    /// Takes what participants store from now on, or not any more; what is being stored is first.
+    pub async fn lead(&self, leads: bool) {
+        *self.leads.write().await = leads;
+        self.stirred.send_replace(());
+    }
+
+    /// The managers that follow this one and are up to date.
+    pub fn followers(&self) -> &Followers {
+        &self.followers
+    }
+
+    /// What is stored.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Something was stored that another manager had.
+    pub fn stored(&self) {
+        self.changed.send_replace(());
+        self.stirred.send_replace(());
+    }
+
+    /// Waits until those who follow have all that is stored here, or do not seem to get it.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub async fn settle(&self) -> Result<(), Error> {
+        let last = self.store.last()?;
+        self.followers.have(last.at).await;
+        Ok(())
+    }
+
+    fn is_manager(&self, node: NodeId) -> bool {
+        let role = self.node.look_at_keys(self.domain, |m, _, _, now| m.member(now, &node).map(|m| m.role));
+        matches!(role, Ok(Some(Role::Manager)))
     }
 
     /// Carries out a request; the answer, or the last one.
@@ -208,6 +334,9 @@ impl Service {
         }
         let answer = match request {
             Request::Open(domain) if domain == self.domain => {
+                if !self.is_manager(asker) {
+                    drop(self.leading().await?);
+                }
                 with.opened = true;
                 Answer::Done
             }
@@ -215,29 +344,46 @@ impl Service {
             Request::Begin(put) => {
                 with.put = None;
                 own(asker, put.author)?;
-                let progress = blocking(move || store.begin(now(), &put)).await?;
-                with.put = Some(Open { id: put.id, durable: progress.durable });
-                Answer::Progress(progress)
+                let leads = self.leading().await?;
+                let here = blocking(move || store.begin(now(), &put)).await?;
+                drop(leads);
+                let durable = self.followers.certain(&put.id, here.durable);
+                with.put = Some(Open { id: put.id, here, told: durable });
+                Answer::Progress(Progress { durable, ..here })
             }
             Request::Chunk { index, bytes } => {
                 // After a failure chunks are passed over until a put is begun.
-                let Some(Open { id, durable }) = with.put.take() else { return Ok(None) };
-                let progress = blocking(move || store.append(now(), &id, index, &bytes)).await?;
-                with.put = Some(Open { id, durable: progress.durable });
-                if progress.durable == durable {
-                    return Ok(None);
+                let Some(Open { id, here: before, told }) = with.put.take() else { return Ok(None) };
+                let leads = self.leading().await?;
+                let here = blocking(move || store.append(now(), &id, index, &bytes)).await?;
+                drop(leads);
+                with.put = Some(Open { id, here, told });
+                if here.durable > before.durable {
+                    self.stirred.send_replace(());
                 }
-                Answer::Progress(progress)
+                self.tell_progress(with).await?;
+                return Ok(None);
             }
             Request::Commit(signed) => {
                 let header = Header::verify(&self.domain, &signed);
                 own(asker, header.map_err(|r| Error::new(r.code(), "the header is not what its author signed"))?.identity.author)?;
+                let leads = self.leading().await?;
                 let cursor = blocking(move || store.commit(now(), &signed)).await?;
-                self.changed.send_replace(());
+                drop(leads);
+                with.put = None;
+                self.stored();
+                self.followers.have(cursor.at).await;
                 Answer::Committed(cursor)
             }
-            Request::Abandon(put) => blocking(move || store.abandon(&asker, &put)).await.map(|()| Answer::Done)?,
+            Request::Abandon(put) => {
+                let leads = self.leading().await?;
+                blocking(move || store.abandon(&asker, &put)).await?;
+                drop(leads);
+                self.stirred.send_replace(());
+                Answer::Done
+            }
             Request::History { object, up_to, most } => {
+                self.serves_newest(asker).await?;
                 let most = most.min(HISTORY) as usize;
                 Answer::Headers(blocking(move || store.history(&object, up_to, most)).await?)
             }
@@ -252,7 +398,39 @@ impl Service {
                 }
                 return Ok(None);
             }
-            Request::Changes { since, wait } => Answer::Changes(self.changes(since, wait).await?),
+            Request::Changes { since, wait } => {
+                self.serves_newest(asker).await?;
+                Answer::Changes(self.changes(since, wait).await?)
+            }
+            Request::Conflicts(object) => {
+                self.serves_newest(asker).await?;
+                for signed in blocking(move || store.conflicts(object.as_ref())).await? {
+                    with.feed(&Answer::Headers(vec![signed])).await?;
+                }
+                Answer::Done
+            }
+            Request::PartLeaves { put, from } => Answer::Leaves(blocking(move || store.part_leaves(&put, from, LEAVES)).await?),
+            Request::Parts { put, from, count } => {
+                // Nobody but its author and those who keep it has to do with what is no version yet.
+                if !self.is_manager(asker) && self.store.puts().iter().any(|u| u.put.id == put) {
+                    return Err(forbidden("only managers are given what is under way").into());
+                }
+                for index in from..from.saturating_add(count.into()) {
+                    let store = Arc::clone(&self.store);
+                    let bytes = blocking(move || store.part(&put, index)).await?;
+                    with.feed(&Answer::Chunk(bytes)).await?;
+                }
+                return Ok(None);
+            }
+            Request::Follow { since, digest, puts } if self.is_manager(asker) => {
+                with.follows = true;
+                Answer::Ahead(self.ahead(asker, since, digest, &puts).await?)
+            }
+            Request::Yield if self.outranked_by(asker)? => {
+                self.lead(false).await;
+                Answer::Committed(blocking(move || store.last()).await?)
+            }
+            Request::Follow { .. } | Request::Yield => return Err(forbidden("this is for managers of the domain").into()),
             Request::Used => Answer::Used(self.store.used(&asker), self.quota),
             Request::Lockboxes => {
                 let all = lock(&self.kept).lockboxes.clone();
@@ -269,6 +447,70 @@ impl Service {
             }
         };
         Ok(Some(answer))
+    }
+
+    /// Whether this manager is one to ask what the newest version is.
+    async fn serves_newest(&self, asker: NodeId) -> Result<(), Error> {
+        if self.is_manager(asker) { Ok(()) } else { self.leading().await.map(drop) }
+    }
+
+    /// Whether another manager comes before this one.
+    fn outranked_by(&self, node: NodeId) -> Result<bool, Error> {
+        let managers = self.node.managers(self.domain)?;
+        Ok(managers.iter().take_while(|m| !m.is_self).any(|m| m.node == node))
+    }
+
+    /// What one who follows does not have, which is waited for a while.
+    async fn ahead(&self, asker: NodeId, since: Cursor, digest: [u8; 32], puts: &[(PutId, u64)]) -> Result<Ahead, Error> {
+        let mut stirred = self.stirred.subscribe();
+        let held: BTreeMap<PutId, u64> = puts.iter().copied().collect();
+        let news = |a: &Ahead| {
+            let more = a.puts.iter().any(|u| u.durable > held.get(&u.put.id).copied().unwrap_or_default());
+            more || a.digest != digest || !a.changes.headers.is_empty()
+        };
+        let first = self.look_ahead(since).await?;
+        self.followers.asked(asker, since.at, held.clone(), !news(&first));
+        let ahead = if news(&first) || timeout(FOLLOW, stirred.changed()).await.is_err() { first } else { self.look_ahead(since).await? };
+        self.followers.told(asker);
+        Ok(ahead)
+    }
+
+    async fn look_ahead(&self, since: Cursor) -> Result<Ahead, Error> {
+        let store = Arc::clone(&self.store);
+        let mut hasher = lock(&self.kept).digest();
+        let (mut puts, changes, conflicts) =
+            blocking(move || Ok((store.puts(), store.changes(since, HEADERS)?, store.conflicts(None)?))).await?;
+        puts.truncate(UNDERWAY);
+        conflicts.iter().for_each(|signed| _ = hasher.update(blake3::hash(signed).as_bytes()));
+        Ok(Ahead { leads: self.leads().await, digest: *hasher.finalize().as_bytes(), puts, changes })
+    }
+
+    /// Takes in lockboxes and enrolments that another manager keeps. Those that do not count here are passed over.
+    ///
+    /// # Errors
+    /// [`Code::Storage`].
+    pub fn adopt(&self, lockboxes: &[Vec<u8>], enrolments: &[Vec<u8>]) -> Result<(), Error> {
+        let passed_over = |result: Result<(), Error>| match result {
+            Err(error) if error.code() == Code::Storage => Err(error),
+            Err(error) => {
+                tracing::debug!("another manager's text is passed over: {}", error.one_line());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        };
+        for bytes in lockboxes {
+            if !lock(&self.kept).lockboxes.contains(bytes) {
+                passed_over(self.keep_lockbox(bytes))?;
+            }
+        }
+        for bytes in enrolments {
+            if let Ok(enrolment) = Enrolment::verify(&self.domain, bytes)
+                && self.node.is_member(self.domain, enrolment.node)
+            {
+                passed_over(self.keep_enrolment(enrolment.node, bytes))?;
+            }
+        }
+        Ok(())
     }
 
     async fn changes(&self, since: Cursor, wait: bool) -> Result<Changes, Error> {
@@ -310,11 +552,15 @@ impl Service {
     }
 }
 
-fn now() -> Wall {
+fn not_leading() -> Error {
+    Error::new(Code::NotLeading, "another manager leads, or this one has not caught up yet").hint("Ask the other, or again in a moment")
+}
+
+pub(super) fn now() -> Wall {
     native::clock().wall
 }
 
 /// Carries out what waits for a disk where nobody else waits for it.
-async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(super) async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     spawn_blocking(what).await.unwrap_or_else(|e| Err(Error::new(Code::Storage, "the store failed").caused_by(e)))
 }

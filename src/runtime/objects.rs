@@ -5,7 +5,7 @@
 
 use crate::base::{DomainId, Error, NodeId, Wall};
 use crate::proto::objects::Head;
-pub use crate::proto::objects::{Changes, Cursor, ObjectId, Progress, Put, PutId, Quota, Used};
+pub use crate::proto::objects::{Changes, Cursor, ObjectId, Progress, Put, PutId, Quota, Underway, Used};
 
 /// A store of one domain's sealed objects.
 ///
@@ -74,10 +74,56 @@ pub trait ObjectStore: Send + Sync {
     /// [`Code::Storage`](crate::base::Code::Storage).
     fn changes(&self, since: Cursor, bytes: usize) -> Result<Changes, Error>;
 
+    // ---- what another store of the same domain has ------------------------------------------------------------------
+
+    /// Where the last version stands.
+    ///
+    /// # Errors
+    /// [`Code::Storage`](crate::base::Code::Storage).
+    fn last(&self) -> Result<Cursor, Error>;
+
+    /// Puts under way.
+    fn puts(&self) -> Vec<Underway>;
+
+    /// As [`ObjectStore::begin`], for a put that another store has, whichever version it is to become.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::begin`], but for the conflict.
+    fn mirror(&self, now: Wall, put: &Put) -> Result<Progress, Error>;
+
+    /// Takes versions of one object from another store: `chain`, the newest first, each named by the one before by its hash. The newest
+    /// needs its chunks in a put that was [mirrored](ObjectStore::mirror), unless it is a tombstone; of the others those that have such a put get theirs.
+    ///
+    /// If the newest version here is among them they are what follows it. If not, somebody stored here what the other store did not know: that of both
+    /// which [prevails](crate::proto::objects::prevails) is the object, the other one is kept in conflict. Nothing changes if all of it is here.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::commit`]; [`Code::Malformed`](crate::base::Code::Malformed) for what is no such chain.
+    fn import(&self, now: Wall, chain: &[Vec<u8>]) -> Result<Cursor, Error>;
+
+    /// The signed headers of versions in conflict, of an object or of all.
+    ///
+    /// # Errors
+    /// [`Code::Storage`](crate::base::Code::Storage).
+    fn conflicts(&self, object: Option<&ObjectId>) -> Result<Vec<Vec<u8>>, Error>;
+
+    /// A chunk of a version in conflict, or one on disk of a put under way.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::chunk`].
+    fn part(&self, put: &PutId, index: u64) -> Result<Vec<u8>, Error>;
+
+    /// As [`ObjectStore::leaves`], of a version in conflict.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::chunk`].
+    fn part_leaves(&self, put: &PutId, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error>;
+
     /// How much is stored, all together and by a member.
     fn used(&self, member: &NodeId) -> Used;
 
-    /// Frees what puts hold that nobody went on with for a day, and forgets objects that were deleted 30 days ago.
+    /// Frees what puts hold that nobody went on with for a day, and forgets objects that were deleted, and versions that came to be in conflict,
+    /// 30 days ago.
     ///
     /// # Errors
     /// [`Code::Storage`](crate::base::Code::Storage).

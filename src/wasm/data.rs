@@ -38,6 +38,8 @@ struct JsEntry {
     author: String,
     /// JSON, as far as its author keeps to it.
     meta: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<String>,
 }
 
 impl From<Entry> for JsEntry {
@@ -51,6 +53,7 @@ impl From<Entry> for JsEntry {
             written: e.written.0 as f64,
             author: e.author.to_string(),
             meta: e.meta,
+            conflict: e.conflict,
         }
     }
 }
@@ -138,10 +141,21 @@ impl DataCore {
     /// An object's newest version, or this one, to be read from the byte `from` up to `to`.
     ///
     /// # Errors
-    /// As [`DomainData::get`].
-    pub async fn get(&self, path: String, version: Option<f64>, from: f64, to: Option<f64>) -> Result<BodyCore, JsValue> {
+    /// As [`DomainData::get`], or with `conflict` [`DomainData::conflicting`].
+    pub async fn get(
+        &self,
+        path: String,
+        version: Option<f64>,
+        conflict: Option<String>,
+        from: f64,
+        to: Option<f64>,
+    ) -> Result<BodyCore, JsValue> {
         let data = self.0.clone();
-        let body = data.get(&path, version.map(whole)).await.map_err(thrown)?;
+        let body = match conflict {
+            Some(name) => data.conflicting(&path, &name).await,
+            None => data.get(&path, version.map(whole)).await,
+        };
+        let body = body.map_err(thrown)?;
         Ok(BodyCore(Some(body.range(whole(from)..to.map_or(u64::MAX, whole)))))
     }
 

@@ -11,7 +11,7 @@ use peerage::base::{Code, Error};
 use peerage::node::children::stop_signal;
 use peerage::platform::native::{NativeConfig, store::RedbStore};
 use peerage::proto::objects::Cursor;
-use peerage::runtime::data::{DomainData, Entry, PutOptions};
+use peerage::runtime::data::{Body, DomainData, Entry, PutOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
@@ -65,6 +65,9 @@ enum What {
         /// This version, not the newest
         #[arg(long, value_name = "N")]
         at_version: Option<u64>,
+        /// The version in conflict that `history` names so
+        #[arg(long, value_name = "NAME", conflicts_with = "at_version")]
+        conflict: Option<String>,
         /// The first byte
         #[arg(long, value_name = "BYTE", default_value_t = 0)]
         from: u64,
@@ -78,7 +81,7 @@ enum What {
         #[arg(default_value = "")]
         prefix: String,
     },
-    /// List the versions of an object, the newest first
+    /// List the versions of an object, the newest first; behind them those in conflict, which two managers took without knowing of each other
     History {
         /// Its path in the domain
         path: String,
@@ -106,11 +109,15 @@ fn json_text(text: &str) -> Result<String, serde_json::Error> {
 }
 
 fn line(entry: &Entry) -> Value {
-    json!({
+    let mut line = json!({
         "path": entry.path, "version": entry.version, "deleted": entry.deleted, "length": entry.length, "type": entry.media,
         "written": entry.written.0, "author": entry.author.to_string(),
         "meta": serde_json::from_str::<Value>(&entry.meta).unwrap_or(Value::Null),
-    })
+    });
+    if let Some(conflict) = &entry.conflict {
+        line["conflict"] = json!(conflict);
+    }
+    line
 }
 
 /// A bar on standard error, where somebody looks at it.
@@ -160,7 +167,13 @@ impl What {
                 let options = PutOptions { media, meta: meta.unwrap_or_default(), expected: if_version, resume: None };
                 put(data, &file, path, options).await
             }
-            What::Get { path, file, at_version, from, to } => get(data, &path, file, at_version, from..to.unwrap_or(u64::MAX)).await,
+            What::Get { path, file, at_version, conflict, from, to } => {
+                let body = match conflict {
+                    Some(name) => data.conflicting(&path, &name).await?,
+                    None => data.get(&path, at_version).await?,
+                };
+                get(body.range(from..to.unwrap_or(u64::MAX)), &path, file).await
+            }
             What::List { prefix } => data.list(&prefix).await?.iter().try_for_each(|entry| say(&line(entry))),
             What::History { path } => data.history(&path).await?.iter().try_for_each(|entry| say(&line(entry))),
             What::Delete { path, if_version } => data.delete(&path, if_version).await,
@@ -203,14 +216,7 @@ async fn put(data: &DomainData<RedbStore>, file: &Path, path: Option<String>, mu
     say(&line(&stored?))
 }
 
-async fn get(
-    data: &DomainData<RedbStore>,
-    path: &str,
-    file: Option<PathBuf>,
-    version: Option<u64>,
-    range: std::ops::Range<u64>,
-) -> Result<(), Error> {
-    let mut body = data.get(path, version).await?.range(range);
+async fn get(mut body: Body<RedbStore>, path: &str, file: Option<PathBuf>) -> Result<(), Error> {
     let entry = body.entry();
     // A path's names are harmless as files' names.
     let file = file.unwrap_or_else(|| PathBuf::from(path.rsplit('/').next().unwrap_or(path)));

@@ -7,8 +7,10 @@ use peerage::base::Error;
 use peerage::node::children::stop_signal;
 use peerage::node::domain::DomainFiles;
 use peerage::node::manager::{self, ManagerConfig};
+use peerage::node::replica::Turn;
 use peerage::node::settings::MANAGER_LISTEN;
 use peerage::runtime::objects::Quota;
+use serde_json::json;
 
 use super::{Common, say};
 
@@ -57,6 +59,17 @@ pub struct Manager {
     follow_stdin: bool,
 }
 
+/// Tells programs that started this one who leads, as JSON lines.
+fn turned(turn: Turn) {
+    let line = match turn {
+        Turn::Leads => json!({ "event": "leads" }),
+        Turn::StandsBy => json!({ "event": "stands-by" }),
+        Turn::Followed(by) => json!({ "event": "followed", "by": by.to_string() }),
+    };
+    // Nobody reads it where the pipe is closed.
+    let _ = say(&line);
+}
+
 impl Manager {
     pub async fn run(self, common: &Common) -> Result<(), Error> {
         let settings = common.settings()?;
@@ -83,7 +96,7 @@ impl Manager {
             record: self.record.or(settings.manager.record),
         };
         let mut said = Ok(());
-        manager::run(own.key("node.key")?, &DomainFiles::open(&data)?, config, |ready| said = say(ready), stop).await?;
+        manager::run(own.key("node.key")?, &DomainFiles::open(&data)?, config, |ready| said = say(ready), turned, stop).await?;
         said
     }
 }

@@ -9,7 +9,7 @@ use alloc::{string::String, vec::Vec};
 
 use super::enrolment::Enrolment;
 use super::lockbox::{ENTRIES, PREVIOUS};
-use super::stored::{Changes, Cursor, ObjectId, Progress, Put, PutId, Quota, Used};
+use super::stored::{Ahead, Changes, Cursor, ObjectId, Progress, Put, PutId, Quota, Underway, Used};
 use crate::base::{Code, DomainId, NodeId, Reject};
 use crate::crypto::object::CHUNK;
 use crate::wire::bytes::{Reader, Writer};
@@ -22,6 +22,8 @@ pub const MESSAGE: usize = 1_024 + PREVIOUS * (36 + 32) + ENTRIES * 144;
 pub const HEADERS: usize = 64 * 1024;
 /// Hashes in one answer.
 pub const LEAVES: usize = 2_048;
+/// Puts that are told of at once to a manager that follows, and that it tells of.
+pub const UNDERWAY: usize = 1_024;
 
 /// What is asked of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +89,37 @@ pub enum Request {
     Enrol(Vec<u8>),
     /// The enrolments of all members. Answered by [`Answer::Enrolments`].
     Enrolments,
+    /// The versions of an object that did not prevail over others of the same past; of all objects without one. Answered by one
+    /// [`Answer::Headers`] each and [`Answer::Done`].
+    Conflicts(Option<ObjectId>),
+    /// Subtree hashes of a version in conflict. Answered by [`Answer::Leaves`].
+    PartLeaves {
+        /// By which put it came.
+        put: PutId,
+        /// From which chunk on.
+        from: u64,
+    },
+    /// Chunks of a version in conflict; for a manager also of a put under way. Answered as [`Request::Chunks`] is.
+    Parts {
+        /// Which put.
+        put: PutId,
+        /// From which chunk on.
+        from: u64,
+        /// How many.
+        count: u32,
+    },
+    /// From a manager that follows this one: what does it not have? Its asking says that it has the rest, on disk. Answered by
+    /// [`Answer::Ahead`], as soon as there is something, or after a while.
+    Follow {
+        /// Up to where it has the versions.
+        since: Cursor,
+        /// The digest that it was told last, and came up to.
+        digest: [u8; 32],
+        /// Puts under way here, as far as it has their chunks.
+        puts: Vec<(PutId, u64)>,
+    },
+    /// From a manager of higher rank: lead no more. Answered by [`Answer::Committed`] with the last that was stored.
+    Yield,
 }
 
 /// What a store answers.
@@ -119,6 +152,36 @@ pub enum Answer {
     Lockbox(Vec<u8>),
     /// Signed enrolments.
     Enrolments(Vec<Vec<u8>>),
+    /// What a manager that follows does not have.
+    Ahead(Ahead),
+}
+
+fn write_changes(w: &mut Writer, Changes { headers, next, more, anew }: &Changes) {
+    write_cursor(w, next);
+    w.u8(u8::from(*more)).u8(u8::from(*anew));
+    headers.iter().for_each(|h| _ = w.var(h));
+}
+
+fn changes(r: &mut Reader<'_>) -> Result<Changes, Reject> {
+    let (next, more, anew) = (cursor(r)?, flag(r)?, flag(r)?);
+    Ok(Changes { headers: list(r)?, next, more, anew })
+}
+
+fn write_put(w: &mut Writer, put: &Put) {
+    w.raw(&put.id).raw(put.author.as_bytes()).raw(&put.object).u64(put.version);
+}
+
+fn read_put(r: &mut Reader<'_>) -> Result<Put, Reject> {
+    Ok(Put { id: r.array()?, author: NodeId::from_public_key(r.array()?), object: r.array()?, version: r.u64()? })
+}
+
+/// So many of something, each read by itself.
+fn counted<T>(r: &mut Reader<'_>, most: usize, mut one: impl FnMut(&mut Reader<'_>) -> Result<T, Reject>) -> Result<Vec<T>, Reject> {
+    let count = usize::from(r.u16()?);
+    if count > most {
+        return Err(Reject::TooLarge);
+    }
+    (0..count).map(|_| one(r)).collect()
 }
 
 fn cursor(r: &mut Reader<'_>) -> Result<Cursor, Reject> {
@@ -152,7 +215,10 @@ impl Request {
         let mut w = Writer::new();
         match self {
             Request::Open(domain) => w.u8(1).raw(domain.as_bytes()),
-            Request::Begin(put) => w.u8(2).raw(&put.id).raw(put.author.as_bytes()).raw(&put.object).u64(put.version),
+            Request::Begin(put) => {
+                write_put(w.u8(2), put);
+                &mut w
+            }
             Request::Chunk { index, bytes } => w.u8(3).u64(*index).raw(bytes),
             Request::Commit(header) => w.u8(4).raw(header),
             Request::Abandon(put) => w.u8(5).raw(put),
@@ -169,6 +235,16 @@ impl Request {
             Request::Lockbox(bytes) => w.u8(12).raw(bytes),
             Request::Enrol(bytes) => w.u8(13).raw(bytes),
             Request::Enrolments => w.u8(14),
+            Request::Conflicts(object) => w.u8(15).raw(object.as_ref().map_or(&[], |o| &o[..])),
+            Request::PartLeaves { put, from } => w.u8(16).raw(put).u64(*from),
+            Request::Parts { put, from, count } => w.u8(17).raw(put).u64(*from).u32(*count),
+            Request::Follow { since, digest, puts } => {
+                write_cursor(w.u8(18), since);
+                w.raw(digest).u16(puts.len().min(UNDERWAY) as u16);
+                puts.iter().take(UNDERWAY).for_each(|(put, chunks)| _ = w.raw(put).u64(*chunks));
+                &mut w
+            }
+            Request::Yield => w.u8(19),
         };
         w.finish()
     }
@@ -181,7 +257,7 @@ impl Request {
         let mut r = Reader::new(bytes);
         let request = match r.u8()? {
             1 => Request::Open(DomainId::from_bytes(r.array()?)),
-            2 => Request::Begin(Put { id: r.array()?, author: NodeId::from_public_key(r.array()?), object: r.array()?, version: r.u64()? }),
+            2 => Request::Begin(read_put(&mut r)?),
             3 => Request::Chunk { index: r.u64()?, bytes: r.rest_within(CHUNK)? },
             4 => Request::Commit(r.rest_within(HEADERS)?),
             5 => Request::Abandon(r.array()?),
@@ -194,6 +270,15 @@ impl Request {
             12 => Request::Lockbox(r.rest_within(MESSAGE)?),
             13 => Request::Enrol(r.rest_within(Enrolment::LENGTH)?),
             14 => Request::Enrolments,
+            15 if r.remaining() == 0 => Request::Conflicts(None),
+            15 => Request::Conflicts(Some(r.array()?)),
+            16 => Request::PartLeaves { put: r.array()?, from: r.u64()? },
+            17 => Request::Parts { put: r.array()?, from: r.u64()?, count: r.u32()? },
+            18 => {
+                let (since, digest) = (cursor(&mut r)?, r.array()?);
+                Request::Follow { since, digest, puts: counted(&mut r, UNDERWAY, |r| Ok((r.array()?, r.u64()?)))? }
+            }
+            19 => Request::Yield,
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -223,12 +308,7 @@ impl Answer {
                 leaves.iter().for_each(|leaf| _ = w.raw(leaf));
             }
             Answer::Chunk(bytes) => _ = w.u8(7).raw(bytes),
-            Answer::Changes(Changes { headers, next, more, anew }) => {
-                w.u8(8);
-                write_cursor(&mut w, next);
-                w.u8(u8::from(*more)).u8(u8::from(*anew));
-                headers.iter().for_each(|h| _ = w.var(h));
-            }
+            Answer::Changes(changes) => write_changes(w.u8(8), changes),
             Answer::Used(used, quota) => {
                 w.u8(9).u64(used.total).u64(used.member).u64(quota.total).u64(quota.member);
                 for n in [quota.puts, quota.versions, quota.history, quota.objects] {
@@ -239,6 +319,14 @@ impl Answer {
             Answer::Enrolments(all) => {
                 w.u8(11);
                 all.iter().for_each(|e| _ = w.var(e));
+            }
+            Answer::Ahead(Ahead { leads, digest, puts, changes }) => {
+                w.u8(12).u8(u8::from(*leads)).raw(digest).u16(puts.len().min(UNDERWAY) as u16);
+                for underway in puts.iter().take(UNDERWAY) {
+                    write_put(&mut w, &underway.put);
+                    w.u64(underway.durable);
+                }
+                write_changes(&mut w, changes);
             }
         }
         w.finish()
@@ -264,10 +352,7 @@ impl Answer {
                 Answer::Leaves(leaves.to_vec())
             }
             7 => Answer::Chunk(r.rest_within(CHUNK)?),
-            8 => {
-                let (next, more, anew) = (cursor(&mut r)?, flag(&mut r)?, flag(&mut r)?);
-                Answer::Changes(Changes { headers: list(&mut r)?, next, more, anew })
-            }
+            8 => Answer::Changes(changes(&mut r)?),
             9 => {
                 let used = Used { total: r.u64()?, member: r.u64()? };
                 let (total, member) = (r.u64()?, r.u64()?);
@@ -277,6 +362,11 @@ impl Answer {
             }
             10 => Answer::Lockbox(r.rest_within(MESSAGE)?),
             11 => Answer::Enrolments(list(&mut r)?),
+            12 => {
+                let (leads, digest) = (flag(&mut r)?, r.array()?);
+                let puts = counted(&mut r, UNDERWAY, |r| Ok(Underway { put: read_put(r)?, durable: r.u64()? }))?;
+                Answer::Ahead(Ahead { leads, digest, puts, changes: changes(&mut r)? })
+            }
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -308,6 +398,12 @@ mod tests {
             Request::Lockbox(vec![1; MESSAGE - 1]),
             Request::Enrol(vec![1; Enrolment::LENGTH]),
             Request::Enrolments,
+            Request::Conflicts(None),
+            Request::Conflicts(Some([3; 16])),
+            Request::PartLeaves { put: [8; 32], from: 1 },
+            Request::Parts { put: [8; 32], from: 1, count: 2 },
+            Request::Follow { since: at, digest: [9; 32], puts: vec![([8; 32], 128); UNDERWAY] },
+            Request::Yield,
         ];
         for request in requests {
             assert!(request.encode().len() <= MESSAGE);
@@ -326,6 +422,12 @@ mod tests {
             Answer::Used(Used { total: 1, member: 2 }, quota),
             Answer::Lockbox(vec![3; 500]),
             Answer::Enrolments(vec![vec![1; Enrolment::LENGTH]; 3]),
+            Answer::Ahead(Ahead {
+                leads: true,
+                digest: [9; 32],
+                puts: vec![Underway { put, durable: 128 }; UNDERWAY],
+                changes: Changes { headers: vec![vec![1; 300]; HEADERS / 300], next: at, more: true, anew: false },
+            }),
         ];
         for answer in answers {
             assert!(answer.encode().len() <= MESSAGE);

@@ -18,8 +18,8 @@ pub use enrolment::Enrolment;
 pub use header::Header;
 pub use keyring::{GENERATIONS, Keyring, Policy, Taken};
 pub use lockbox::{Contents, ENTRIES, Generation, Lockbox, PREVIOUS, seal};
-pub use stored::{Changes, Cursor, ObjectId, Progress, Put, PutId, Quota, Used};
-pub use versions::{Head, follows};
+pub use stored::{Ahead, Changes, Cursor, ObjectId, Progress, Put, PutId, Quota, Underway, Used};
+pub use versions::{Head, follows, prevails};
 
 /// The hash by which a later header or lockbox names this one, over the signed bytes.
 #[must_use]

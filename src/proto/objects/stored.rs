@@ -90,3 +90,25 @@ pub struct Changes {
     /// Whether this begins with the first object, because the cursor was of another store or too old: what is not listed is not there.
     pub anew: bool,
 }
+
+/// A put under way in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Underway {
+    /// Which.
+    pub put: Put,
+    /// Its chunks on disk.
+    pub durable: u64,
+}
+
+/// What a manager has that one who follows it did not have yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// Whether it leads: takes what participants store.
+    pub leads: bool,
+    /// Names the lockboxes, enrolments and versions in conflict that it keeps.
+    pub digest: [u8; 32],
+    /// All puts under way there.
+    pub puts: Vec<Underway>,
+    /// Versions.
+    pub changes: Changes,
+}

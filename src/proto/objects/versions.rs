@@ -14,6 +14,14 @@ pub struct Head {
     pub deleted: bool,
 }
 
+/// Whether of two versions that followed the same one, or have it in their past, the first is the one that goes on being the object: the one with
+/// more versions behind it, and of as many the one of the greater hash. All stores decide alike, so that two that took versions without
+/// knowing of each other come to the same end; what does not prevail is kept beside, in conflict.
+#[must_use]
+pub fn prevails(version: (u64, &[u8; 32]), over: (u64, &[u8; 32])) -> bool {
+    version > over
+}
+
 /// Whether a header may become the newest version: it names the one that is, by number and hash. So of two writers that
 /// replace the same version one succeeds, and no version is lost unseen. After a tombstone an object goes on with the next number.
 ///

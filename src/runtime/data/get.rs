@@ -26,6 +26,8 @@ pub struct Body<S> {
     next: u64,
     asked: u64,
     session: Option<Session>,
+    /// Whether it is a version in conflict.
+    conflicting: bool,
 }
 
 impl<S> std::fmt::Debug for Body<S> {
@@ -35,12 +37,12 @@ impl<S> std::fmt::Debug for Body<S> {
 }
 
 impl<S: Store> Body<S> {
-    pub(super) fn new(data: DomainData<S>, known: Known) -> Result<Body<S>, Error> {
+    pub(super) fn new(data: DomainData<S>, known: Known, conflicting: bool) -> Result<Body<S>, Error> {
         let length = known.description.length;
         if chunks(length) != Ok(known.header.chunks()) {
             return Err(forged("an object's author says two lengths"));
         }
-        Ok(Body { data, known, leaves: Vec::new(), range: 0..length, next: 0, asked: 0, session: None })
+        Ok(Body { data, known, leaves: Vec::new(), range: 0..length, next: 0, asked: 0, session: None, conflicting })
     }
 
     /// What is read.
@@ -122,7 +124,13 @@ impl<S: Store> Body<S> {
         let end = self.range.end.div_ceil(CONTENT as u64).min(self.known.header.chunks());
         while self.asked < end && self.asked < self.next + AHEAD {
             let count = BATCH.min(end - self.asked);
-            session.send(&Request::Chunks { object, version, from: self.asked, count: count as u32 }).await?;
+            let (from, count32) = (self.asked, count as u32);
+            let request = if self.conflicting {
+                Request::Parts { put: self.known.header.commitment, from, count: count32 }
+            } else {
+                Request::Chunks { object, version, from, count: count32 }
+            };
+            session.send(&request).await?;
             self.asked += count;
         }
         match session.answer().await? {
@@ -137,7 +145,13 @@ impl<S: Store> Body<S> {
         let (object, version, count) = (header.identity.object, header.identity.version, header.chunks() as usize);
         let mut leaves: Vec<[u8; 32]> = Vec::new();
         while leaves.len() < count {
-            match session.ask(&Request::Leaves { object, version, from: leaves.len() as u64 }).await? {
+            let from = leaves.len() as u64;
+            let request = if self.conflicting {
+                Request::PartLeaves { put: header.commitment, from }
+            } else {
+                Request::Leaves { object, version, from }
+            };
+            match session.ask(&request).await? {
                 Answer::Leaves(more) if !more.is_empty() => leaves.extend(more.into_iter().take(count - leaves.len())),
                 _ => return Err(astray()),
             }

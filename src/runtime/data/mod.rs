@@ -6,12 +6,13 @@
 mod get;
 mod keys;
 mod put;
-mod session;
+pub(crate) mod session;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_timer::Delay;
 
 pub use get::Body;
@@ -22,11 +23,10 @@ use super::handle::Node;
 use super::store::Store;
 use super::streams::{Streams, reach};
 use crate::base::{Code, DomainId, Error, NodeId, Wall};
-use crate::crypto::Role;
 use crate::crypto::object::ObjectKey;
-use crate::proto::directory::{Query, Status};
+use crate::proto::directory::Status;
 use crate::proto::objects::message::{Answer, Request};
-use crate::proto::objects::{Changes, Cursor, Description, Header, Keyring, ObjectId, Quota, Used, check_path, hash};
+use crate::proto::objects::{Changes, Cursor, Description, Header, Keyring, ObjectId, Quota, Used, check_path, hash, prevails};
 
 /// How long a manager is waited for, while none answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LOSSES: u32 = 100;
 /// Headers asked for at once.
 const PAGE: u32 = 64;
+/// Versions of one object in conflict that are looked at.
+const CONFLICTS: usize = 256;
 
 /// A version of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub struct Entry {
     pub author: NodeId,
     /// What else the author says: JSON text, empty for nothing.
     pub meta: String,
+    /// For a version that did not prevail over another one of the same past: what it is read by ([`DomainData::conflicting`]). It was stored while two
+    /// managers did not know of each other.
+    pub conflict: Option<String>,
 }
 
 /// A header whose signature holds and whose description was opened.
@@ -67,6 +72,11 @@ struct Known {
 }
 
 impl Known {
+    /// What it is read by if it is in conflict.
+    fn name(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.header.commitment)
+    }
+
     fn entry(&self) -> Entry {
         let Description { path, media, length, written, meta } = self.description.clone();
         let identity = &self.header.identity;
@@ -79,6 +89,7 @@ impl Known {
             written,
             author: identity.author,
             meta,
+            conflict: None,
         }
     }
 }
@@ -147,7 +158,16 @@ impl<S: Store> DomainData<S> {
             None => self.newest(path).await?,
             Some(version) => self.versions(path, version, 1).await?.into_iter().next().filter(|k| k.header.identity.version == version),
         };
-        Body::new(self.clone(), known.filter(|k| !k.header.is_tombstone()).ok_or_else(|| nothing(path))?)
+        Body::new(self.clone(), known.filter(|k| !k.header.is_tombstone()).ok_or_else(|| nothing(path))?, false)
+    }
+
+    /// Reads a version that is in conflict, as [`DomainData::history`] names it.
+    ///
+    /// # Errors
+    /// As [`DomainData::entry`].
+    pub async fn conflicting(&self, path: &str, name: &str) -> Result<Body<S>, Error> {
+        let known = self.conflicts(path).await?.into_iter().find(|k| k.name() == name);
+        Body::new(self.clone(), known.filter(|k| !k.header.is_tombstone()).ok_or_else(|| nothing(path))?, true)
     }
 
     /// All objects whose paths begin like this, by path.
@@ -186,13 +206,17 @@ impl<S: Store> DomainData<S> {
         let known: Vec<Known> = headers.iter().filter_map(|signed| self.know(signed).ok()).collect();
         let known: Vec<Known> = known.into_iter().filter(|k| self.token(&k.description.path) == Some(k.header.identity.object)).collect();
         for k in &known {
+            let seen = self.memory().seen.get(&k.header.identity.object).copied();
+            if seen.is_some_and(|(version, hash)| version == k.header.identity.version && hash != k.hash) {
+                self.reconcile(&k.description.path, k).await?;
+            }
             self.note(&k.header, k.hash)?;
         }
         self.keep().await?;
         Ok((known.iter().map(Known::entry).collect(), next, more))
     }
 
-    /// The versions of an object that are still known, the newest first; what was deleted included.
+    /// The versions of an object that are still known, the newest first; what was deleted included. Behind them come those in conflict.
     ///
     /// # Errors
     /// As [`DomainData::entry`].
@@ -206,6 +230,8 @@ impl<S: Store> DomainData<S> {
                 _ => break,
             }
         }
+        let conflicts = self.conflicts(path).await?;
+        all.extend(conflicts.iter().map(|k| Entry { conflict: Some(k.name()), ..k.entry() }));
         if all.is_empty() { Err(nothing(path)) } else { Ok(all) }
     }
 
@@ -247,11 +273,55 @@ impl<S: Store> DomainData<S> {
         let seen = self.memory().seen.get(&object).copied();
         match (&head, seen) {
             (None, Some((version, _))) => return Err(rolled_back(path, 0, version)),
-            (Some(k), _) => self.note(&k.header, k.hash)?,
+            (Some(k), seen) => {
+                if seen.is_some_and(|(version, hash)| version == k.header.identity.version && hash != k.hash) {
+                    self.reconcile(path, k).await?;
+                }
+                self.note(&k.header, k.hash)?;
+            }
             (None, None) => {}
         }
         self.keep().await?;
         Ok(head)
+    }
+
+    /// Versions of an object that are in conflict, the newest first.
+    async fn conflicts(&self, path: &str) -> Result<Vec<Known>, Error> {
+        let object = self.object(path).await?;
+        let request = Request::Conflicts(Some(object));
+        let headers = self.patiently(async |session| {
+            session.send(&request).await?;
+            let mut all = Vec::new();
+            loop {
+                match session.answer().await? {
+                    Answer::Headers(headers) if all.len() < CONFLICTS => all.extend(headers),
+                    Answer::Done => return Ok(all),
+                    _ => return Err(astray()),
+                }
+            }
+        });
+        let known = headers.await?.iter().map(|signed| self.know(signed)).collect::<Result<Vec<_>, _>>()?;
+        if known.iter().any(|k| k.header.identity.object != object || k.description.path != path) {
+            return Err(forged("the domain manager serves versions that do not belong here"));
+        }
+        let mut known = known;
+        known.sort_by_key(|k| std::cmp::Reverse(k.header.identity.version));
+        Ok(known)
+    }
+
+    /// Takes another version than the one that was seen under the same number, if that one is kept in conflict: two managers did not know of each
+    /// other, and one version prevailed.
+    async fn reconcile(&self, path: &str, prevailed: &Known) -> Result<(), Error> {
+        let (object, version) = (prevailed.header.identity.object, prevailed.header.identity.version);
+        let conflicts = self.conflicts(path).await?;
+        let mut memory = self.memory();
+        let seen = memory.seen.get(&object).copied();
+        if seen.is_some_and(|(number, hash)| {
+            number == version && prevails((version, &prevailed.hash), (version, &hash)) && conflicts.iter().any(|k| k.hash == hash)
+        }) {
+            memory.see(object, version, prevailed.hash);
+        }
+        Ok(())
     }
 
     /// The headers of versions up to one, the newest first.
@@ -324,11 +394,13 @@ impl<S: Store> DomainData<S> {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Managers that are online.
+    /// Managers that are online: by rank, and before those there is no link to at the moment those there is one to.
     fn managers(&self) -> Result<Vec<NodeId>, Error> {
-        let all = self.0.node.participants(self.0.domain, &Query::default())?;
-        let online = all.into_iter().filter(|p| p.role == Role::Manager && p.presence == Status::Online);
-        Ok(online.map(|p| p.node).collect())
+        let links = self.0.node.links(Some(self.0.domain));
+        let linked = |node: &NodeId| links.iter().any(|l| l.node == *node && l.path.is_some());
+        let online = self.0.node.managers(self.0.domain)?.into_iter().filter(|m| m.presence == Status::Online && !m.is_self);
+        let (near, far): (Vec<NodeId>, Vec<NodeId>) = online.map(|m| m.node).partition(linked);
+        Ok([near, far].concat())
     }
 
     /// A stream to a manager that answers.

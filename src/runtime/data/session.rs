@@ -16,7 +16,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// Why a request came to nothing.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// The stream is gone, and with it all that waits; another may do better.
     Lost(Error),
     /// The answer is no.
@@ -30,19 +30,19 @@ impl From<Error> for Trouble {
 }
 
 /// A stream on which the domain was opened.
-pub(super) struct Session(Frames);
+pub(crate) struct Session(Frames);
 
 fn lost(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Trouble {
     Trouble::Lost(Error::new(Code::Unreachable, "the stream to the domain manager broke").caused_by(cause))
 }
 
 /// What came is no answer to what was asked.
-pub(super) fn astray() -> Trouble {
+pub(crate) fn astray() -> Trouble {
     Trouble::Refused(Error::new(Code::Malformed, "the domain manager's answer makes no sense").hint("It may be of another version"))
 }
 
 impl Session {
-    pub(super) async fn open(stream: Box<dyn ByteStream>, domain: DomainId) -> Result<Session, Trouble> {
+    pub(crate) async fn open(stream: Box<dyn ByteStream>, domain: DomainId) -> Result<Session, Trouble> {
         let mut session = Session(framed(stream, MESSAGE));
         match session.ask(&Request::Open(domain)).await? {
             Answer::Done => Ok(session),
@@ -51,28 +51,28 @@ impl Session {
     }
 
     /// Sends a request; its answer is taken with [`Session::answer`].
-    pub(super) async fn send(&mut self, request: &Request) -> Result<(), Trouble> {
+    pub(crate) async fn send(&mut self, request: &Request) -> Result<(), Trouble> {
         self.feed(request).await?;
         self.flush().await
     }
 
     /// Everything fed leaves.
-    pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
+    pub(crate) async fn flush(&mut self) -> Result<(), Trouble> {
         within(self.0.flush()).await?.map_err(lost)
     }
 
     /// Sends it with what follows.
-    pub(super) async fn feed(&mut self, request: &Request) -> Result<(), Trouble> {
+    pub(crate) async fn feed(&mut self, request: &Request) -> Result<(), Trouble> {
         within(self.0.feed(Bytes::from(request.encode()))).await?.map_err(lost)
     }
 
-    pub(super) async fn answer(&mut self) -> Result<Answer, Trouble> {
+    pub(crate) async fn answer(&mut self) -> Result<Answer, Trouble> {
         let next = within(self.0.next()).await?;
         Session::read(next.ok_or_else(|| lost("it was closed"))?)
     }
 
     /// An answer that has come already.
-    pub(super) fn ready_answer(&mut self) -> Result<Option<Answer>, Trouble> {
+    pub(crate) fn ready_answer(&mut self) -> Result<Option<Answer>, Trouble> {
         match self.0.next().now_or_never() {
             None => Ok(None),
             Some(next) => Session::read(next.ok_or_else(|| lost("it was closed"))?).map(Some),
@@ -81,20 +81,22 @@ impl Session {
 
     fn read(frame: Result<impl AsRef<[u8]>, std::io::Error>) -> Result<Answer, Trouble> {
         match Answer::decode(frame.map_err(lost)?.as_ref()) {
+            // Another stream, to another manager, does better.
+            Ok(Answer::Error { code: code @ Code::NotLeading, message }) => Err(Trouble::Lost(Error::new(code, message))),
             Ok(Answer::Error { code, message }) => Err(Trouble::Refused(Error::new(code, format!("the domain manager says: {message}")))),
             Ok(answer) => Ok(answer),
             Err(_) => Err(astray()),
         }
     }
 
-    pub(super) async fn ask(&mut self, request: &Request) -> Result<Answer, Trouble> {
+    pub(crate) async fn ask(&mut self, request: &Request) -> Result<Answer, Trouble> {
         self.send(request).await?;
         self.answer().await
     }
 }
 
 /// What does not take too long.
-pub(super) async fn within<T>(what: impl Future<Output = T> + Unpin) -> Result<T, Trouble> {
+pub(crate) async fn within<T>(what: impl Future<Output = T> + Unpin) -> Result<T, Trouble> {
     match select(what, Delay::new(ANSWER)).await {
         Either::Left((done, _)) => Ok(done),
         Either::Right(_) => Err(Trouble::Lost(Error::new(Code::Timeout, "the domain manager does not answer"))),

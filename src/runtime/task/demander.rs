@@ -179,9 +179,9 @@ impl Tasks {
         let now = node.now().mono;
         let mut avoided = avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided.retain(|_, until| *until > now);
-        let all = node.participants(*domain, &Query { online: Some(true), ..Query::default() })?;
-        // The same for everybody who sees the same.
-        Ok(all.iter().filter(|p| p.role == Role::Manager && !p.is_self && !avoided.contains_key(&p.node)).map(|p| p.node).min())
+        // By rank: the same for everybody who sees the same.
+        let mut online = node.managers(*domain)?.into_iter().filter(|m| m.presence == Status::Online && !m.is_self);
+        Ok(online.find(|m| !avoided.contains_key(&m.node)).map(|m| m.node))
     }
 
     fn avoid(&self, manager: NodeId, time: Duration) {

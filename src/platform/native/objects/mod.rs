@@ -14,13 +14,13 @@ use std::time::Duration;
 use redb::Database;
 
 pub use disk::Directory;
-use records::{File, Outcome, PutRecord, Records};
+use records::{File, Link, Outcome, PutRecord, Records};
 
 use crate::base::{Code, DomainId, Error, NodeId, Reject, Rng, Wall};
 use crate::crypto::object::{CHUNK, tree};
 use crate::proto::objects::{self, Head, Header};
 use crate::runtime::disk::{Disk, DiskFile};
-use crate::runtime::objects::{Changes, Cursor, ObjectId, ObjectStore, Progress, Put, PutId, Quota, Used};
+use crate::runtime::objects::{Changes, Cursor, ObjectId, ObjectStore, Progress, Put, PutId, Quota, Underway, Used};
 
 /// The file of the records.
 const DATABASE: &str = "objects.redb";
@@ -28,7 +28,7 @@ const DATABASE: &str = "objects.redb";
 const CHECKPOINT: u64 = 128;
 /// A put that nobody goes on with is kept for so long.
 const PUT_AGE: Duration = Duration::from_secs(24 * 3_600);
-/// And a tombstone, so that whoever asks for changes within that time hears of it.
+/// And a tombstone, or a version in conflict, so that whoever asks for changes within that time hears of it.
 const TOMBSTONE_AGE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// A store on a [`Disk`].
@@ -212,30 +212,66 @@ impl<D: Disk> EmbeddedStore<D> {
     fn take(&self, now: Wall, header: &Header, signed: &[u8], file: u64) -> Result<Cursor, Error> {
         match self.records.commit(now, header, signed, file, &self.quota)? {
             Outcome::Taken { cursor, freed } => {
-                let mut state = lock(&self.state);
-                for file in &freed {
-                    state.free_bytes(file.author, file.size);
-                }
-                drop(state);
-                for file in &freed {
-                    // If this fails, the next start removes it.
-                    let _ = self.disk.remove(&name(file.number));
-                }
+                self.free(&freed);
                 Ok(cursor)
             }
             Outcome::Refused(code) => Err(refusal(code)),
         }
     }
 
-    fn read(&self, object: &ObjectId, version: u64, offset: impl FnOnce(u64) -> Option<(u64, usize)>) -> Result<Vec<u8>, Error> {
-        let file = self.records.file(object, version)?.ok_or_else(missing)?;
+    /// Rids the disk of files that no record names any more.
+    fn free(&self, freed: &[File]) {
+        let mut state = lock(&self.state);
+        for file in freed {
+            state.free_bytes(file.author, file.size);
+        }
+        drop(state);
+        for file in freed {
+            // If this fails, the next start removes it.
+            let _ = self.disk.remove(&name(file.number));
+        }
+    }
+
+    /// Begins a put or goes on with it.
+    fn open_put(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
+        let mut state = lock(&self.state);
+        let open = match state.puts.get(&put.id) {
+            Some((_, open)) => Arc::clone(open),
+            None => {
+                if state.puts.values().filter(|(author, _)| *author == put.author).count() >= self.quota.puts {
+                    return Err(Error::new(Code::Quota, "this member has as many puts under way as it may").hint("End one, or wait"));
+                }
+                let record = PutRecord { chunks: 0, file: state.next_file, touched: now };
+                state.next_file += 1;
+                let open = Arc::new(Mutex::new(Open::new(*put, record)));
+                state.puts.insert(put.id, (put.author, Arc::clone(&open)));
+                open
+            }
+        };
+        drop(state);
+        let mut open = lock(&open);
+        if open.put != *put {
+            return Err(Error::new(Code::Forbidden, "a put of this name is another one's"));
+        }
+        self.load(&mut open)?;
+        open.touched = now;
+        Ok(open.progress())
+    }
+
+    /// Reads in a version's file, which `find` finds.
+    fn read(
+        &self,
+        find: impl Fn() -> Result<Option<File>, Error>,
+        offset: impl FnOnce(u64) -> Option<(u64, usize)>,
+    ) -> Result<Vec<u8>, Error> {
+        let file = find()?.ok_or_else(missing)?;
         let (offset, length) = offset(file.size).ok_or_else(missing)?;
         let mut out = vec![0; length];
         let open = self.disk.open(&name(file.number)).map_err(failed("a file cannot be opened"))?;
         match open.read(offset, &mut out) {
             Ok(()) => Ok(out),
             // A newer version, or a tombstone, took it away meanwhile; then opening has made an empty one.
-            Err(_) if self.records.file(object, version)?.is_none() => {
+            Err(_) if find()?.is_none() => {
                 self.disk.remove(&name(file.number)).map_err(failed("a file cannot be removed"))?;
                 Err(missing())
             }
@@ -284,6 +320,22 @@ impl Open {
     }
 }
 
+/// Where a chunk is in a file of so many bytes of chunks.
+fn chunk_at(index: u64) -> impl FnOnce(u64) -> Option<(u64, usize)> {
+    move |size| {
+        let offset = index.checked_mul(CHUNK as u64).filter(|o| *o < size)?;
+        Some((offset, (size - offset).min(CHUNK as u64) as usize))
+    }
+}
+
+/// Where the hashes of chunks are, behind them.
+fn leaves_at(from: u64, most: usize) -> impl FnOnce(u64) -> Option<(u64, usize)> {
+    move |size| {
+        let left = size.div_ceil(CHUNK as u64).checked_sub(from).filter(|left| *left > 0)?;
+        Some((size + from * 32, (left.min(most as u64) * 32) as usize))
+    }
+}
+
 fn name(file: u64) -> String {
     format!("{file:016x}")
 }
@@ -301,28 +353,7 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
         if version == 0 && self.records.objects()? >= self.quota.objects as u64 {
             return Err(refusal(Code::Quota));
         }
-        let mut state = lock(&self.state);
-        let open = match state.puts.get(&put.id) {
-            Some((_, open)) => Arc::clone(open),
-            None => {
-                if state.puts.values().filter(|(author, _)| *author == put.author).count() >= self.quota.puts {
-                    return Err(Error::new(Code::Quota, "this member has as many puts under way as it may").hint("End one, or wait"));
-                }
-                let record = PutRecord { chunks: 0, file: state.next_file, touched: now };
-                state.next_file += 1;
-                let open = Arc::new(Mutex::new(Open::new(*put, record)));
-                state.puts.insert(put.id, (put.author, Arc::clone(&open)));
-                open
-            }
-        };
-        drop(state);
-        let mut open = lock(&open);
-        if open.put != *put {
-            return Err(Error::new(Code::Forbidden, "a put of this name is another one's"));
-        }
-        self.load(&mut open)?;
-        open.touched = now;
-        Ok(open.progress())
+        self.open_put(now, put)
     }
 
     fn append(&self, now: Wall, put: &PutId, index: u64, chunk: &[u8]) -> Result<Progress, Error> {
@@ -404,18 +435,103 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
     }
 
     fn chunk(&self, object: &ObjectId, version: u64, index: u64) -> Result<Vec<u8>, Error> {
-        self.read(object, version, |size| {
-            let offset = index.checked_mul(CHUNK as u64).filter(|o| *o < size)?;
-            Some((offset, (size - offset).min(CHUNK as u64) as usize))
-        })
+        self.read(|| self.records.file(object, version), chunk_at(index))
     }
 
     fn leaves(&self, object: &ObjectId, version: u64, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
-        let bytes = self.read(object, version, |size| {
-            let left = size.div_ceil(CHUNK as u64).checked_sub(from).filter(|left| *left > 0)?;
-            Some((size + from * 32, (left.min(most as u64) * 32) as usize))
-        })?;
-        Ok(bytes.as_chunks().0.to_vec())
+        Ok(self.read(|| self.records.file(object, version), leaves_at(from, most))?.as_chunks().0.to_vec())
+    }
+
+    fn last(&self) -> Result<Cursor, Error> {
+        self.records.last()
+    }
+
+    fn puts(&self) -> Vec<Underway> {
+        let all: Vec<_> = lock(&self.state).puts.values().map(|(_, open)| Arc::clone(open)).collect();
+        let all = all.iter().map(|open| lock(open));
+        all.filter(|open| !open.ended).map(|open| Underway { put: open.put, durable: open.durable }).collect()
+    }
+
+    fn mirror(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
+        self.open_put(now, put)
+    }
+
+    fn import(&self, now: Wall, chain: &[Vec<u8>]) -> Result<Cursor, Error> {
+        let mut links: Vec<Link<'_>> = Vec::new();
+        for signed in chain {
+            let (header, hash) = (Header::verify(&self.domain, signed).map_err(invalid)?, objects::hash(signed));
+            let follows = |l: &Link<'_>| {
+                let (newer, older) = (&l.header.identity, &header.identity);
+                newer.object == older.object && newer.version == older.version + 1 && l.header.previous == hash
+            };
+            if !links.last().is_none_or(follows) {
+                return Err(Error::new(Code::Malformed, "these are not the versions of one object"));
+            }
+            links.push(Link { header, hash, signed, file: 0 });
+        }
+        let Some(newest) = links.first() else { return Err(Error::new(Code::Malformed, "no version was named")) };
+        let bare = newest.header.is_tombstone() || self.records.fork(&newest.header.commitment)?.is_some();
+        let here = self.records.committed(&newest.header, &newest.hash)?;
+        let puts: Vec<_> = links.iter().map(|l| self.put(&l.header.commitment).ok()).collect();
+        // Always the newest first: two that take the same versions wait for each other, and not both for the other.
+        let mut opened: Vec<_> =
+            puts.iter().map(|p| p.as_ref().map(|p| lock(p)).filter(|open| !open.ended && open.file.is_some())).collect();
+        if let Some(cursor) = here {
+            opened.iter_mut().flatten().try_for_each(|open| self.discard(open))?;
+            return Ok(cursor);
+        }
+        for (link, open) in links.iter_mut().zip(&mut opened) {
+            if let Some(open) = open.as_mut().filter(|open| open.bytes == link.header.size) {
+                match self.seal(open, &link.header) {
+                    Ok(()) => link.file = open.number,
+                    Err(e) if e.code() == Code::Storage => {
+                        open.file = None;
+                        return Err(e);
+                    }
+                    // Of no use to anybody.
+                    Err(e) => return self.discard(open).and(Err(e)),
+                }
+            }
+        }
+        if links[0].file == 0 && !bare {
+            return Err(interrupted());
+        }
+        match self.records.import(now, &links, &self.quota)? {
+            Outcome::Taken { cursor, freed } => {
+                for (link, open) in links.iter().zip(&mut opened) {
+                    if let Some(open) = open.as_mut() {
+                        // Its bytes are a version's now, or among those freed.
+                        self.end(open, link.file > 0);
+                        if link.file == 0 {
+                            let _ = self.disk.remove(&name(open.number));
+                        }
+                    }
+                }
+                self.free(&freed);
+                Ok(cursor)
+            }
+            Outcome::Refused(code) => Err(refusal(code)),
+        }
+    }
+
+    fn conflicts(&self, object: Option<&ObjectId>) -> Result<Vec<Vec<u8>>, Error> {
+        self.records.conflicts(object)
+    }
+
+    fn part(&self, put: &PutId, index: u64) -> Result<Vec<u8>, Error> {
+        let Ok(open) = self.put(put) else { return self.read(|| self.records.fork(put), chunk_at(index)) };
+        let open = lock(&open);
+        if open.ended || index >= open.durable {
+            return Err(missing());
+        }
+        let mut chunk = vec![0; CHUNK];
+        let file = self.disk.open(&name(open.number)).map_err(failed("a file cannot be opened"))?;
+        file.read(index * CHUNK as u64, &mut chunk).map_err(failed("a chunk cannot be read"))?;
+        Ok(chunk)
+    }
+
+    fn part_leaves(&self, put: &PutId, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
+        Ok(self.read(|| self.records.fork(put), leaves_at(from, most))?.as_chunks().0.to_vec())
     }
 
     fn changes(&self, since: Cursor, bytes: usize) -> Result<Changes, Error> {
@@ -435,6 +551,7 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
                 self.discard(&mut open)?;
             }
         }
-        self.records.collect(now.before(TOMBSTONE_AGE))
+        self.free(&self.records.collect(now.before(TOMBSTONE_AGE))?);
+        Ok(())
     }
 }

@@ -1,12 +1,15 @@
-//! The records of the embedded store: four tables in redb.
+//! The records of the embedded store: six tables in redb.
 //!
 //! ```text
 //! puts      put id 32                 author 32 | object 16 | version u64 | chunks u64 | file u64 | touched u64
 //! versions  object 16 | version u64   cursor u64 | file u64 | size u64 | taken u64 | author 32 | signed header; file 0: no chunks
 //! feed      cursor u64                object 16 | version u64, the newest version of each object
+//! forks     put id 32                 as versions: those that did not prevail
+//! imported  object 16                 version u64, the newest that came from another store
 //! meta      name                      number
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{
@@ -15,7 +18,7 @@ use redb::{
 };
 
 use crate::base::{Code, DomainId, Error, NodeId, Reject, Rng, Wall};
-use crate::proto::objects::{Head, Header, follows, hash};
+use crate::proto::objects::{Head, Header, follows, hash, prevails};
 use crate::runtime::disk::DiskFile;
 use crate::runtime::objects::{Changes, Cursor, ObjectId, Put, PutId, Quota};
 use crate::wire::bytes::{Reader, Writer};
@@ -25,9 +28,14 @@ type Version = [u8; 24];
 const PUTS: TableDefinition<'_, &PutId, &[u8]> = TableDefinition::new("puts");
 const VERSIONS: TableDefinition<'_, &Version, &[u8]> = TableDefinition::new("versions");
 const FEED: TableDefinition<'_, u64, &Version> = TableDefinition::new("feed");
+const FORKS: TableDefinition<'_, &PutId, &[u8]> = TableDefinition::new("forks");
+const IMPORTED: TableDefinition<'_, &ObjectId, u64> = TableDefinition::new("imported");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 const FORMAT: u64 = 1;
+
+/// Versions in conflict that are kept: of more the oldest go.
+const MOST_FORKS: usize = 4_096;
 
 /// A file as redb wants one.
 #[derive(Debug)]
@@ -85,6 +93,15 @@ pub(super) enum Outcome {
     Refused(Code),
 }
 
+/// A version of another store.
+pub(super) struct Link<'a> {
+    pub header: Header,
+    pub hash: [u8; 32],
+    pub signed: &'a [u8],
+    /// Its chunks here; 0 for none.
+    pub file: u64,
+}
+
 struct Row<'a> {
     cursor: u64,
     file: u64,
@@ -135,9 +152,13 @@ impl<'a> Row<'a> {
     }
 
     fn head(&self, key: &Version) -> Head {
-        let (_, version) = key.split_last_chunk().expect("a key has 24 bytes"); // invariant: its type
-        Head { version: u64::from_be_bytes(*version), hash: hash(self.signed), deleted: self.size == 0 }
+        Head { version: number_of(key), hash: hash(self.signed), deleted: self.size == 0 }
     }
+}
+
+fn number_of(key: &Version) -> u64 {
+    let (_, version) = key.split_last_chunk().expect("a key has 24 bytes"); // invariant: its type
+    u64::from_be_bytes(*version)
 }
 
 fn newest(versions: &impl ReadableTable<&'static Version, &'static [u8]>, object: &ObjectId) -> Result<Option<Head>, Error> {
@@ -162,6 +183,8 @@ impl Records {
             transaction.open_table(PUTS).map_err(damaged)?;
             transaction.open_table(VERSIONS).map_err(damaged)?;
             transaction.open_table(FEED).map_err(damaged)?;
+            transaction.open_table(FORKS).map_err(damaged)?;
+            transaction.open_table(IMPORTED).map_err(damaged)?;
             let name = domain.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
             if number(&meta, "format")? == 0 {
                 meta.insert("format", FORMAT).map_err(damaged)?;
@@ -223,7 +246,42 @@ impl Records {
         for entry in self.versions()?.iter().map_err(damaged)? {
             files.extend(Row::read(entry.map_err(damaged)?.1.value())?.file());
         }
+        for entry in self.forks()?.iter().map_err(damaged)? {
+            files.extend(Row::read(entry.map_err(damaged)?.1.value())?.file());
+        }
         Ok(files)
+    }
+
+    fn forks(&self) -> Result<ReadOnlyTable<&'static PutId, &'static [u8]>, Error> {
+        self.read()?.open_table(FORKS).map_err(damaged)
+    }
+
+    /// The headers of versions in conflict.
+    pub fn conflicts(&self, object: Option<&ObjectId>) -> Result<Vec<Vec<u8>>, Error> {
+        let mut all = Vec::new();
+        for entry in self.forks()?.iter().map_err(damaged)? {
+            let (_, row) = entry.map_err(damaged)?;
+            let signed = Row::read(row.value())?.signed;
+            // Format, author and then the object: where a header has it.
+            if object.is_none_or(|o| signed.get(33..49) == Some(&o[..])) {
+                all.push(signed.to_vec());
+            }
+        }
+        Ok(all)
+    }
+
+    /// The file of a version in conflict.
+    pub fn fork(&self, put: &PutId) -> Result<Option<File>, Error> {
+        match self.forks()?.get(put).map_err(damaged)? {
+            Some(row) => Ok(Row::read(row.value())?.file()),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the last version stands.
+    pub fn last(&self) -> Result<Cursor, Error> {
+        let meta = self.read()?.open_table(META).map_err(damaged)?;
+        Ok(Cursor { epoch: self.epoch, at: number(&meta, "cursor")?, floor: 0 })
     }
 
     pub fn objects(&self) -> Result<u64, Error> {
@@ -293,6 +351,105 @@ impl Records {
         Ok(outcome)
     }
 
+    /// Takes another store's versions, the newest first. Of those that did not come to be there, `freed` has the files.
+    pub fn import(&self, now: Wall, chain: &[Link<'_>], quota: &Quota) -> Result<Outcome, Error> {
+        let Some(newest_link) = chain.first() else { return Ok(Outcome::Refused(Code::Malformed)) };
+        let Link { header, .. } = newest_link;
+        let object = header.identity.object;
+        let own = |file: u64, header: &Header| File { number: file, author: header.identity.author, size: header.size };
+        let mut freed: Vec<File> = chain.iter().filter(|l| l.file > 0).map(|l| own(l.file, &l.header)).collect();
+        let transaction = self.database.begin_write().map_err(damaged)?;
+        let at = {
+            let mut versions = transaction.open_table(VERSIONS).map_err(damaged)?;
+            let mut feed = transaction.open_table(FEED).map_err(damaged)?;
+            let mut forks = transaction.open_table(FORKS).map_err(damaged)?;
+            let mut meta = transaction.open_table(META).map_err(damaged)?;
+            let mut puts = transaction.open_table(PUTS).map_err(damaged)?;
+            let mut imported = transaction.open_table(IMPORTED).map_err(damaged)?;
+            for link in chain {
+                puts.remove(&link.header.commitment).map_err(damaged)?;
+            }
+            let mut here = BTreeMap::new();
+            for entry in versions.range::<&Version>(&version(&object, 0)..=&version(&object, u64::MAX)).map_err(damaged)? {
+                let (key, row) = entry.map_err(damaged)?;
+                let row = Row::read(row.value())?;
+                here.insert(number_of(key.value()), (hash(row.signed), row.cursor, row.file(), row.taken, row.signed.to_vec()));
+            }
+            let is_here = |l: &&Link<'_>| here.get(&l.header.identity.version).is_some_and(|(hash, ..)| *hash == l.hash);
+            let common = chain.iter().find(is_here).map_or(0, |l| l.header.identity.version);
+            let head = here.last_key_value();
+            // Older than anything that is known here: the other store was away for long, and finds out itself what that was.
+            let stale = common == 0 && here.first_key_value().is_some_and(|(oldest, _)| header.identity.version < *oldest);
+            let known = stale || forks.get(&header.commitment).map_err(damaged)?.is_some();
+            let prevailing =
+                head.is_none_or(|(n, (hash, ..))| *n == common || prevails((header.identity.version, &newest_link.hash), (*n, hash)));
+            if is_here(&newest_link) {
+                head.map_or(0, |(_, (_, cursor, ..))| *cursor)
+            } else if !prevailing {
+                if !known {
+                    freed.retain(|f| f.number != newest_link.file);
+                    let row = Row {
+                        cursor: 0,
+                        file: newest_link.file,
+                        size: header.size,
+                        taken: now,
+                        author: header.identity.author,
+                        signed: newest_link.signed,
+                    };
+                    forks.insert(&header.commitment, row.write().as_slice()).map_err(damaged)?;
+                }
+                head.map_or(0, |(_, (_, cursor, ..))| *cursor)
+            } else {
+                if head.is_none() && feed.len().map_err(damaged)? >= quota.objects as u64 {
+                    return Ok(Outcome::Refused(Code::Quota));
+                }
+                let at = number(&meta, "cursor")? + 1;
+                meta.insert("cursor", at).map_err(damaged)?;
+                if let Some((n, (_, cursor, file, _, signed))) = head {
+                    feed.remove(*cursor).map_err(damaged)?;
+                    // Where the other store has forgotten what followed this one, it was another's if it came from there.
+                    let gap = chain.last().is_some_and(|oldest| oldest.header.identity.version > *n);
+                    let others = gap && imported.get(&object).map_err(damaged)?.is_some_and(|newest| newest.value() >= *n);
+                    if others {
+                        freed.extend(file);
+                    } else if *n != common {
+                        let beaten = Header::verify(&header.identity.domain, signed).map_err(garbled)?;
+                        let (author, size) = (beaten.identity.author, beaten.size);
+                        let row = Row { cursor: 0, file: file.map_or(0, |f| f.number), size, taken: now, author, signed };
+                        forks.insert(&beaten.commitment, row.write().as_slice()).map_err(damaged)?;
+                    }
+                    for (gone, (_, _, file, ..)) in here.range(common + 1..) {
+                        freed.extend(file.filter(|_| gone != n));
+                        versions.remove(&version(&object, *gone)).map_err(damaged)?;
+                    }
+                }
+                for link in chain.iter().take_while(|l| l.header.identity.version > common) {
+                    let Link { header, signed, .. } = link;
+                    // What was in conflict until now has its chunks here already.
+                    let kept = forks.remove(&header.commitment).map_err(damaged)?;
+                    let kept = kept.map(|row| Ok::<_, Error>(Row::read(row.value())?.file)).transpose()?.unwrap_or_default();
+                    let file = if link.file > 0 { link.file } else { kept };
+                    freed.retain(|f| f.number != file);
+                    if kept > 0 && kept != file {
+                        freed.push(own(kept, header));
+                    }
+                    let row = Row { cursor: at, file, size: header.size, taken: now, author: header.identity.author, signed };
+                    versions.insert(&version(&object, header.identity.version), row.write().as_slice()).map_err(damaged)?;
+                }
+                feed.insert(at, &version(&object, header.identity.version)).map_err(damaged)?;
+                imported.insert(&object, header.identity.version).map_err(damaged)?;
+                freed.extend(trim(&mut versions, header, quota)?);
+                at
+            }
+        };
+        {
+            let mut forks = transaction.open_table(FORKS).map_err(damaged)?;
+            freed.extend(thin(&mut forks, |_| false)?);
+        }
+        transaction.commit().map_err(damaged)?;
+        Ok(Outcome::Taken { cursor: Cursor { epoch: self.epoch, at, floor: 0 }, freed })
+    }
+
     pub fn changes(&self, since: Cursor, bytes: usize) -> Result<Changes, Error> {
         let transaction = self.read()?;
         let meta = transaction.open_table(META).map_err(damaged)?;
@@ -318,10 +475,10 @@ impl Records {
         Ok(Changes { headers, next, more: false, anew })
     }
 
-    /// Forgets objects that were deleted before.
-    pub fn collect(&self, before: Wall) -> Result<(), Error> {
+    /// Forgets objects that were deleted before, and versions that came to be in conflict before: their files.
+    pub fn collect(&self, before: Wall) -> Result<Vec<File>, Error> {
         let transaction = self.database.begin_write().map_err(damaged)?;
-        {
+        let freed = {
             let mut versions = transaction.open_table(VERSIONS).map_err(damaged)?;
             let mut feed = transaction.open_table(FEED).map_err(damaged)?;
             let mut old = Vec::new();
@@ -335,16 +492,39 @@ impl Records {
                 }
             }
             let mut meta = transaction.open_table(META).map_err(damaged)?;
+            let mut imported = transaction.open_table(IMPORTED).map_err(damaged)?;
             for (cursor, object) in old {
+                imported.remove(&object).map_err(damaged)?;
                 feed.remove(cursor).map_err(damaged)?;
                 versions.retain_in::<&Version, _>(&version(&object, 0)..=&version(&object, u64::MAX), |_, _| false).map_err(damaged)?;
                 if cursor > number(&meta, "floor")? {
                     meta.insert("floor", cursor).map_err(damaged)?;
                 }
             }
-        }
-        transaction.commit().map_err(damaged)
+            thin(&mut transaction.open_table(FORKS).map_err(damaged)?, |row| row.taken < before)?
+        };
+        transaction.commit().map_err(damaged)?;
+        Ok(freed)
     }
+}
+
+/// Forgets versions in conflict that are too old, and the oldest of too many: their files.
+fn thin(forks: &mut Table<'_, &'static PutId, &'static [u8]>, old: impl Fn(&Row<'_>) -> bool) -> Result<Vec<File>, Error> {
+    let mut all = Vec::new();
+    for entry in forks.iter().map_err(damaged)? {
+        let (put, row) = entry.map_err(damaged)?;
+        let row = Row::read(row.value())?;
+        all.push((old(&row), row.taken, *put.value(), row.file()));
+    }
+    // Those to go come last.
+    all.sort_unstable_by_key(|(old, taken, put, _)| (*old, std::cmp::Reverse(*taken), *put));
+    let stay = all.iter().filter(|(old, ..)| !old).count().min(MOST_FORKS);
+    let mut freed = Vec::new();
+    for (_, _, put, file) in all.drain(stay..) {
+        forks.remove(&put).map_err(damaged)?;
+        freed.extend(file);
+    }
+    Ok(freed)
 }
 
 /// Takes the chunks from versions that are too old, or deleted, and forgets the oldest.
@@ -356,15 +536,10 @@ fn trim(versions: &mut Table<'_, &'static Version, &'static [u8]>, header: &Head
     for entry in versions.range::<&Version>(&version(object, 0)..=&version(object, without)).map_err(damaged)?.rev() {
         let (key, row) = entry.map_err(damaged)?;
         let mut row = Row::read(row.value())?;
-        match row.file() {
-            Some(file) => {
-                freed.push(file);
-                row.file = 0;
-                rows.push((*key.value(), row.write()));
-            }
-            // Those before it have none either; the tombstone itself is the exception.
-            None if key.value() != &version(object, newest) => break,
-            None => {}
+        if let Some(file) = row.file() {
+            freed.push(file);
+            row.file = 0;
+            rows.push((*key.value(), row.write()));
         }
     }
     for (key, row) in rows {

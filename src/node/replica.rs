@@ -1,0 +1,374 @@
+//! One manager among several of a domain: who of them leads, and how what the others store comes to be here.
+//!
+//! Each follows each other one that is online: it asks for what it does not have, and its asking for more says that it has the rest on disk. The
+//! highest-ranked one leads: participants store with it, and it acknowledges what those who keep up have too. Before it leads it has
+//! those below it yield, and catches up with what they stored. So of two that see each other only one takes anything; two that do not
+//! may both, and what each took is there in both once they see each other again, in conflict where it has to be.
+//!
+//! Decision 0030.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::domain::storage::LOCKBOXES;
+use super::objects::{Service, blocking, now};
+use crate::base::{Code, DomainId, Error, NodeId};
+use crate::crypto::object::CHUNK;
+use crate::peer::Manager;
+use crate::proto::directory::Status;
+use crate::proto::objects::message::{Answer, Request, UNDERWAY};
+use crate::proto::objects::{Ahead, Cursor, Header, Progress, Put, PutId, Quota, hash};
+use crate::runtime::data::session::{Session, Trouble, astray};
+use crate::runtime::handle::Node;
+use crate::runtime::objects::ObjectStore;
+use crate::runtime::streams::{Streams, reach};
+
+/// How often it is looked who is there.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a manager that has just started waits to hear of another one, and one that ends for those who follow.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long the first in rank tries to catch up with the others before it leads without.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two tries to follow.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Chunks asked for at once: 4 MiB.
+const BATCH: u64 = 64;
+/// Versions of an object looked at.
+const PAGE: u32 = 64;
+/// Versions in conflict taken from another manager at once.
+const CONFLICTS: usize = 4_096;
+
+/// What happens among managers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// This one leads.
+    Leads,
+    /// It stands by.
+    StandsBy,
+    /// Another one follows and has everything.
+    Followed(NodeId),
+}
+
+/// What is known of another manager.
+#[derive(Clone, Copy, Default)]
+struct Other {
+    /// Up to where its versions are here.
+    since: Cursor,
+    /// The digest of its texts that are here.
+    digest: [u8; 32],
+    /// Whether all is here, and it leads no more if this one is to.
+    caught_up: bool,
+}
+
+/// One manager among several.
+pub struct Replica {
+    node: Node,
+    domain: DomainId,
+    service: Arc<Service>,
+    store: Arc<dyn ObjectStore>,
+    streams: Arc<dyn Streams>,
+    quota: Quota,
+    others: Mutex<BTreeMap<NodeId, Other>>,
+}
+
+/// Why one is not followed at the moment.
+fn reason(trouble: Trouble) -> Error {
+    match trouble {
+        Trouble::Lost(error) | Trouble::Refused(error) => error,
+    }
+}
+
+/// Whether trouble with one version is no reason to stop: it is worth nothing, or there is a newer one by now.
+fn is_passing(error: &Error) -> bool {
+    matches!(error.code(), Code::Forged | Code::Malformed | Code::NoObject | Code::Conflict)
+}
+
+impl Replica {
+    /// A manager with this data service, which opens streams of its protocol to others.
+    pub fn new(node: Node, service: Arc<Service>, streams: Arc<dyn Streams>, quota: Quota) -> Arc<Replica> {
+        let store = service.store();
+        Arc::new(Replica { node, domain: store.domain(), service, store, streams, quota, others: Mutex::default() })
+    }
+
+    fn others(&self) -> MutexGuard<'_, BTreeMap<NodeId, Other>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the others, and leads when it is this one's turn; `told` hears of it. Ends with the node.
+    pub async fn run(self: Arc<Self>, mut told: impl FnMut(Turn)) {
+        let (start, mut following) = (Instant::now(), JoinSet::new());
+        let mut followed: BTreeSet<NodeId> = BTreeSet::new();
+        let (mut keeping_up, mut led, mut met): (Vec<NodeId>, _, _) = (Vec::new(), false, false);
+        // Since when nobody before this one has been there.
+        let mut first_since: Option<Instant> = None;
+        while let Ok(managers) = self.node.managers(self.domain) {
+            let online = |m: &&Manager| !m.is_self && m.presence == Status::Online;
+            for manager in managers.iter().filter(online) {
+                if followed.insert(manager.node) {
+                    let (replica, to) = (Arc::clone(&self), manager.node);
+                    following.spawn(async move { replica.follow(to).await });
+                }
+            }
+            while let Some(ended) = following.try_join_next() {
+                // One that panicked is not followed any more; it cannot be told which one that was.
+                if let Ok(node) = ended {
+                    followed.remove(&node);
+                }
+            }
+            let alone = managers.iter().all(|m| m.is_self);
+            met |= managers.iter().any(|m| online(&m));
+            let senior = managers.iter().take_while(|m| !m.is_self).any(|m| online(&m));
+            let since = *first_since.get_or_insert_with(Instant::now);
+            first_since = first_since.filter(|_| !senior);
+            let leads = self.service.leads().await;
+            if !leads && !senior && (alone || met || start.elapsed() >= SETTLE) {
+                let caught_up = |m: &Manager| self.others().get(&m.node).is_some_and(|o| o.caught_up);
+                if managers.iter().filter(online).all(caught_up) || since.elapsed() >= PATIENCE {
+                    self.service.lead(true).await;
+                }
+            }
+            let leads = self.service.leads().await;
+            if leads != led {
+                told(if leads { Turn::Leads } else { Turn::StandsBy });
+                led = leads;
+            }
+            let now = self.service.followers().keeping_up();
+            now.iter().filter(|n| !keeping_up.contains(n)).for_each(|n| told(Turn::Followed(*n)));
+            keeping_up = now;
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Ends the lead: what is acknowledged is on those who keep up, and another one takes over.
+    pub async fn hand_over(&self) {
+        self.service.lead(false).await;
+        let settled = timeout(SETTLE, self.service.settle()).await;
+        if !matches!(settled, Ok(Ok(()))) {
+            tracing::warn!("the managers that follow may not have everything");
+        }
+    }
+
+    /// Whether a manager is online, and comes after this one.
+    fn standing(&self, node: NodeId) -> Result<(bool, bool), Error> {
+        let managers = self.node.managers(self.domain)?;
+        let online = managers.iter().any(|m| m.node == node && m.presence == Status::Online);
+        Ok((online, managers.iter().skip_while(|m| !m.is_self).any(|m| m.node == node)))
+    }
+
+    /// Follows another manager for as long as it is online: its id in the end.
+    async fn follow(&self, to: NodeId) -> NodeId {
+        loop {
+            let Err(trouble) = self.follow_once(to).await;
+            self.others().entry(to).or_default().caught_up = false;
+            tracing::debug!(manager = %to, "not followed: {}", reason(trouble).one_line());
+            sleep(PAUSE).await;
+            if !self.standing(to).is_ok_and(|(online, _)| online) {
+                return to;
+            }
+        }
+    }
+
+    async fn follow_once(&self, to: NodeId) -> Result<std::convert::Infallible, Trouble> {
+        reach(&self.node, self.domain, to).await?;
+        let mut session = Session::open(self.streams.open(to).await?, self.domain).await?;
+        let mut goal = None;
+        let Other { mut since, mut digest, .. } = self.others().get(&to).copied().unwrap_or_default();
+        loop {
+            let (_, junior) = self.standing(to)?;
+            if junior && goal.is_none() {
+                let Answer::Committed(last) = session.ask(&Request::Yield).await? else { return Err(astray()) };
+                goal = Some(last);
+            }
+            let mut puts: Vec<(PutId, u64)> = self.store.puts().iter().map(|u| (u.put.id, u.durable)).collect();
+            puts.truncate(UNDERWAY);
+            let Answer::Ahead(ahead) = session.ask(&Request::Follow { since, digest, puts }).await? else { return Err(astray()) };
+            for signed in &ahead.changes.headers {
+                let taken = self.take(&mut session, signed).await;
+                self.passing(taken)?;
+            }
+            since = ahead.changes.next;
+            let leads = self.service.leads().await;
+            // A manager that leads has its puts from their authors. Before it leads it takes those of whoever led.
+            let mirrored = leads || self.mirror(&mut session, &ahead).await?;
+            if ahead.digest != digest {
+                self.take_texts(&mut session).await?;
+                self.take_conflicts(&mut session).await?;
+                digest = ahead.digest;
+            }
+            let reached = goal.is_none_or(|goal| goal.epoch == since.epoch && since.at >= goal.at);
+            let caught_up = ahead.changes.headers.is_empty() && mirrored && reached;
+            let mut others = self.others();
+            let other = others.entry(to).or_default();
+            *other = Other { since, digest, caught_up: other.caught_up || caught_up };
+        }
+    }
+
+    /// What is no reason to stop following is only told.
+    fn passing(&self, taken: Result<(), Trouble>) -> Result<(), Trouble> {
+        match taken {
+            Err(Trouble::Refused(error)) if is_passing(&error) => {
+                tracing::debug!("a version of another manager was passed over: {}", error.one_line());
+                Ok(())
+            }
+            taken => taken,
+        }
+    }
+
+    /// Takes a version that another manager has, with those before it.
+    async fn take(&self, session: &mut Session, signed: &[u8]) -> Result<(), Trouble> {
+        let Some(header) = self.missing(signed).await? else { return Ok(()) };
+        let (object, store) = (header.identity.object, Arc::clone(&self.store));
+        let here = blocking(move || store.history(&object, u64::MAX, PAGE as usize)).await?;
+        let here: BTreeSet<[u8; 32]> = here.iter().map(|signed| hash(signed)).collect();
+        let request = Request::History { object, up_to: header.identity.version, most: PAGE };
+        let Answer::Headers(mut chain) = session.ask(&request).await? else { return Err(astray()) };
+        if chain.first().is_none_or(|newest| newest != signed) {
+            // Another one took its place meanwhile, and is told of next.
+            return Ok(());
+        }
+        let known = chain.iter().position(|signed| here.contains(&hash(signed)));
+        for (age, signed) in chain.iter().take(known.unwrap_or(usize::MAX)).take(self.quota.versions).enumerate() {
+            let header = self.verify(signed)?;
+            let identity = header.identity;
+            let chunks = |from, count| Request::Chunks { object, version: identity.version, from, count };
+            match self.fetch(session, &put_of(&header), header.chunks(), chunks).await {
+                // The content of an older one may be kept no more.
+                Err(Trouble::Refused(error)) if age > 0 && error.code() == Code::NoObject => {}
+                fetched => drop(fetched?),
+            }
+        }
+        chain.truncate(known.map_or(usize::MAX, |at| at + 1));
+        self.import(chain).await
+    }
+
+    async fn import(&self, chain: Vec<Vec<u8>>) -> Result<(), Trouble> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.import(now(), &chain)).await?;
+        self.service.stored();
+        Ok(())
+    }
+
+    fn verify(&self, signed: &[u8]) -> Result<Header, Error> {
+        Header::verify(&self.domain, signed).map_err(|r| Error::new(r.code(), "a header is not what its author signed"))
+    }
+
+    /// A header of a version that is not here, not even in conflict.
+    async fn missing(&self, signed: &[u8]) -> Result<Option<Header>, Error> {
+        let header = self.verify(signed)?;
+        let (object, version) = (header.identity.object, header.identity.version);
+        let store = Arc::clone(&self.store);
+        let known = blocking(move || {
+            let newest = store.history(&object, u64::MAX, PAGE as usize)?;
+            Ok((newest, store.conflicts(Some(&object))?))
+        });
+        let (newest, conflicts) = known.await?;
+        // Older than all that is known of it here: whoever has that was away, and finds out itself what it is worth.
+        let oldest = newest.last().and_then(|signed| self.verify(signed).ok()).map_or(0, |h| h.identity.version);
+        let known = oldest > version || newest.iter().chain(&conflicts).any(|known| known == signed);
+        Ok(Some(header).filter(|_| !known))
+    }
+
+    /// Has the chunks of a put here, as far as there are `chunks`: those that are missing are asked for.
+    async fn fetch(
+        &self,
+        session: &mut Session,
+        put: &Put,
+        chunks: u64,
+        request: impl Fn(u64, u32) -> Request,
+    ) -> Result<Progress, Trouble> {
+        if chunks == 0 {
+            return Ok(Progress::default());
+        }
+        let (store, put) = (Arc::clone(&self.store), *put);
+        let mut progress = blocking(move || store.mirror(now(), &put)).await?;
+        while progress.written < chunks {
+            let count = BATCH.min(chunks - progress.written);
+            session.send(&request(progress.written, count as u32)).await?;
+            for index in progress.written..progress.written + count {
+                let Answer::Chunk(bytes) = session.answer().await? else { return Err(astray()) };
+                let store = Arc::clone(&self.store);
+                progress = blocking(move || store.append(now(), &put.id, index, &bytes)).await.map_err(|error| {
+                    // The answers that are still to come belong to nothing.
+                    Trouble::Lost(error)
+                })?;
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Has what is under way elsewhere here too, and drops what ended there: whether all of it is here.
+    async fn mirror(&self, session: &mut Session, ahead: &Ahead) -> Result<bool, Trouble> {
+        let mut all = true;
+        for underway in ahead.puts.iter().filter(|u| u.durable > 0) {
+            let id = underway.put.id;
+            let parts = |from, count| Request::Parts { put: id, from, count };
+            match self.fetch(session, &underway.put, underway.durable, parts).await {
+                Ok(progress) => all &= progress.durable >= underway.durable,
+                // It ended there meanwhile, or there is no room for it here: its author begins anew if this manager has to go on with it.
+                Err(Trouble::Refused(error)) if matches!(error.code(), Code::NoObject | Code::Quota) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        if ahead.leads && ahead.puts.len() < UNDERWAY {
+            let there: BTreeSet<PutId> = ahead.puts.iter().map(|u| u.put.id).collect();
+            for underway in self.store.puts().into_iter().filter(|u| !there.contains(&u.put.id)) {
+                let store = Arc::clone(&self.store);
+                blocking(move || store.abandon(&underway.put.author, &underway.put.id)).await?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Takes lockboxes and enrolments.
+    async fn take_texts(&self, session: &mut Session) -> Result<(), Trouble> {
+        session.send(&Request::Lockboxes).await?;
+        let mut lockboxes = Vec::new();
+        loop {
+            match session.answer().await? {
+                Answer::Lockbox(bytes) if lockboxes.len() < LOCKBOXES => lockboxes.push(bytes),
+                Answer::Done => break,
+                _ => return Err(astray()),
+            }
+        }
+        let Answer::Enrolments(enrolments) = session.ask(&Request::Enrolments).await? else { return Err(astray()) };
+        Ok(self.service.adopt(&lockboxes, &enrolments)?)
+    }
+
+    /// Takes versions in conflict.
+    async fn take_conflicts(&self, session: &mut Session) -> Result<(), Trouble> {
+        session.send(&Request::Conflicts(None)).await?;
+        let mut all = Vec::new();
+        loop {
+            match session.answer().await? {
+                Answer::Headers(headers) if all.len() < CONFLICTS => all.extend(headers),
+                Answer::Done => break,
+                _ => return Err(astray()),
+            }
+        }
+        for signed in all {
+            let taken = self.take_conflict(session, signed).await;
+            self.passing(taken)?;
+        }
+        Ok(())
+    }
+
+    async fn take_conflict(&self, session: &mut Session, signed: Vec<u8>) -> Result<(), Trouble> {
+        let Some(header) = self.missing(&signed).await? else { return Ok(()) };
+        let put = put_of(&header);
+        self.fetch(session, &put, header.chunks(), |from, count| Request::Parts { put: put.id, from, count }).await?;
+        self.import(vec![signed]).await
+    }
+}
+
+/// The put by which a version came.
+fn put_of(header: &Header) -> Put {
+    let identity = &header.identity;
+    Put { id: header.commitment, author: identity.author, object: identity.object, version: identity.version }
+}
+
+/// A batch of chunks is a bounded part of memory on the way.
+const _: () = assert!(BATCH as usize * CHUNK <= 8 << 20);
