@@ -14,10 +14,10 @@ use crate::cli::{Scratch, failing, peerage};
 use crate::participant::{Home, LISTEN, Participant, invite, manage};
 
 /// For one command: a machine that is busy takes its time.
-const PATIENCE: Duration = Duration::from_secs(150);
+pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What a command prints, a line each, once it has succeeded.
-async fn lines(data: &Path, arguments: &[&str]) -> Vec<Value> {
+pub async fn lines(data: &Path, arguments: &[&str]) -> Vec<Value> {
     let command = peerage(data, &[&["data"], arguments].concat()).output();
     let output = tokio::time::timeout(PATIENCE, command).await.expect("it ends").unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -165,9 +165,9 @@ fn bytes_of_domain(home: &Home) -> Vec<u8> {
     home.ready.addresses[0].as_bytes().to_vec()
 }
 
-/// Waits until the manager has more than so many bytes of objects.
-async fn grows(home: &Home, bytes: u64) {
-    let folder = home.owner.join("manager/objects");
+/// Waits until a manager has a file of more than so many bytes of objects.
+pub async fn grows(data: &Path, bytes: u64) {
+    let folder = data.join("manager/objects");
     let until = Instant::now() + PATIENCE;
     loop {
         let files = std::fs::read_dir(&folder).into_iter().flatten().filter_map(|e| e.ok()?.metadata().ok());
@@ -198,7 +198,7 @@ async fn a_put_goes_on_after_a_kill_of_the_manager_and_of_itself() {
 
     // The manager is killed in the middle and comes back: what it had on disk is not sent again.
     let put = putting("first");
-    grows(&home, length as u64 / 2).await;
+    grows(&home.owner, length as u64 / 2).await;
     home.manager.kill().await.unwrap();
     let record;
     (home.manager, record) = again(&home, "second.bin").await;

@@ -16,31 +16,31 @@ use peerage::sim::disk::SimDisk;
 
 use crate::cli::Scratch;
 
-const DOMAIN: DomainId = DomainId::from_bytes([3; 32]);
-const NOW: Wall = Wall(1_000_000_000_000);
+pub const DOMAIN: DomainId = DomainId::from_bytes([3; 32]);
+pub const NOW: Wall = Wall(1_000_000_000_000);
 const DAY: u64 = 24 * 3_600 * 1_000;
 
-fn rng(seed: u64) -> Rng {
+pub fn rng(seed: u64) -> Rng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     Rng::from_seed(bytes)
 }
 
-fn author(n: u8) -> SigningKey {
+pub fn author(n: u8) -> SigningKey {
     SigningKey::from_seed(&[n; 32])
 }
 
 /// A version ready to be put. The store cannot read chunks, so that any bytes are as good as sealed ones.
 #[derive(Clone)]
-struct Version {
-    put: Put,
-    chunks: Vec<Vec<u8>>,
-    signed: Vec<u8>,
+pub struct Version {
+    pub put: Put,
+    pub chunks: Vec<Vec<u8>>,
+    pub signed: Vec<u8>,
 }
 
 impl Version {
     /// One with so many bytes of content.
-    fn new(by: u8, object: u8, version: u64, previous: [u8; 32], length: u64, rng: &mut Rng) -> Version {
+    pub fn new(by: u8, object: u8, version: u64, previous: [u8; 32], length: u64, rng: &mut Rng) -> Version {
         let count = chunks(length).unwrap();
         let size = padded(length).unwrap() + count * 40;
         let pattern: [u8; 32] = rng.bytes();
@@ -55,7 +55,7 @@ impl Version {
         Version::signed(by, object, version, previous, size, tree::root(&leaves).unwrap(), chunks, rng)
     }
 
-    fn tombstone(by: u8, object: u8, version: u64, previous: [u8; 32], rng: &mut Rng) -> Version {
+    pub fn tombstone(by: u8, object: u8, version: u64, previous: [u8; 32], rng: &mut Rng) -> Version {
         Version::signed(by, object, version, previous, 0, [0; 32], Vec::new(), rng)
     }
 
@@ -79,12 +79,12 @@ impl Version {
         Version { put: Put { id: commitment, author: key.node_id(), object, version }, chunks, signed }
     }
 
-    fn hash(&self) -> [u8; 32] {
+    pub fn hash(&self) -> [u8; 32] {
         hash(&self.signed)
     }
 
     /// Puts it from the first chunk that is missing; `durable` hears how many are certain.
-    fn store(&self, store: &dyn ObjectStore, durable: &mut u64) -> Result<Cursor, Error> {
+    pub fn store(&self, store: &dyn ObjectStore, durable: &mut u64) -> Result<Cursor, Error> {
         if !self.chunks.is_empty() {
             let mut at = store.begin(NOW, &self.put)?;
             assert!(at.durable >= *durable, "what was said to be durable is: {at:?}, {durable}");
@@ -96,7 +96,7 @@ impl Version {
         store.commit(NOW, &self.signed)
     }
 
-    fn is_whole(&self, store: &dyn ObjectStore) {
+    pub fn is_whole(&self, store: &dyn ObjectStore) {
         let Put { object, version, .. } = self.put;
         let leaves = store.leaves(&object, version, 0, usize::MAX).unwrap();
         assert_eq!(leaves.len(), self.chunks.len());
@@ -108,7 +108,7 @@ impl Version {
     }
 }
 
-fn open(disk: &SimDisk, quota: Quota, rng: &mut Rng) -> EmbeddedStore<SimDisk> {
+pub fn open(disk: &SimDisk, quota: Quota, rng: &mut Rng) -> EmbeddedStore<SimDisk> {
     EmbeddedStore::open(disk.clone(), DOMAIN, quota, rng).unwrap()
 }
 

@@ -20,7 +20,7 @@ use peerage::proto::objects::message::{Answer, MESSAGE, Request};
 use peerage::proto::objects::{Description, Head, Header, Keyring};
 use peerage::runtime::data::{DomainData, PutOptions};
 use peerage::runtime::handle::Node;
-use peerage::runtime::objects::{Changes, Cursor, ObjectId, ObjectStore, Progress, Put, PutId, Quota, Used};
+use peerage::runtime::objects::{Changes, Cursor, ObjectId, ObjectStore, Progress, Put, PutId, Quota, Underway, Used};
 use peerage::runtime::store::MemoryStore;
 use peerage::runtime::streams::{Streams as _, framed};
 
@@ -129,6 +129,27 @@ impl ObjectStore for Lying {
     fn collect(&self, now: Wall) -> Result<(), Error> {
         self.inner.collect(now)
     }
+    fn last(&self) -> Result<Cursor, Error> {
+        self.inner.last()
+    }
+    fn puts(&self) -> Vec<Underway> {
+        self.inner.puts()
+    }
+    fn mirror(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
+        self.inner.mirror(now, put)
+    }
+    fn import(&self, now: Wall, chain: &[Vec<u8>]) -> Result<Cursor, Error> {
+        self.inner.import(now, chain)
+    }
+    fn conflicts(&self, object: Option<&ObjectId>) -> Result<Vec<Vec<u8>>, Error> {
+        self.inner.conflicts(object)
+    }
+    fn part(&self, put: &PutId, index: u64) -> Result<Vec<u8>, Error> {
+        self.inner.part(put, index)
+    }
+    fn part_leaves(&self, put: &PutId, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
+        self.inner.part_leaves(put, from, most)
+    }
 }
 
 fn profile(name: &str) -> Profile {
@@ -170,6 +191,7 @@ impl<S: ObjectStore + 'static> Home<S> {
         let disk = Directory::open(&scratch.0.join("objects")).unwrap();
         let store = Arc::new(made_of(EmbeddedStore::open(disk, domain, Quota::default(), &mut entropy().unwrap()).unwrap()));
         let service = Service::new(manager.clone(), store.clone(), Quota::default(), &files).unwrap();
+        service.lead(true).await;
         tokio::spawn(service.serve(streams.incoming().unwrap()));
         let knows = SavedDomain { contacts: vec![(manager.id(), manager.addresses())], ..saved };
         Home { files, knows, manager, store }
