@@ -8,7 +8,7 @@ mod look;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
-    string::ToString as _,
+    string::{String, ToString as _},
     vec::Vec,
 };
 use core::time::Duration;
@@ -133,16 +133,18 @@ struct Trial {
     away: BTreeSet<NodeId>,
     count: u64,
     outcome: Outcome,
+    /// What was noticed since the last look that ought not to be, in words.
+    amiss: Vec<String>,
 }
 
-/// Carries out a trial. `told` hears what is being done.
+/// Carries out a trial. `told` hears what is being done, `amiss` each thing that ought not to happen, with when and whom.
 ///
 /// # Errors
 /// The code if one of the first participants could not join.
 ///
 /// # Panics
 /// As [`Town`] does.
-pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Outcome, Code> {
+pub fn run(plan: Plan, told: &mut dyn FnMut(&str), amiss: &mut dyn FnMut(&str)) -> Result<Outcome, Code> {
     let good = Conditions { latency: plan.latency, keep_alive: Duration::from_secs(60), ..Conditions::default() };
     told("they join");
     let mut town = Town::new(plan.seed, good);
@@ -170,6 +172,7 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Outcome, Code> {
         away: BTreeSet::new(),
         count: 0,
         outcome: Outcome::default(),
+        amiss: Vec::new(),
         town,
     };
     trial.cast_parts();
@@ -186,11 +189,13 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str)) -> Result<Outcome, Code> {
         trial.talk(tick);
         trial.town.world.run(Duration::from_millis(start + (tick + 1) * TICK - trial.town.world.now()));
         trial.look();
+        trial.amiss.drain(..).for_each(|what| amiss(&format!("second {}: {what}", tick + 1)));
     }
     told("what is under way arrives");
     for _ in 0..PATIENCE / TICK {
         trial.town.world.run(Duration::from_millis(TICK));
         trial.look();
+        trial.amiss.drain(..).for_each(|what| amiss(&what));
     }
     Ok(trial.outcome)
 }

@@ -6,7 +6,7 @@ use peerage::sim::bars;
 use peerage::sim::trial::{Outcome, Plan, run};
 
 fn trial(plan: Plan) -> Outcome {
-    let outcome = run(plan, &mut |_| ()).unwrap();
+    let outcome = run(plan, &mut |_| (), &mut |what| println!("{what}")).unwrap();
     println!("{plan:?}\n{outcome:?}");
     assert_eq!(bars::missed_in_trial(&plan, &outcome), [""; 0]);
     outcome

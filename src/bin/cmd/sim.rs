@@ -136,9 +136,10 @@ impl Sim {
             for loss in &self.loss {
                 let start = Instant::now();
                 let mut tell = |what: &str| eprint!("\r\x1b[K{nodes} participants, {loss} % lost: {what}");
+                let mut amiss = |what: &str| eprintln!("\r\x1b[K{what}");
                 let done: Result<_, Code> = if let Some(minutes) = minutes {
                     let plan = self.trial(*nodes, *loss, minutes);
-                    trial::run(plan, &mut tell).map(|outcome| (trial_cells(&outcome), bars::missed_in_trial(&plan, &outcome)))
+                    trial::run(plan, &mut tell, &mut amiss).map(|outcome| (trial_cells(&outcome), bars::missed_in_trial(&plan, &outcome)))
                 } else {
                     let plan = self.plan(*nodes, *loss);
                     figures::run(plan, &mut tell).map(|figures| (cells(&figures), bars::missed(&plan, &figures)))

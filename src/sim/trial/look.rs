@@ -2,16 +2,19 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     vec::Vec,
 };
 
-use super::{PATIENCE, Resident, SETTLED, Trial};
+use super::{PATIENCE, Resident, SETTLED, Spoken, Trial};
 use crate::base::NodeId;
 use crate::peer::{Change, Event, Output};
 use crate::proto::directory::Query;
 
 /// Those whose timers run once a minute act on what they held to be true so many milliseconds ago.
 const SLOW: u64 = 60_000;
+/// What has not been as it ought to be for so many milliseconds is told of.
+const LONG: u64 = 30_000;
 
 /// Since when something is not as it ought to be.
 #[derive(Default)]
@@ -62,7 +65,10 @@ impl Trial {
                     // What was begun while they were apart ends later.
                     let slow = [node, of].iter().any(|n| self.residents.get(n).is_some_and(|r| r.throttled));
                     let parted = self.parted(&node, &of, SETTLED + if slow { SLOW } else { 0 });
-                    self.outcome.false_downs += usize::from(self.residents.contains_key(&of) && !parted);
+                    if self.residents.contains_key(&of) && !parted {
+                        self.outcome.false_downs += 1;
+                        self.amiss.push(format!("{node} takes {of} for down, who is there"));
+                    }
                 }
                 Output::Sent { id, missed, .. } => {
                     // What was not taken need not arrive.
@@ -111,6 +117,12 @@ impl Trial {
         let throttled = self.residents.get(&by).is_some_and(|r| r.throttled);
         for of in wrong {
             let since = *self.looks.wrong.entry((by, of)).or_insert(now);
+            if now - since == LONG {
+                let presence = self.town.world.look(by, |m, now| m.participant(now, domain, &of).ok().flatten().map(|p| p.presence));
+                let held = self.residents.keys().filter(|n| self.looks.wrong.get(&(**n, of)).is_some_and(|at| *at + LONG <= now)).count();
+                let there = self.residents.contains_key(&of);
+                self.amiss.push(format!("{by} has seen {of} as {presence:?} for {} s, there is {there}; so do {held}", LONG / 1_000));
+            }
             let worst = if throttled { &mut self.outcome.astray_throttled } else { &mut self.outcome.astray };
             *worst = (*worst).max(now - since);
         }
@@ -130,6 +142,9 @@ impl Trial {
                 continue;
             }
             let since = *self.looks.unequal.entry(*node).or_insert(now);
+            if now - since == LONG {
+                self.amiss.push(format!("the copies of {node} have not been the others' for {} s", LONG / 1_000));
+            }
             let worst = if *throttled { &mut self.outcome.unequal.1 } else { &mut self.outcome.unequal.0 };
             *worst = (*worst).max(now - since);
         }
@@ -141,6 +156,7 @@ impl Trial {
         let domain = self.town.domain;
         for (what, _, _) in self.town.world.look(node, |m, _| m.weights(domain)).into_iter().filter(|(_, is, most)| is > most) {
             self.outcome.unbounded += 1;
+            self.amiss.push(format!("{node} holds too much: {what}"));
             self.outcome.heavy.get_or_insert(what);
         }
     }
@@ -163,7 +179,12 @@ impl Trial {
             for (node, _) in due {
                 let arrived = spoken.heard.contains(node);
                 self.outcome.arrived += usize::from(arrived);
-                self.outcome.lost += usize::from(!arrived);
+                if !arrived {
+                    self.outcome.lost += 1;
+                    let Spoken { from, at, .. } = &spoken;
+                    let what = if spoken.to.is_some() { "to it" } else { "to all" };
+                    self.amiss.push(format!("what {from} said {what} {} s ago did not come to {node}", (now - at) / 1_000));
+                }
             }
         }
     }
