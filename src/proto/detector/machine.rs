@@ -157,6 +157,8 @@ pub struct Usage {
     pub members: usize,
     /// Words against one of them, at most.
     pub words: usize,
+    /// Words of one neighbour's that wait for records, at most.
+    pub early: usize,
     /// Probes under way.
     pub probes: usize,
 }
@@ -186,6 +188,10 @@ pub struct Detector {
     /// When this node last refuted, and what it still has to.
     pub(super) refuted: Option<Mono>,
     pub(super) refute: Option<u64>,
+    /// The wall clock when something was heard or due last.
+    pub(super) wall: Wall,
+    /// Words about, or of, members whose records have not come yet, by whom they came from: who has just joined hears those first.
+    pub(super) early: Map<NodeId, Vec<(Mono, [u8; ACCUSATION])>>,
 }
 
 impl Detector {
@@ -210,6 +216,8 @@ impl Detector {
             strikes: Map::new(),
             refuted: None,
             refute: None,
+            wall: now.wall,
+            early: Map::new(),
         }
     }
 
@@ -217,7 +225,8 @@ impl Detector {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let words = self.members.values().map(|m| m.words.len()).max().unwrap_or(0);
-        Usage { members: self.members.len().max(self.links.len()).max(self.strikes.len()), words, probes: self.probes.len() }
+        let early = self.early.values().map(Vec::len).max().unwrap_or(0);
+        Usage { members: self.members.len().max(self.links.len()).max(self.strikes.len()), words, early, probes: self.probes.len() }
     }
 
     /// A record of a member, or of this node, is the newest now. `watched`: it says that it is online, not asleep or gone.
@@ -263,6 +272,7 @@ impl Detector {
     pub fn forget(&mut self, node: &NodeId) {
         self.unlearn(node);
         self.links.remove(node);
+        self.early.remove(node);
         self.strikes.remove(node);
     }
 
@@ -286,6 +296,7 @@ impl Detector {
     /// The last link to a member broke. Where that is a reason to `doubt` that it is there, it is soon sought through others.
     pub fn link_down(&mut self, now: Now, node: NodeId, doubt: bool) {
         let at = self.catch_up(now);
+        self.early.remove(&node);
         if self.links.remove(&node).is_none() {
             return;
         }
@@ -376,6 +387,7 @@ impl Detector {
         if at >= self.period {
             self.period = at.after(PERIOD * (1 + self.health));
             self.next_of_round(at);
+            self.take_early_words(now, at, out);
         }
         let due: Vec<NodeId> = self.probes.iter().filter(|(_, p)| at >= p.next).map(|(n, _)| *n).collect();
         for node in due {
@@ -411,6 +423,7 @@ impl Detector {
 
     /// The waking time. A deadline met much too late shows that the process slept, and how long.
     fn catch_up(&mut self, now: Now) -> Mono {
+        self.wall = now.wall;
         if let Some(late) = self.next_timeout().map(|due| now.mono.since(due)).filter(|late| *late > LATE) {
             self.skipped += late;
             self.sicker();

@@ -25,6 +25,10 @@ const FORGIVE: Duration = Duration::from_secs(60);
 const FANOUT: usize = 4;
 /// Known members of which a neighbour is told at once that they are down.
 const TOLD: usize = 128;
+/// Words of one neighbour's that wait for the records they need, at most: all that it tells at once.
+pub(super) const EARLY: usize = TOLD * ENOUGH;
+/// And for how long: the records come by comparison, with one neighbour after the other.
+const WAITS: Duration = Duration::from_secs(30);
 
 /// How often somebody was found wrong.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +72,25 @@ impl Detector {
         result
     }
 
+    /// Takes those words that the records have come for.
+    pub(super) fn take_early_words(&mut self, now: Now, at: Mono, out: &mut Vec<Effect>) {
+        for (from, words) in core::mem::take(&mut self.early) {
+            for (since, bytes) in words {
+                if at.since(since) >= WAITS {
+                    continue;
+                }
+                let before = self.early.get(&from).map_or(0, Vec::len);
+                // What it was worth was for whoever sent it to know; nobody is told now.
+                let _ = self.take_word(now, at, from, &bytes, out);
+                if let Some(waiting) = self.early.get_mut(&from).filter(|w| w.len() > before)
+                    && let Some(last) = waiting.last_mut()
+                {
+                    last.0 = since;
+                }
+            }
+        }
+    }
+
     fn take_word(&mut self, now: Now, at: Mono, from: NodeId, bytes: &[u8; ACCUSATION], out: &mut Vec<Effect>) -> Result<(), Reject> {
         let word = Accusation::parse(bytes)?;
         if word.accuser == self.me || word.accuser == word.suspect {
@@ -76,15 +99,22 @@ impl Detector {
         if word.created > now.wall.after(limit::CLOCK_SKEW) || word.created.after(LIFE).after(limit::CLOCK_SKEW) < now.wall {
             return Err(Reject::Expired);
         }
-        if !self.members.contains_key(&word.accuser) {
-            return Err(Reject::Forbidden);
+        let member = self.members.get(&word.suspect);
+        let early = word.suspect != self.me && member.is_none_or(|m| m.incarnation < word.incarnation);
+        if early || !self.members.contains_key(&word.accuser) {
+            let waiting = self.early.entry(from).or_default();
+            if waiting.len() >= EARLY {
+                return Err(Reject::Limit);
+            }
+            waiting.push((at, *bytes));
+            return Ok(());
         }
         if word.suspect == self.me {
             return self.accused(at, from, &word, bytes, out);
         }
         let strikes = self.strikes.get(&word.accuser).map_or(0, |s| s.count);
         let member = self.members.get(&word.suspect).ok_or(Reject::Stale)?;
-        // Of another record than the newest known here: refuted, or not yet understood.
+        // Of an older record than the newest known here: refuted.
         if word.incarnation != member.incarnation {
             return Err(Reject::Stale);
         }
@@ -183,15 +213,34 @@ impl Detector {
     }
 
     /// Tells a new neighbour whom this node holds for down, and why. It may be one of them.
+    ///
+    /// It says so in its own name too: of those who said it first many may be gone, or not be known to somebody who has just come.
     pub(super) fn tell_words(&mut self, to: NodeId, out: &mut Vec<Effect>) {
-        let down: Vec<&Member> = self.members.values().filter(|m| m.state == State::Down).collect();
+        let down: Vec<NodeId> = self.members.iter().filter(|(_, m)| m.state == State::Down).map(|(n, _)| *n).collect();
         // Of too many some, by lot: other neighbours tell of the others.
         let first = usize::try_from(self.rng.below(down.len() as u64)).unwrap_or(0);
-        let some = down.iter().cycle().skip(first).take(down.len().min(TOLD));
-        let words: Vec<[u8; ACCUSATION]> = some.flat_map(|m| m.words.values().take(ENOUGH)).map(|w| w.bytes).collect();
+        let mut words: Vec<[u8; ACCUSATION]> = Vec::new();
+        for node in down.iter().cycle().skip(first).take(down.len().min(TOLD)) {
+            let Some(member) = self.members.get(node) else { continue };
+            let there = |n: &NodeId| self.members.get(n).is_some_and(|m| m.watched && m.state == State::Trusted);
+            words.extend(member.words.iter().filter(|(n, _)| there(n)).map(|(_, w)| w.bytes).take(ENOUGH - 1));
+            words.push(self.own_word(*node, member.incarnation));
+        }
         for part in words.chunks(LISTED) {
             out.push(Effect::Send { to, msg: Msg::Accuse(part.to_vec()) });
         }
+    }
+
+    /// This node's word against a member, made when it is first needed.
+    fn own_word(&mut self, suspect: NodeId, incarnation: u64) -> [u8; ACCUSATION] {
+        let known = self.members.get(&suspect).and_then(|m| m.words.get(&self.me)).map(|w| w.bytes);
+        known.unwrap_or_else(|| {
+            let bytes = Accusation { accuser: self.me, suspect, incarnation, created: self.wall }.sign(&self.domain, &self.key);
+            if let Some(member) = self.members.get_mut(&suspect) {
+                member.words.insert(self.me, Word { bytes, created: self.wall, at: self.period });
+            }
+            bytes
+        })
     }
 
     /// Whether a member's word counts at present.

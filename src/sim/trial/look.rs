@@ -166,7 +166,7 @@ impl Trial {
         while let Some(first) = self.spoken.first_entry()
             && first.get().at + PATIENCE <= now
         {
-            let spoken = first.remove();
+            let (number, spoken) = first.remove_entry();
             if !self.residents.contains_key(&spoken.from) {
                 continue;
             }
@@ -183,7 +183,8 @@ impl Trial {
                     self.outcome.lost += 1;
                     let Spoken { from, at, .. } = &spoken;
                     let what = if spoken.to.is_some() { "to it" } else { "to all" };
-                    self.amiss.push(format!("what {from} said {what} {} s ago did not come to {node}", (now - at) / 1_000));
+                    let waits = if self.sends.values().any(|n| *n == number) { "is still under way" } else { "was acknowledged" };
+                    self.amiss.push(format!("what {from} said {what} {} s ago did not come to {node}, and {waits}", (now - at) / 1_000));
                 }
             }
         }
