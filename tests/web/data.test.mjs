@@ -19,12 +19,28 @@ const hashed = (page, path) => page.evaluate(async (path) => {
 
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
-/** Bytes of the largest file that the manager stores. */
-async function stored(home) {
-  const folder = join(home.data, 'manager/objects');
+/** Bytes of the largest file that the manager with this data directory stores. */
+async function stored(data) {
+  const folder = join(data, 'manager/objects');
   const sizes = await Promise.all((await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size));
   return Math.max(0, ...sizes);
 }
+
+/** Puts so many bytes, made as they are asked for: the tab holds none of it. How many it put. */
+const pour = (page, path, size) => page.evaluate(async ([path, size]) => {
+  let left = size;
+  let seed = 1;
+  const stream = new ReadableStream({
+    pull(controller) {
+      const part = new Uint8Array(Math.min(left, 1 << 20));
+      for (let i = 0; i < part.length; i += 64) part[i] = seed = (seed * 1103515245 + 12345) & 255;
+      left -= part.length;
+      controller.enqueue(part);
+      if (left === 0) controller.close();
+    },
+  });
+  return (await window.peerage.domain.data.put(path, stream)).length;
+}, [path, size]);
 
 test('tabs and natives put and get the same objects, across a manager that is killed', { timeout: 400_000 }, async (t) => {
   const home = await domain(t);
@@ -87,27 +103,36 @@ test('tabs and natives put and get the same objects, across a manager that is ki
 
   await t.test('a put from a tab goes on when the manager was killed in the middle', async () => {
     const size = 64 * 1024 * 1024;
-    const putting = a.evaluate(async (size) => {
-      let left = size;
-      let seed = 1;
-      // Made as it is asked for: a tab holds none of it.
-      const stream = new ReadableStream({
-        pull(controller) {
-          const part = new Uint8Array(Math.min(left, 1 << 20));
-          for (let i = 0; i < part.length; i += 64) part[i] = seed = (seed * 1103515245 + 12345) & 255;
-          left -= part.length;
-          controller.enqueue(part);
-          if (left === 0) controller.close();
-        },
-      });
-      return (await window.peerage.domain.data.put('large', stream)).length;
-    }, size);
-    while (await stored(home) < size / 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    const putting = pour(a, 'large', size);
+    while (await stored(home.data) < size / 2) await new Promise((resolve) => setTimeout(resolve, 20));
     await home.manager.child.stop('SIGKILL');
     home.manager = await manage(t, home);
     assert.equal(await putting, size);
     const [there, here] = await Promise.all([hashed(b, 'large'), hashed(a, 'large')]);
     assert.equal(there.length, size);
     assert.deepEqual(there, here);
+  });
+
+  await t.test('and at a manager that stands by, when the other is killed and does not come back', async () => {
+    const size = 64 * 1024 * 1024;
+    const [standby, file] = [join(home.folder, 'standby'), join(home.folder, 'appointment')];
+    process.env.PEERAGE_PASSPHRASE = 'a passphrase';
+    const id = await run('--data', standby, 'manager', '--id');
+    await run('--data', home.data, 'domain', 'appoint', id, file);
+    await run('--data', standby, 'domain', 'restore', file);
+    const record = join(home.folder, 'standby.bin');
+    const second = await manage(t, { data: standby, relays: home.relays, more: ['--record', record] });
+    await home.manager.child.line((line) => line.event === 'followed' && line.by === id, 'word that it has a follower', 60_000);
+    const before = (await stat(record)).size;
+    const putting = pour(a, 'larger', size);
+    // Everything that was stored earlier is there already.
+    while ((await stat(record)).size - before < size / 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    await home.manager.child.stop('SIGKILL');
+    await second.child.line((line) => line.event === 'leads', 'word that it leads', 60_000);
+    assert.equal(await putting, size);
+    const heard = (await stat(record)).size - before;
+    assert.ok(heard < size * 1.4, `${heard} of ${size} bytes came to the standby: some twice`);
+    const [there, here] = await Promise.all([hashed(b, 'larger'), hashed(b, 'large')]);
+    assert.deepEqual({ ...there, said: 0 }, { ...here, said: 0 });
   });
 });
