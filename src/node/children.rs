@@ -80,6 +80,8 @@ impl Child {
 
     /// Resolves when it ended by itself or was killed.
     pub async fn ended(&mut self) {
+        // What it goes on to say is read, so that it never waits for somebody to.
+        while self.line().await.is_some() {}
         // An error means that there is nothing to wait for.
         let _ = self.process.wait().await;
     }

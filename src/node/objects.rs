@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::data::Inbox;
 use super::domain::DomainFiles;
 use super::domain::storage::{LOCKBOXES, newest_first};
-use super::followers::Followers;
+use super::followers::{Followers, Following};
 use crate::base::{Code, DomainId, Error, NodeId, Wall};
 use crate::crypto::Role;
 use crate::platform::native;
@@ -69,7 +69,7 @@ pub struct Service {
     kept: Mutex<Kept>,
     /// Whether this manager takes what participants store. What is being stored holds on to it.
     leads: RwLock<bool>,
-    followers: Followers,
+    followers: Arc<Followers>,
     changed: watch::Sender<()>,
     /// There is something new for those who follow.
     stirred: watch::Sender<()>,
@@ -109,8 +109,8 @@ struct Conversation {
     /// When something was asked last.
     heard: Instant,
     opened: bool,
-    /// Whether it is a manager that follows.
-    follows: bool,
+    /// If it is a manager that follows.
+    follows: Option<Following>,
     put: Option<Open>,
 }
 
@@ -165,7 +165,7 @@ impl Service {
             inboxes: Mutex::new((files.lockboxes()?, files.enrolments()?)),
             kept: Mutex::default(),
             leads: RwLock::new(false),
-            followers: Followers::default(),
+            followers: Arc::default(),
             changed: watch::Sender::new(()),
             stirred: watch::Sender::new(()),
             places: Places::new(STREAMS, PER_MEMBER),
@@ -215,7 +215,7 @@ impl Service {
                         frames: framed(stream, MESSAGE),
                         heard: Instant::now(),
                         opened: false,
-                        follows: false,
+                        follows: None,
                         put: None,
                     })
                     .await;
@@ -259,9 +259,6 @@ impl Service {
             if !member {
                 break;
             }
-        }
-        if with.follows {
-            self.followers.gone(with.asker);
         }
         Ok(())
     }
@@ -423,8 +420,8 @@ impl Service {
                 return Ok(None);
             }
             Request::Follow { since, digest, puts } if self.is_manager(asker) => {
-                with.follows = true;
-                Answer::Ahead(self.ahead(asker, since, digest, &puts).await?)
+                let following = with.follows.get_or_insert_with(|| self.followers.follow(asker));
+                Answer::Ahead(self.ahead(following, since, digest, &puts).await?)
             }
             Request::Yield if self.outranked_by(asker)? => {
                 self.lead(false).await;
@@ -461,17 +458,20 @@ impl Service {
     }
 
     /// What one who follows does not have, which is waited for a while.
-    async fn ahead(&self, asker: NodeId, since: Cursor, digest: [u8; 32], puts: &[(PutId, u64)]) -> Result<Ahead, Error> {
+    async fn ahead(&self, asker: &Following, since: Cursor, digest: [u8; 32], puts: &[(PutId, u64)]) -> Result<Ahead, Error> {
         let mut stirred = self.stirred.subscribe();
         let held: BTreeMap<PutId, u64> = puts.iter().copied().collect();
         let news = |a: &Ahead| {
             let more = a.puts.iter().any(|u| u.durable > held.get(&u.put.id).copied().unwrap_or_default());
-            more || a.digest != digest || !a.changes.headers.is_empty()
+            more || a.digest != digest || !a.changes.headers.is_empty() || a.changes.anew
         };
         let first = self.look_ahead(since).await?;
-        self.followers.asked(asker, since.at, held.clone(), !news(&first));
+        // Another store's order says nothing of this one's.
+        asker.asks(if first.changes.anew { 0 } else { since.at }, held.clone(), !news(&first));
         let ahead = if news(&first) || timeout(FOLLOW, stirred.changed()).await.is_err() { first } else { self.look_ahead(since).await? };
-        self.followers.told(asker);
+        if news(&ahead) {
+            asker.is_told();
+        }
         Ok(ahead)
     }
 

@@ -64,6 +64,18 @@ struct Other {
     caught_up: bool,
 }
 
+/// How two managers stand to each other.
+#[derive(Clone, Copy)]
+struct Standing {
+    /// The other one is online.
+    online: bool,
+    /// It comes after this one.
+    junior: bool,
+    /// Of those online it is the first, or this one is.
+    first: bool,
+    self_first: bool,
+}
+
 /// One manager among several.
 pub struct Replica {
     node: Node,
@@ -82,9 +94,9 @@ fn reason(trouble: Trouble) -> Error {
     }
 }
 
-/// Whether trouble with one version is no reason to stop: it is worth nothing, or there is a newer one by now.
+/// Whether trouble with one version is no reason to stop: it makes no sense, or there is a newer one by now.
 fn is_passing(error: &Error) -> bool {
-    matches!(error.code(), Code::Forged | Code::Malformed | Code::NoObject | Code::Conflict)
+    matches!(error.code(), Code::Malformed | Code::NoObject | Code::Conflict)
 }
 
 impl Replica {
@@ -152,21 +164,31 @@ impl Replica {
         }
     }
 
-    /// Whether a manager is online, and comes after this one.
-    fn standing(&self, node: NodeId) -> Result<(bool, bool), Error> {
+    /// How this one and another manager stand to each other now.
+    fn standing(&self, node: NodeId) -> Result<Standing, Error> {
         let managers = self.node.managers(self.domain)?;
-        let online = managers.iter().any(|m| m.node == node && m.presence == Status::Online);
-        Ok((online, managers.iter().skip_while(|m| !m.is_self).any(|m| m.node == node)))
+        let here = |m: &&Manager| m.is_self || m.presence == Status::Online;
+        let first = managers.iter().find(here);
+        Ok(Standing {
+            online: managers.iter().any(|m| m.node == node && m.presence == Status::Online),
+            junior: managers.iter().skip_while(|m| !m.is_self).any(|m| m.node == node),
+            self_first: first.is_some_and(|m| m.is_self),
+            first: first.is_some_and(|m| m.node == node),
+        })
     }
 
     /// Follows another manager for as long as it is online: its id in the end.
     async fn follow(&self, to: NodeId) -> NodeId {
+        let mut last = None;
         loop {
             let Err(trouble) = self.follow_once(to).await;
             self.others().entry(to).or_default().caught_up = false;
-            tracing::debug!(manager = %to, "not followed: {}", reason(trouble).one_line());
+            let error = reason(trouble);
+            if last.replace(error.code()) != Some(error.code()) {
+                tracing::warn!(manager = %to, "another manager is not followed at the moment: {}", error.one_line());
+            }
             sleep(PAUSE).await;
-            if !self.standing(to).is_ok_and(|(online, _)| online) {
+            if !self.standing(to).is_ok_and(|s| s.online) {
                 return to;
             }
         }
@@ -178,32 +200,42 @@ impl Replica {
         let mut goal = None;
         let Other { mut since, mut digest, .. } = self.others().get(&to).copied().unwrap_or_default();
         loop {
-            let (_, junior) = self.standing(to)?;
-            if junior && goal.is_none() {
+            let standing = self.standing(to)?;
+            if standing.junior && goal.is_none() {
                 let Answer::Committed(last) = session.ask(&Request::Yield).await? else { return Err(astray()) };
                 goal = Some(last);
             }
             let mut puts: Vec<(PutId, u64)> = self.store.puts().iter().map(|u| (u.put.id, u.durable)).collect();
             puts.truncate(UNDERWAY);
             let Answer::Ahead(ahead) = session.ask(&Request::Follow { since, digest, puts }).await? else { return Err(astray()) };
+            let leads = self.service.leads().await;
+            if !leads && standing.first && ahead.leads {
+                self.drop_ended(&ahead).await?;
+            }
             for signed in &ahead.changes.headers {
                 let taken = self.take(&mut session, signed).await;
                 self.passing(taken)?;
             }
             since = ahead.changes.next;
-            let leads = self.service.leads().await;
-            // A manager that leads has its puts from their authors. Before it leads it takes those of whoever led.
-            let mirrored = leads || self.mirror(&mut session, &ahead).await?;
+            // A manager that leads has its puts from their authors; one that is about to takes those of whoever led; the others those of the first.
+            let wanted = !leads && (standing.self_first || standing.first && ahead.leads);
+            let mirrored = !wanted || self.mirror(&mut session, &ahead).await?;
             if ahead.digest != digest {
                 self.take_texts(&mut session).await?;
                 self.take_conflicts(&mut session).await?;
                 digest = ahead.digest;
             }
-            let reached = goal.is_none_or(|goal| goal.epoch == since.epoch && since.at >= goal.at);
+            // One below this one that leads, again or still, did not hear that it is to yield, or forgot.
+            if standing.junior && ahead.leads {
+                goal = None;
+            }
+            let reached = !standing.junior || goal.is_some_and(|goal| goal.epoch == since.epoch && since.at >= goal.at);
             let caught_up = ahead.changes.headers.is_empty() && mirrored && reached;
-            let mut others = self.others();
-            let other = others.entry(to).or_default();
-            *other = Other { since, digest, caught_up: other.caught_up || caught_up };
+            self.others().insert(to, Other { since, digest, caught_up });
+            if !mirrored && ahead.changes.headers.is_empty() {
+                // There is no room for it, or it just ended: it is told of again at once.
+                sleep(PAUSE).await;
+            }
         }
     }
 
@@ -236,13 +268,21 @@ impl Replica {
             let identity = header.identity;
             let chunks = |from, count| Request::Chunks { object, version: identity.version, from, count };
             match self.fetch(session, &put_of(&header), header.chunks(), chunks).await {
-                // The content of an older one may be kept no more.
-                Err(Trouble::Refused(error)) if age > 0 && error.code() == Code::NoObject => {}
+                // The content of an older one may be kept no more, or its author gave two versions one name.
+                Err(Trouble::Refused(error)) if age > 0 && matches!(error.code(), Code::NoObject | Code::Forbidden) => {}
                 fetched => drop(fetched?),
             }
         }
         chain.truncate(known.map_or(usize::MAX, |at| at + 1));
-        self.import(chain).await
+        match self.import(chain.clone()).await {
+            // What another manager called the same put were other chunks. They are dropped: these are this one's.
+            Err(Trouble::Refused(error)) if error.code() == Code::Forged => {
+                let chunks = |from, count| Request::Chunks { object, version: header.identity.version, from, count };
+                self.fetch(session, &put_of(&header), header.chunks(), chunks).await?;
+                self.import(chain).await
+            }
+            imported => imported,
+        }
     }
 
     async fn import(&self, chain: Vec<Vec<u8>>) -> Result<(), Trouble> {
@@ -258,7 +298,10 @@ impl Replica {
 
     /// A header of a version that is not here, not even in conflict.
     async fn missing(&self, signed: &[u8]) -> Result<Option<Header>, Error> {
-        let header = self.verify(signed)?;
+        let Ok(header) = self.verify(signed) else {
+            tracing::debug!("what another manager has is no header");
+            return Ok(None);
+        };
         let (object, version) = (header.identity.object, header.identity.version);
         let store = Arc::clone(&self.store);
         let known = blocking(move || {
@@ -286,41 +329,59 @@ impl Replica {
         let (store, put) = (Arc::clone(&self.store), *put);
         let mut progress = blocking(move || store.mirror(now(), &put)).await?;
         while progress.written < chunks {
-            let count = BATCH.min(chunks - progress.written);
-            session.send(&request(progress.written, count as u32)).await?;
-            for index in progress.written..progress.written + count {
+            let (start, count) = (progress.written, BATCH.min(chunks - progress.written));
+            session.send(&request(start, count as u32)).await?;
+            for index in start..start + count {
                 let Answer::Chunk(bytes) = session.answer().await? else { return Err(astray()) };
                 let store = Arc::clone(&self.store);
-                progress = blocking(move || store.append(now(), &put.id, index, &bytes)).await.map_err(|error| {
-                    // The answers that are still to come belong to nothing.
-                    Trouble::Lost(error)
-                })?;
+                match blocking(move || store.append(now(), &put.id, index, &bytes)).await {
+                    Ok(more) => progress = more,
+                    Err(error) => {
+                        // The answers that are still to come belong to nothing.
+                        for _ in index + 1..start + count {
+                            session.answer().await?;
+                        }
+                        return Err(error.into());
+                    }
+                }
             }
         }
         Ok(progress)
     }
 
-    /// Has what is under way elsewhere here too, and drops what ended there: whether all of it is here.
+    /// Has what is under way elsewhere here too: whether all of it is here.
     async fn mirror(&self, session: &mut Session, ahead: &Ahead) -> Result<bool, Trouble> {
         let mut all = true;
         for underway in ahead.puts.iter().filter(|u| u.durable > 0) {
             let id = underway.put.id;
+            let here = self.store.puts();
+            let member = self.node.is_member(self.domain, underway.put.author);
+            if !member || (here.len() >= UNDERWAY && here.iter().all(|u| u.put.id != id)) {
+                continue;
+            }
             let parts = |from, count| Request::Parts { put: id, from, count };
             match self.fetch(session, &underway.put, underway.durable, parts).await {
                 Ok(progress) => all &= progress.durable >= underway.durable,
                 // It ended there meanwhile, or there is no room for it here: its author begins anew if this manager has to go on with it.
-                Err(Trouble::Refused(error)) if matches!(error.code(), Code::NoObject | Code::Quota) => {}
+                Err(Trouble::Refused(error)) if matches!(error.code(), Code::NoObject | Code::Quota | Code::Forbidden) => all = false,
                 Err(trouble) => return Err(trouble),
             }
         }
-        if ahead.leads && ahead.puts.len() < UNDERWAY {
-            let there: BTreeSet<PutId> = ahead.puts.iter().map(|u| u.put.id).collect();
-            for underway in self.store.puts().into_iter().filter(|u| !there.contains(&u.put.id)) {
-                let store = Arc::clone(&self.store);
-                blocking(move || store.abandon(&underway.put.author, &underway.put.id)).await?;
-            }
-        }
         Ok(all)
+    }
+
+    /// Drops what is under way here and ended where it came from, and is no version that is told of with this.
+    async fn drop_ended(&self, ahead: &Ahead) -> Result<(), Trouble> {
+        if ahead.puts.len() >= UNDERWAY || ahead.changes.more {
+            return Ok(());
+        }
+        let versions = ahead.changes.headers.iter().filter_map(|signed| Some(self.verify(signed).ok()?.commitment));
+        let there: BTreeSet<PutId> = ahead.puts.iter().map(|u| u.put.id).chain(versions).collect();
+        for underway in self.store.puts().into_iter().filter(|u| !there.contains(&u.put.id)) {
+            let store = Arc::clone(&self.store);
+            blocking(move || store.abandon(&underway.put.author, &underway.put.id)).await?;
+        }
+        Ok(())
     }
 
     /// Takes lockboxes and enrolments.
@@ -359,7 +420,8 @@ impl Replica {
     async fn take_conflict(&self, session: &mut Session, signed: Vec<u8>) -> Result<(), Trouble> {
         let Some(header) = self.missing(&signed).await? else { return Ok(()) };
         let put = put_of(&header);
-        self.fetch(session, &put, header.chunks(), |from, count| Request::Parts { put: put.id, from, count }).await?;
+        let name = hash(&signed);
+        self.fetch(session, &put, header.chunks(), |from, count| Request::Parts { put: name, from, count }).await?;
         self.import(vec![signed]).await
     }
 }

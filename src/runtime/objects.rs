@@ -107,17 +107,17 @@ pub trait ObjectStore: Send + Sync {
     /// [`Code::Storage`](crate::base::Code::Storage).
     fn conflicts(&self, object: Option<&ObjectId>) -> Result<Vec<Vec<u8>>, Error>;
 
-    /// A chunk of a version in conflict, or one on disk of a put under way.
+    /// A chunk of a version in conflict, by its header's hash, or one on disk of a put under way.
     ///
     /// # Errors
     /// As [`ObjectStore::chunk`].
-    fn part(&self, put: &PutId, index: u64) -> Result<Vec<u8>, Error>;
+    fn part(&self, put: &[u8; 32], index: u64) -> Result<Vec<u8>, Error>;
 
     /// As [`ObjectStore::leaves`], of a version in conflict.
     ///
     /// # Errors
     /// As [`ObjectStore::chunk`].
-    fn part_leaves(&self, put: &PutId, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error>;
+    fn part_leaves(&self, put: &[u8; 32], from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error>;
 
     /// How much is stored, all together and by a member.
     fn used(&self, member: &NodeId) -> Used;

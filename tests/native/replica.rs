@@ -98,9 +98,9 @@ fn stores_that_meet_again_are_alike_and_nothing_that_was_acknowledged_is_lost() 
                         version.is_whole(store);
                     } else {
                         for (index, chunk) in version.chunks.iter().enumerate() {
-                            assert!(store.part(&version.put.id, index as u64).unwrap() == *chunk);
+                            assert!(store.part(&version.hash(), index as u64).unwrap() == *chunk);
                         }
-                        assert_eq!(store.part_leaves(&version.put.id, 0, usize::MAX).unwrap().len(), version.chunks.len());
+                        assert_eq!(store.part_leaves(&version.hash(), 0, usize::MAX).unwrap().len(), version.chunks.len());
                     }
                 }
             }

@@ -144,10 +144,10 @@ impl ObjectStore for Lying {
     fn conflicts(&self, object: Option<&ObjectId>) -> Result<Vec<Vec<u8>>, Error> {
         self.inner.conflicts(object)
     }
-    fn part(&self, put: &PutId, index: u64) -> Result<Vec<u8>, Error> {
+    fn part(&self, put: &[u8; 32], index: u64) -> Result<Vec<u8>, Error> {
         self.inner.part(put, index)
     }
-    fn part_leaves(&self, put: &PutId, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
+    fn part_leaves(&self, put: &[u8; 32], from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
         self.inner.part_leaves(put, from, most)
     }
 }

@@ -94,15 +94,15 @@ pub enum Request {
     Conflicts(Option<ObjectId>),
     /// Subtree hashes of a version in conflict. Answered by [`Answer::Leaves`].
     PartLeaves {
-        /// By which put it came.
-        put: PutId,
+        /// Its header's hash.
+        put: [u8; 32],
         /// From which chunk on.
         from: u64,
     },
     /// Chunks of a version in conflict; for a manager also of a put under way. Answered as [`Request::Chunks`] is.
     Parts {
-        /// Which put.
-        put: PutId,
+        /// The header's hash, or which put.
+        put: [u8; 32],
         /// From which chunk on.
         from: u64,
         /// How many.

@@ -126,7 +126,7 @@ impl<S: Store> Body<S> {
             let count = BATCH.min(end - self.asked);
             let (from, count32) = (self.asked, count as u32);
             let request = if self.conflicting {
-                Request::Parts { put: self.known.header.commitment, from, count: count32 }
+                Request::Parts { put: self.known.hash, from, count: count32 }
             } else {
                 Request::Chunks { object, version, from, count: count32 }
             };
@@ -147,7 +147,7 @@ impl<S: Store> Body<S> {
         while leaves.len() < count {
             let from = leaves.len() as u64;
             let request = if self.conflicting {
-                Request::PartLeaves { put: header.commitment, from }
+                Request::PartLeaves { put: self.known.hash, from }
             } else {
                 Request::Leaves { object, version, from }
             };

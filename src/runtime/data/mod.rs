@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_timer::Delay;
 
 pub use get::Body;
@@ -74,7 +73,7 @@ struct Known {
 impl Known {
     /// What it is read by if it is in conflict.
     fn name(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.header.commitment)
+        bs58::encode(self.hash).into_string()
     }
 
     fn entry(&self) -> Entry {
@@ -205,15 +204,16 @@ impl<S: Store> DomainData<S> {
         // gave another's path.
         let known: Vec<Known> = headers.iter().filter_map(|signed| self.know(signed).ok()).collect();
         let known: Vec<Known> = known.into_iter().filter(|k| self.token(&k.description.path) == Some(k.header.identity.object)).collect();
+        let mut entries = Vec::new();
         for k in &known {
-            let seen = self.memory().seen.get(&k.header.identity.object).copied();
-            if seen.is_some_and(|(version, hash)| version == k.header.identity.version && hash != k.hash) {
-                self.reconcile(&k.description.path, k).await?;
+            // The others are not to be missed for one that is in doubt: whoever reads that hears of it.
+            if !self.differs(k) || self.reconcile(&k.description.path, k).await? {
+                self.note(&k.header, k.hash)?;
+                entries.push(k.entry());
             }
-            self.note(&k.header, k.hash)?;
         }
         self.keep().await?;
-        Ok((known.iter().map(Known::entry).collect(), next, more))
+        Ok((entries, next, more))
     }
 
     /// The versions of an object that are still known, the newest first; what was deleted included. Behind them come those in conflict.
@@ -273,8 +273,8 @@ impl<S: Store> DomainData<S> {
         let seen = self.memory().seen.get(&object).copied();
         match (&head, seen) {
             (None, Some((version, _))) => return Err(rolled_back(path, 0, version)),
-            (Some(k), seen) => {
-                if seen.is_some_and(|(version, hash)| version == k.header.identity.version && hash != k.hash) {
+            (Some(k), _) => {
+                if self.differs(k) {
                     self.reconcile(path, k).await?;
                 }
                 self.note(&k.header, k.hash)?;
@@ -309,19 +309,26 @@ impl<S: Store> DomainData<S> {
         Ok(known)
     }
 
+    /// Whether another version was seen under the same number.
+    fn differs(&self, k: &Known) -> bool {
+        let seen = self.memory().seen.get(&k.header.identity.object).copied();
+        seen.is_some_and(|(version, hash)| version == k.header.identity.version && hash != k.hash)
+    }
+
     /// Takes another version than the one that was seen under the same number, if that one is kept in conflict: two managers did not know of each
-    /// other, and one version prevailed.
-    async fn reconcile(&self, path: &str, prevailed: &Known) -> Result<(), Error> {
+    /// other, and one version prevailed. Whether it did.
+    async fn reconcile(&self, path: &str, prevailed: &Known) -> Result<bool, Error> {
         let (object, version) = (prevailed.header.identity.object, prevailed.header.identity.version);
         let conflicts = self.conflicts(path).await?;
         let mut memory = self.memory();
         let seen = memory.seen.get(&object).copied();
-        if seen.is_some_and(|(number, hash)| {
+        let shown = seen.is_some_and(|(number, hash)| {
             number == version && prevails((version, &prevailed.hash), (version, &hash)) && conflicts.iter().any(|k| k.hash == hash)
-        }) {
+        });
+        if shown {
             memory.see(object, version, prevailed.hash);
         }
-        Ok(())
+        Ok(shown)
     }
 
     /// The headers of versions up to one, the newest first.

@@ -46,7 +46,14 @@ struct State {
     next_file: u64,
     used: BTreeMap<NodeId, u64>,
     total: u64,
-    puts: BTreeMap<PutId, (NodeId, Arc<Mutex<Open>>)>,
+    puts: BTreeMap<PutId, Tracked>,
+}
+
+/// A put as it is known without waiting for whoever works on it.
+struct Tracked {
+    put: Put,
+    durable: u64,
+    open: Arc<Mutex<Open>>,
 }
 
 /// A put under way.
@@ -107,7 +114,7 @@ impl<D: Disk> EmbeddedStore<D> {
             state.next_file = state.next_file.max(record.file + 1);
             let open = Open::new(put, record);
             state.use_bytes(put.author, open.bytes);
-            state.puts.insert(put.id, (put.author, Arc::new(Mutex::new(open))));
+            state.puts.insert(put.id, Tracked { put, durable: open.durable, open: Arc::new(Mutex::new(open)) });
         }
         for File { number, author, size } in records.files()? {
             named.insert(name(number));
@@ -127,7 +134,7 @@ impl<D: Disk> EmbeddedStore<D> {
 
     fn put(&self, id: &PutId) -> Result<Arc<Mutex<Open>>, Error> {
         let unknown = || Error::new(Code::NoObject, "no such put was begun, or it ended").hint("Begin it again");
-        lock(&self.state).puts.get(id).map(|(_, open)| Arc::clone(open)).ok_or_else(unknown)
+        lock(&self.state).puts.get(id).map(|t| Arc::clone(&t.open)).ok_or_else(unknown)
     }
 
     /// Ends a put: its bytes are nobody's any more, unless they are a version's now.
@@ -180,6 +187,9 @@ impl<D: Disk> EmbeddedStore<D> {
             }
             self.records.note_put(&open.put, PutRecord { chunks: index + 1, file: open.number, touched: now })?;
             open.durable = index + 1;
+            if let Some(tracked) = lock(&self.state).puts.get_mut(&open.put.id) {
+                tracked.durable = open.durable;
+            }
         }
         Ok(())
     }
@@ -236,15 +246,15 @@ impl<D: Disk> EmbeddedStore<D> {
     fn open_put(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
         let mut state = lock(&self.state);
         let open = match state.puts.get(&put.id) {
-            Some((_, open)) => Arc::clone(open),
+            Some(tracked) => Arc::clone(&tracked.open),
             None => {
-                if state.puts.values().filter(|(author, _)| *author == put.author).count() >= self.quota.puts {
+                if state.puts.values().filter(|t| t.put.author == put.author).count() >= self.quota.puts {
                     return Err(Error::new(Code::Quota, "this member has as many puts under way as it may").hint("End one, or wait"));
                 }
                 let record = PutRecord { chunks: 0, file: state.next_file, touched: now };
                 state.next_file += 1;
                 let open = Arc::new(Mutex::new(Open::new(*put, record)));
-                state.puts.insert(put.id, (put.author, Arc::clone(&open)));
+                state.puts.insert(put.id, Tracked { put: *put, durable: 0, open: Arc::clone(&open) });
                 open
             }
         };
@@ -447,9 +457,7 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
     }
 
     fn puts(&self) -> Vec<Underway> {
-        let all: Vec<_> = lock(&self.state).puts.values().map(|(_, open)| Arc::clone(open)).collect();
-        let all = all.iter().map(|open| lock(open));
-        all.filter(|open| !open.ended).map(|open| Underway { put: open.put, durable: open.durable }).collect()
+        lock(&self.state).puts.values().map(|t| Underway { put: t.put, durable: t.durable }).collect()
     }
 
     fn mirror(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
@@ -470,9 +478,18 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
             links.push(Link { header, hash, signed, file: 0 });
         }
         let Some(newest) = links.first() else { return Err(Error::new(Code::Malformed, "no version was named")) };
-        let bare = newest.header.is_tombstone() || self.records.fork(&newest.header.commitment)?.is_some();
+        let bare = newest.header.is_tombstone() || self.records.fork(&newest.hash)?.is_some();
         let here = self.records.committed(&newest.header, &newest.hash)?;
-        let puts: Vec<_> = links.iter().map(|l| self.put(&l.header.commitment).ok()).collect();
+        // An author may give two versions one commitment: a put is one version's.
+        let own = |l: &Link<'_>| {
+            let identity = &l.header.identity;
+            let state = lock(&self.state);
+            let tracked = state.puts.get(&l.header.commitment)?;
+            let same =
+                (tracked.put.author, tracked.put.object, tracked.put.version) == (identity.author, identity.object, identity.version);
+            same.then(|| Arc::clone(&tracked.open))
+        };
+        let puts: Vec<_> = links.iter().map(own).collect();
         // Always the newest first: two that take the same versions wait for each other, and not both for the other.
         let mut opened: Vec<_> =
             puts.iter().map(|p| p.as_ref().map(|p| lock(p)).filter(|open| !open.ended && open.file.is_some())).collect();
@@ -518,7 +535,7 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
         self.records.conflicts(object)
     }
 
-    fn part(&self, put: &PutId, index: u64) -> Result<Vec<u8>, Error> {
+    fn part(&self, put: &[u8; 32], index: u64) -> Result<Vec<u8>, Error> {
         let Ok(open) = self.put(put) else { return self.read(|| self.records.fork(put), chunk_at(index)) };
         let open = lock(&open);
         if open.ended || index >= open.durable {
@@ -530,7 +547,7 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
         Ok(chunk)
     }
 
-    fn part_leaves(&self, put: &PutId, from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
+    fn part_leaves(&self, put: &[u8; 32], from: u64, most: usize) -> Result<Vec<[u8; 32]>, Error> {
         Ok(self.read(|| self.records.fork(put), leaves_at(from, most))?.as_chunks().0.to_vec())
     }
 
@@ -544,14 +561,14 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
     }
 
     fn collect(&self, now: Wall) -> Result<(), Error> {
-        let all: Vec<_> = lock(&self.state).puts.values().map(|(_, open)| Arc::clone(open)).collect();
+        let all: Vec<_> = lock(&self.state).puts.values().map(|t| Arc::clone(&t.open)).collect();
         for open in all {
             let mut open = lock(&open);
             if !open.ended && open.touched.after(PUT_AGE) < now {
                 self.discard(&mut open)?;
             }
         }
-        self.free(&self.records.collect(now.before(TOMBSTONE_AGE))?);
+        self.free(&self.records.collect(now.before(TOMBSTONE_AGE), now.before(TOMBSTONE_AGE * 2))?);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! puts      put id 32                 author 32 | object 16 | version u64 | chunks u64 | file u64 | touched u64
 //! versions  object 16 | version u64   cursor u64 | file u64 | size u64 | taken u64 | author 32 | signed header; file 0: no chunks
 //! feed      cursor u64                object 16 | version u64, the newest version of each object
-//! forks     put id 32                 as versions: those that did not prevail
+//! forks     header's hash 32          as versions: those that did not prevail; cursor 1 once nobody is to hear of it any more
 //! imported  object 16                 version u64, the newest that came from another store
 //! meta      name                      number
 //! ```
@@ -28,7 +28,7 @@ type Version = [u8; 24];
 const PUTS: TableDefinition<'_, &PutId, &[u8]> = TableDefinition::new("puts");
 const VERSIONS: TableDefinition<'_, &Version, &[u8]> = TableDefinition::new("versions");
 const FEED: TableDefinition<'_, u64, &Version> = TableDefinition::new("feed");
-const FORKS: TableDefinition<'_, &PutId, &[u8]> = TableDefinition::new("forks");
+const FORKS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("forks");
 const IMPORTED: TableDefinition<'_, &ObjectId, u64> = TableDefinition::new("imported");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -252,7 +252,7 @@ impl Records {
         Ok(files)
     }
 
-    fn forks(&self) -> Result<ReadOnlyTable<&'static PutId, &'static [u8]>, Error> {
+    fn forks(&self) -> Result<ReadOnlyTable<&'static [u8; 32], &'static [u8]>, Error> {
         self.read()?.open_table(FORKS).map_err(damaged)
     }
 
@@ -261,9 +261,9 @@ impl Records {
         let mut all = Vec::new();
         for entry in self.forks()?.iter().map_err(damaged)? {
             let (_, row) = entry.map_err(damaged)?;
-            let signed = Row::read(row.value())?.signed;
+            let Row { signed, cursor, .. } = Row::read(row.value())?;
             // Format, author and then the object: where a header has it.
-            if object.is_none_or(|o| signed.get(33..49) == Some(&o[..])) {
+            if cursor == 0 && object.is_none_or(|o| signed.get(33..49) == Some(&o[..])) {
                 all.push(signed.to_vec());
             }
         }
@@ -271,8 +271,8 @@ impl Records {
     }
 
     /// The file of a version in conflict.
-    pub fn fork(&self, put: &PutId) -> Result<Option<File>, Error> {
-        match self.forks()?.get(put).map_err(damaged)? {
+    pub fn fork(&self, header: &[u8; 32]) -> Result<Option<File>, Error> {
+        match self.forks()?.get(header).map_err(damaged)? {
             Some(row) => Ok(Row::read(row.value())?.file()),
             None => Ok(None),
         }
@@ -380,7 +380,7 @@ impl Records {
             let head = here.last_key_value();
             // Older than anything that is known here: the other store was away for long, and finds out itself what that was.
             let stale = common == 0 && here.first_key_value().is_some_and(|(oldest, _)| header.identity.version < *oldest);
-            let known = stale || forks.get(&header.commitment).map_err(damaged)?.is_some();
+            let known = stale || forks.get(&newest_link.hash).map_err(damaged)?.is_some();
             let prevailing =
                 head.is_none_or(|(n, (hash, ..))| *n == common || prevails((header.identity.version, &newest_link.hash), (*n, hash)));
             if is_here(&newest_link) {
@@ -396,7 +396,7 @@ impl Records {
                         author: header.identity.author,
                         signed: newest_link.signed,
                     };
-                    forks.insert(&header.commitment, row.write().as_slice()).map_err(damaged)?;
+                    forks.insert(&newest_link.hash, row.write().as_slice()).map_err(damaged)?;
                 }
                 head.map_or(0, |(_, (_, cursor, ..))| *cursor)
             } else {
@@ -405,7 +405,7 @@ impl Records {
                 }
                 let at = number(&meta, "cursor")? + 1;
                 meta.insert("cursor", at).map_err(damaged)?;
-                if let Some((n, (_, cursor, file, _, signed))) = head {
+                if let Some((n, (name, cursor, file, _, signed))) = head {
                     feed.remove(*cursor).map_err(damaged)?;
                     // Where the other store has forgotten what followed this one, it was another's if it came from there.
                     let gap = chain.last().is_some_and(|oldest| oldest.header.identity.version > *n);
@@ -416,7 +416,7 @@ impl Records {
                         let beaten = Header::verify(&header.identity.domain, signed).map_err(garbled)?;
                         let (author, size) = (beaten.identity.author, beaten.size);
                         let row = Row { cursor: 0, file: file.map_or(0, |f| f.number), size, taken: now, author, signed };
-                        forks.insert(&beaten.commitment, row.write().as_slice()).map_err(damaged)?;
+                        forks.insert(name, row.write().as_slice()).map_err(damaged)?;
                     }
                     for (gone, (_, _, file, ..)) in here.range(common + 1..) {
                         freed.extend(file.filter(|_| gone != n));
@@ -426,7 +426,7 @@ impl Records {
                 for link in chain.iter().take_while(|l| l.header.identity.version > common) {
                     let Link { header, signed, .. } = link;
                     // What was in conflict until now has its chunks here already.
-                    let kept = forks.remove(&header.commitment).map_err(damaged)?;
+                    let kept = forks.remove(&link.hash).map_err(damaged)?;
                     let kept = kept.map(|row| Ok::<_, Error>(Row::read(row.value())?.file)).transpose()?.unwrap_or_default();
                     let file = if link.file > 0 { link.file } else { kept };
                     freed.retain(|f| f.number != file);
@@ -444,7 +444,7 @@ impl Records {
         };
         {
             let mut forks = transaction.open_table(FORKS).map_err(damaged)?;
-            freed.extend(thin(&mut forks, |_| false)?);
+            freed.extend(thin(&mut forks, Wall(0), Wall(0))?);
         }
         transaction.commit().map_err(damaged)?;
         Ok(Outcome::Taken { cursor: Cursor { epoch: self.epoch, at, floor: 0 }, freed })
@@ -476,7 +476,7 @@ impl Records {
     }
 
     /// Forgets objects that were deleted before, and versions that came to be in conflict before: their files.
-    pub fn collect(&self, before: Wall) -> Result<Vec<File>, Error> {
+    pub fn collect(&self, before: Wall, long_before: Wall) -> Result<Vec<File>, Error> {
         let transaction = self.database.begin_write().map_err(damaged)?;
         let freed = {
             let mut versions = transaction.open_table(VERSIONS).map_err(damaged)?;
@@ -501,28 +501,32 @@ impl Records {
                     meta.insert("floor", cursor).map_err(damaged)?;
                 }
             }
-            thin(&mut transaction.open_table(FORKS).map_err(damaged)?, |row| row.taken < before)?
+            thin(&mut transaction.open_table(FORKS).map_err(damaged)?, before, long_before)?
         };
         transaction.commit().map_err(damaged)?;
         Ok(freed)
     }
 }
 
-/// Forgets versions in conflict that are too old, and the oldest of too many: their files.
-fn thin(forks: &mut Table<'_, &'static PutId, &'static [u8]>, old: impl Fn(&Row<'_>) -> bool) -> Result<Vec<File>, Error> {
+/// Frees what versions hold that came to be in conflict `before` some time, and forgets those of `long_before` and the oldest of too many: files that
+/// are needed no more. In between it is known that they were here: other managers may have them for longer.
+fn thin(forks: &mut Table<'_, &'static [u8; 32], &'static [u8]>, before: Wall, long_before: Wall) -> Result<Vec<File>, Error> {
     let mut all = Vec::new();
     for entry in forks.iter().map_err(damaged)? {
-        let (put, row) = entry.map_err(damaged)?;
+        let (name, row) = entry.map_err(damaged)?;
         let row = Row::read(row.value())?;
-        all.push((old(&row), row.taken, *put.value(), row.file()));
+        all.push((row.taken, *name.value(), row.file(), Row { cursor: 1, file: 0, ..row }.write(), row.cursor));
     }
-    // Those to go come last.
-    all.sort_unstable_by_key(|(old, taken, put, _)| (*old, std::cmp::Reverse(*taken), *put));
-    let stay = all.iter().filter(|(old, ..)| !old).count().min(MOST_FORKS);
+    all.sort_unstable_by_key(|(taken, name, ..)| (std::cmp::Reverse(*taken), *name));
     let mut freed = Vec::new();
-    for (_, _, put, file) in all.drain(stay..) {
-        forks.remove(&put).map_err(damaged)?;
-        freed.extend(file);
+    for (place, (taken, name, file, without, cursor)) in all.into_iter().enumerate() {
+        if taken < long_before || place >= MOST_FORKS {
+            forks.remove(&name).map_err(damaged)?;
+            freed.extend(file);
+        } else if taken < before && cursor == 0 {
+            forks.insert(&name, without.as_slice()).map_err(damaged)?;
+            freed.extend(file);
+        }
     }
     Ok(freed)
 }
