@@ -124,6 +124,23 @@ fn stores_that_meet_again_are_alike_and_nothing_that_was_acknowledged_is_lost() 
 }
 
 #[test]
+fn two_versions_of_one_commitment_stop_nobody() {
+    let mut rng = rng(9);
+    let (here, there) = (open(&SimDisk::new(), Quota::default(), &mut rng), open(&SimDisk::new(), Quota::default(), &mut rng));
+    let first = Version::new(1, 1, 1, [0; 32], 70_000, &mut rng);
+    let mut second = Version::new(1, 1, 2, first.hash(), 90_000, &mut rng);
+    let header = Header { commitment: first.put.id, ..Header::verify(&DOMAIN, &second.signed).unwrap() };
+    (second.signed, second.put.id) = (header.sign(&author(1)).unwrap(), first.put.id);
+    for version in [&first, &second] {
+        version.store(&there, &mut 0).unwrap();
+    }
+    mirror(&here, &second);
+    here.import(NOW, &there.history(&[1; 16], u64::MAX, 9).unwrap()).unwrap();
+    second.is_whole(&here);
+    assert!(here.puts().is_empty());
+}
+
+#[test]
 fn what_is_no_chain_or_comes_without_its_chunks_is_refused_and_changes_nothing() {
     let mut rng = rng(7);
     let (here, there) = (SimDisk::new(), SimDisk::new());
