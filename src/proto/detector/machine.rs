@@ -288,7 +288,7 @@ impl Detector {
         let at = self.catch_up(now);
         self.links.entry(node).or_insert_with(|| Bucket::full(at, INBOUND_BURST));
         if !self.is_down(&node) {
-            self.tell_words(node, out);
+            self.tell_words(at, node, out);
         }
         self.reached(at, &node, out);
     }
@@ -391,7 +391,7 @@ impl Detector {
         }
         let due: Vec<NodeId> = self.probes.iter().filter(|(_, p)| at >= p.next).map(|(n, _)| *n).collect();
         for node in due {
-            self.advance(now, at, node, out);
+            self.advance(at, node, out);
         }
         let over: Vec<NodeId> = self.suspects.iter().filter(|n| self.judged_at(n).is_some_and(|t| at >= t)).copied().collect();
         for node in over {
@@ -455,7 +455,7 @@ impl Detector {
             out.push(Effect::Verdict { node: *node, incarnation, down: false });
             // Where links outlived a partition nobody new is linked: those across hear now of whom this side holds for down.
             if linked {
-                self.tell_words(*node, out);
+                self.tell_words(at, *node, out);
             }
         }
         if state != State::Trusted {

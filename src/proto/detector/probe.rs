@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::machine::{BURST, Detector, Effect, FRESH, RATE, Seen, State};
 use super::msg::{Msg, check_proof};
-use crate::base::{Mono, NodeId, Now, Reject};
+use crate::base::{Mono, NodeId, Reject};
 use crate::crypto::sign::SIGNATURE;
 
 /// How long the first try's answer is waited for, stretched by this node's health; half as long from then on.
@@ -91,7 +91,7 @@ impl Detector {
     }
 
     /// The next step of a probe: another try, or its end.
-    pub(super) fn advance(&mut self, now: Now, at: Mono, node: NodeId, out: &mut Vec<Effect>) {
+    pub(super) fn advance(&mut self, at: Mono, node: NodeId, out: &mut Vec<Effect>) {
         let wait = WAIT * (1 + self.health);
         let direct = self.links.contains_key(&node);
         let affordable = self.budget.take(at, OVERHEAD, RATE, BURST);
@@ -101,7 +101,7 @@ impl Detector {
             return;
         }
         if probe.tries >= TRIES {
-            return self.conclude(now, at, node, out);
+            return self.conclude(at, node, out);
         }
         probe.tries += 1;
         probe.next = at.after(if probe.tries == 1 { wait } else { wait / 2 });
@@ -134,7 +134,7 @@ impl Detector {
     }
 
     /// A probe ended without an answer of the member's.
-    fn conclude(&mut self, now: Now, at: Mono, node: NodeId, out: &mut Vec<Effect>) {
+    fn conclude(&mut self, at: Mono, node: NodeId, out: &mut Vec<Effect>) {
         let Some(mut probe) = self.probes.remove(&node) else { return };
         let Some(member) = self.members.get_mut(&node) else { return };
         if !member.watched || member.state == State::Down {
@@ -162,7 +162,7 @@ impl Detector {
             member.seen = if silent { Seen::Silent } else { Seen::Blind };
         }
         if silent {
-            self.accuse(now, at, node, out);
+            self.accuse(at, node, out);
             // It is looked for until it is judged.
             self.start_probe(at.after(WAIT), node);
         }

@@ -41,15 +41,12 @@ pub(super) struct Strikes {
 
 impl Detector {
     /// Says to all neighbours that a member is silent, unless enough have said so.
-    pub(super) fn accuse(&mut self, now: Now, at: Mono, suspect: NodeId, out: &mut Vec<Effect>) {
+    pub(super) fn accuse(&mut self, at: Mono, suspect: NodeId, out: &mut Vec<Effect>) {
         let said = self.members.get(&suspect).is_some_and(|m| m.words.contains_key(&self.me));
         if said || self.voices(&suspect) > ENOUGH {
             return;
         }
-        let Some(member) = self.members.get_mut(&suspect) else { return };
-        let word = Accusation { accuser: self.me, suspect, incarnation: member.incarnation, created: now.wall };
-        let bytes = word.sign(&self.domain, &self.key);
-        member.words.insert(self.me, Word { bytes, created: now.wall, at });
+        let Some(bytes) = self.own_word(at, suspect) else { return };
         let linked: Vec<NodeId> = self.links.keys().copied().collect();
         for to in linked {
             self.pay(at, out, to, Msg::Accuse(Vec::from([bytes])));
@@ -79,16 +76,20 @@ impl Detector {
                 if at.since(since) >= WAITS {
                     continue;
                 }
-                let before = self.early.get(&from).map_or(0, Vec::len);
-                // What it was worth was for whoever sent it to know; nobody is told now.
-                let _ = self.take_word(now, at, from, &bytes, out);
-                if let Some(waiting) = self.early.get_mut(&from).filter(|w| w.len() > before)
-                    && let Some(last) = waiting.last_mut()
-                {
-                    last.0 = since;
+                if Accusation::parse(&bytes).is_ok_and(|word| self.is_early(&word)) {
+                    self.early.entry(from).or_default().push((since, bytes));
+                } else {
+                    // What it was worth was for whoever sent it to know; nobody is told now.
+                    let _ = self.take_word(now, at, from, &bytes, out);
                 }
             }
         }
+    }
+
+    /// Whether the record of whom a word is by, or the one that it is about, has not come yet.
+    fn is_early(&self, word: &Accusation) -> bool {
+        let known = word.suspect == self.me || self.members.get(&word.suspect).is_some_and(|m| m.incarnation >= word.incarnation);
+        !known || !self.members.contains_key(&word.accuser)
     }
 
     fn take_word(&mut self, now: Now, at: Mono, from: NodeId, bytes: &[u8; ACCUSATION], out: &mut Vec<Effect>) -> Result<(), Reject> {
@@ -99,9 +100,7 @@ impl Detector {
         if word.created > now.wall.after(limit::CLOCK_SKEW) || word.created.after(LIFE).after(limit::CLOCK_SKEW) < now.wall {
             return Err(Reject::Expired);
         }
-        let member = self.members.get(&word.suspect);
-        let early = word.suspect != self.me && member.is_none_or(|m| m.incarnation < word.incarnation);
-        if early || !self.members.contains_key(&word.accuser) {
+        if self.is_early(&word) {
             let waiting = self.early.entry(from).or_default();
             if waiting.len() >= EARLY {
                 return Err(Reject::Limit);
@@ -215,7 +214,7 @@ impl Detector {
     /// Tells a new neighbour whom this node holds for down, and why. It may be one of them.
     ///
     /// It says so in its own name too: of those who said it first many may be gone, or not be known to somebody who has just come.
-    pub(super) fn tell_words(&mut self, to: NodeId, out: &mut Vec<Effect>) {
+    pub(super) fn tell_words(&mut self, at: Mono, to: NodeId, out: &mut Vec<Effect>) {
         let down: Vec<NodeId> = self.members.iter().filter(|(_, m)| m.state == State::Down).map(|(n, _)| *n).collect();
         // Of too many some, by lot: other neighbours tell of the others.
         let first = usize::try_from(self.rng.below(down.len() as u64)).unwrap_or(0);
@@ -224,7 +223,7 @@ impl Detector {
             let Some(member) = self.members.get(node) else { continue };
             let there = |n: &NodeId| self.members.get(n).is_some_and(|m| m.watched && m.state == State::Trusted);
             words.extend(member.words.iter().filter(|(n, _)| there(n)).map(|(_, w)| w.bytes).take(ENOUGH - 1));
-            words.push(self.own_word(*node, member.incarnation));
+            words.extend(self.own_word(at, *node));
         }
         for part in words.chunks(LISTED) {
             out.push(Effect::Send { to, msg: Msg::Accuse(part.to_vec()) });
@@ -232,15 +231,15 @@ impl Detector {
     }
 
     /// This node's word against a member, made when it is first needed.
-    fn own_word(&mut self, suspect: NodeId, incarnation: u64) -> [u8; ACCUSATION] {
-        let known = self.members.get(&suspect).and_then(|m| m.words.get(&self.me)).map(|w| w.bytes);
-        known.unwrap_or_else(|| {
-            let bytes = Accusation { accuser: self.me, suspect, incarnation, created: self.wall }.sign(&self.domain, &self.key);
-            if let Some(member) = self.members.get_mut(&suspect) {
-                member.words.insert(self.me, Word { bytes, created: self.wall, at: self.period });
-            }
-            bytes
-        })
+    fn own_word(&mut self, at: Mono, suspect: NodeId) -> Option<[u8; ACCUSATION]> {
+        let (me, created, domain, key) = (self.me, self.wall, &self.domain, &self.key);
+        let member = self.members.get_mut(&suspect)?;
+        if let Some(word) = member.words.get(&me) {
+            return Some(word.bytes);
+        }
+        let bytes = Accusation { accuser: me, suspect, incarnation: member.incarnation, created }.sign(domain, key);
+        member.words.insert(me, Word { bytes, created, at });
+        Some(bytes)
     }
 
     /// Whether a member's word counts at present.
