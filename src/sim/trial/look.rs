@@ -183,7 +183,7 @@ impl Trial {
                     self.outcome.lost += 1;
                     let Spoken { from, at, .. } = &spoken;
                     let what = if spoken.to.is_some() { "to it" } else { "to all" };
-                    let waits = if self.sends.values().any(|n| *n == number) { "is still under way" } else { "was acknowledged" };
+                    let waits = if self.sends.values().any(|n| *n == number) { "still waits" } else { "was taken for sent" };
                     self.amiss.push(format!("what {from} said {what} {} s ago did not come to {node}, and {waits}", (now - at) / 1_000));
                 }
             }
