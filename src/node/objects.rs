@@ -46,16 +46,8 @@ struct Kept {
     /// The newest first.
     lockboxes: Vec<Vec<u8>>,
     enrolments: BTreeMap<NodeId, Vec<u8>>,
-}
-
-impl Kept {
-    fn digest(&self) -> blake3::Hasher {
-        let mut hasher = blake3::Hasher::new();
-        for bytes in self.lockboxes.iter().chain(self.enrolments.values()) {
-            hasher.update(blake3::hash(bytes).as_bytes());
-        }
-        hasher
-    }
+    /// Over the hashes of all these.
+    digest: blake3::Hasher,
 }
 
 /// The data service of one domain.
@@ -197,6 +189,9 @@ impl Service {
                 kept.enrolments.insert(enrolment.node, bytes);
             }
         }
+        let mut digest = blake3::Hasher::new();
+        kept.lockboxes.iter().chain(kept.enrolments.values()).for_each(|bytes| _ = digest.update(blake3::hash(bytes).as_bytes()));
+        kept.digest = digest;
         drop(kept);
         self.stirred.send_replace(());
         Ok(())
@@ -231,11 +226,8 @@ impl Service {
             let under_way = with.put.is_some();
             let request = tokio::select! {
                 next = with.next() => next?,
-                _ = acknowledged.changed(), if under_way => {
-                    self.tell_progress(&mut with).await?;
-                    continue;
-                }
-                () = tokio::time::sleep(LOOK), if under_way => {
+                // Whether one keeps up is also a matter of time.
+                _ = timeout(LOOK, acknowledged.changed()), if under_way => {
                     self.tell_progress(&mut with).await?;
                     continue;
                 }
@@ -477,7 +469,7 @@ impl Service {
 
     async fn look_ahead(&self, since: Cursor) -> Result<Ahead, Error> {
         let store = Arc::clone(&self.store);
-        let mut hasher = lock(&self.kept).digest();
+        let mut hasher = lock(&self.kept).digest.clone();
         let (mut puts, changes, conflicts) =
             blocking(move || Ok((store.puts(), store.changes(since, HEADERS)?, store.conflicts(None)?))).await?;
         puts.truncate(UNDERWAY);

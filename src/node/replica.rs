@@ -19,7 +19,6 @@ use super::objects::{Service, blocking, now};
 use crate::base::{Code, DomainId, Error, NodeId};
 use crate::crypto::object::CHUNK;
 use crate::peer::Manager;
-use crate::proto::directory::Status;
 use crate::proto::objects::message::{Answer, Request, UNDERWAY};
 use crate::proto::objects::{Ahead, Cursor, Header, Progress, Put, PutId, Quota, hash};
 use crate::runtime::data::session::{Session, Trouble, astray};
@@ -87,13 +86,6 @@ pub struct Replica {
     others: Mutex<BTreeMap<NodeId, Other>>,
 }
 
-/// Why one is not followed at the moment.
-fn reason(trouble: Trouble) -> Error {
-    match trouble {
-        Trouble::Lost(error) | Trouble::Refused(error) => error,
-    }
-}
-
 /// Whether trouble with one version is no reason to stop: it makes no sense, or there is a newer one by now.
 fn is_passing(error: &Error) -> bool {
     matches!(error.code(), Code::Malformed | Code::NoObject | Code::Conflict)
@@ -118,7 +110,7 @@ impl Replica {
         // Since when nobody before this one has been there.
         let mut first_since: Option<Instant> = None;
         while let Ok(managers) = self.node.managers(self.domain) {
-            let online = |m: &&Manager| !m.is_self && m.presence == Status::Online;
+            let online = |m: &&Manager| m.is_another_online();
             for manager in managers.iter().filter(online) {
                 if followed.insert(manager.node) {
                     let (replica, to) = (Arc::clone(&self), manager.node);
@@ -167,10 +159,9 @@ impl Replica {
     /// How this one and another manager stand to each other now.
     fn standing(&self, node: NodeId) -> Result<Standing, Error> {
         let managers = self.node.managers(self.domain)?;
-        let here = |m: &&Manager| m.is_self || m.presence == Status::Online;
-        let first = managers.iter().find(here);
+        let first = managers.iter().find(|m| m.is_self || m.is_another_online());
         Ok(Standing {
-            online: managers.iter().any(|m| m.node == node && m.presence == Status::Online),
+            online: managers.iter().any(|m| m.node == node && m.is_another_online()),
             junior: managers.iter().skip_while(|m| !m.is_self).any(|m| m.node == node),
             self_first: first.is_some_and(|m| m.is_self),
             first: first.is_some_and(|m| m.node == node),
@@ -183,7 +174,7 @@ impl Replica {
         loop {
             let Err(trouble) = self.follow_once(to).await;
             self.others().entry(to).or_default().caught_up = false;
-            let error = reason(trouble);
+            let error = Error::from(trouble);
             if last.replace(error.code()) != Some(error.code()) {
                 tracing::warn!(manager = %to, "another manager is not followed at the moment: {}", error.one_line());
             }
@@ -252,22 +243,20 @@ impl Replica {
 
     /// Takes a version that another manager has, with those before it.
     async fn take(&self, session: &mut Session, signed: &[u8]) -> Result<(), Trouble> {
-        let Some(header) = self.missing(signed).await? else { return Ok(()) };
-        let (object, store) = (header.identity.object, Arc::clone(&self.store));
-        let here = blocking(move || store.history(&object, u64::MAX, PAGE as usize)).await?;
-        let here: BTreeSet<[u8; 32]> = here.iter().map(|signed| hash(signed)).collect();
+        let Some((header, here)) = self.missing(signed).await? else { return Ok(()) };
+        let object = header.identity.object;
         let request = Request::History { object, up_to: header.identity.version, most: PAGE };
         let Answer::Headers(mut chain) = session.ask(&request).await? else { return Err(astray()) };
         if chain.first().is_none_or(|newest| newest != signed) {
             // Another one took its place meanwhile, and is told of next.
             return Ok(());
         }
-        let known = chain.iter().position(|signed| here.contains(&hash(signed)));
+        let known = chain.iter().position(|signed| here.contains(signed));
         for (age, signed) in chain.iter().take(known.unwrap_or(usize::MAX)).take(self.quota.versions).enumerate() {
             let header = self.verify(signed)?;
             let identity = header.identity;
             let chunks = |from, count| Request::Chunks { object, version: identity.version, from, count };
-            match self.fetch(session, &put_of(&header), header.chunks(), chunks).await {
+            match self.fetch(session, &Put::of(&header), header.chunks(), chunks).await {
                 // The content of an older one may be kept no more, or its author gave two versions one name.
                 Err(Trouble::Refused(error)) if age > 0 && matches!(error.code(), Code::NoObject | Code::Forbidden) => {}
                 fetched => drop(fetched?),
@@ -278,7 +267,7 @@ impl Replica {
             // What another manager called the same put were other chunks. They are dropped: these are this one's.
             Err(Trouble::Refused(error)) if error.code() == Code::Forged => {
                 let chunks = |from, count| Request::Chunks { object, version: header.identity.version, from, count };
-                self.fetch(session, &put_of(&header), header.chunks(), chunks).await?;
+                self.fetch(session, &Put::of(&header), header.chunks(), chunks).await?;
                 self.import(chain).await
             }
             imported => imported,
@@ -296,8 +285,8 @@ impl Replica {
         Header::verify(&self.domain, signed).map_err(|r| Error::new(r.code(), "a header is not what its author signed"))
     }
 
-    /// A header of a version that is not here, not even in conflict.
-    async fn missing(&self, signed: &[u8]) -> Result<Option<Header>, Error> {
+    /// A header of a version that is not here, not even in conflict; and those of the object that are, the newest first.
+    async fn missing(&self, signed: &[u8]) -> Result<Option<(Header, Vec<Vec<u8>>)>, Error> {
         let Ok(header) = self.verify(signed) else {
             tracing::debug!("what another manager has is no header");
             return Ok(None);
@@ -312,7 +301,7 @@ impl Replica {
         // Older than all that is known of it here: whoever has that was away, and finds out itself what it is worth.
         let oldest = newest.last().and_then(|signed| self.verify(signed).ok()).map_or(0, |h| h.identity.version);
         let known = oldest > version || newest.iter().chain(&conflicts).any(|known| known == signed);
-        Ok(Some(header).filter(|_| !known))
+        Ok((!known).then_some((header, newest)))
     }
 
     /// Has the chunks of a put here, as far as there are `chunks`: those that are missing are asked for.
@@ -351,14 +340,14 @@ impl Replica {
 
     /// Has what is under way elsewhere here too: whether all of it is here.
     async fn mirror(&self, session: &mut Session, ahead: &Ahead) -> Result<bool, Trouble> {
-        let mut all = true;
+        let (mut all, mut here) = (true, self.store.puts().iter().map(|u| u.put.id).collect::<BTreeSet<PutId>>());
         for underway in ahead.puts.iter().filter(|u| u.durable > 0) {
             let id = underway.put.id;
-            let here = self.store.puts();
             let member = self.node.is_member(self.domain, underway.put.author);
-            if !member || (here.len() >= UNDERWAY && here.iter().all(|u| u.put.id != id)) {
+            if !member || (here.len() >= UNDERWAY && !here.contains(&id)) {
                 continue;
             }
+            here.insert(id);
             let parts = |from, count| Request::Parts { put: id, from, count };
             match self.fetch(session, &underway.put, underway.durable, parts).await {
                 Ok(progress) => all &= progress.durable >= underway.durable,
@@ -386,31 +375,14 @@ impl Replica {
 
     /// Takes lockboxes and enrolments.
     async fn take_texts(&self, session: &mut Session) -> Result<(), Trouble> {
-        session.send(&Request::Lockboxes).await?;
-        let mut lockboxes = Vec::new();
-        loop {
-            match session.answer().await? {
-                Answer::Lockbox(bytes) if lockboxes.len() < LOCKBOXES => lockboxes.push(bytes),
-                Answer::Done => break,
-                _ => return Err(astray()),
-            }
-        }
+        let lockboxes = session.lockboxes(LOCKBOXES).await?;
         let Answer::Enrolments(enrolments) = session.ask(&Request::Enrolments).await? else { return Err(astray()) };
         Ok(self.service.adopt(&lockboxes, &enrolments)?)
     }
 
     /// Takes versions in conflict.
     async fn take_conflicts(&self, session: &mut Session) -> Result<(), Trouble> {
-        session.send(&Request::Conflicts(None)).await?;
-        let mut all = Vec::new();
-        loop {
-            match session.answer().await? {
-                Answer::Headers(headers) if all.len() < CONFLICTS => all.extend(headers),
-                Answer::Done => break,
-                _ => return Err(astray()),
-            }
-        }
-        for signed in all {
+        for signed in session.conflicts(None, CONFLICTS).await? {
             let taken = self.take_conflict(session, signed).await;
             self.passing(taken)?;
         }
@@ -418,18 +390,11 @@ impl Replica {
     }
 
     async fn take_conflict(&self, session: &mut Session, signed: Vec<u8>) -> Result<(), Trouble> {
-        let Some(header) = self.missing(&signed).await? else { return Ok(()) };
-        let put = put_of(&header);
+        let Some((header, _)) = self.missing(&signed).await? else { return Ok(()) };
         let name = hash(&signed);
-        self.fetch(session, &put, header.chunks(), |from, count| Request::Parts { put: name, from, count }).await?;
+        self.fetch(session, &Put::of(&header), header.chunks(), |from, count| Request::Parts { put: name, from, count }).await?;
         self.import(vec![signed]).await
     }
-}
-
-/// The put by which a version came.
-fn put_of(header: &Header) -> Put {
-    let identity = &header.identity;
-    Put { id: header.commitment, author: identity.author, object: identity.object, version: identity.version }
 }
 
 /// A batch of chunks is a bounded part of memory on the way.

@@ -46,6 +46,14 @@ pub struct Manager {
     pub is_self: bool,
 }
 
+impl Manager {
+    /// Whether it is another one than this node, and online.
+    #[must_use]
+    pub fn is_another_online(&self) -> bool {
+        !self.is_self && self.presence == Status::Online
+    }
+}
+
 /// Somebody waits for an issuer's approval.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::Header;
 use crate::base::NodeId;
 #[cfg(doc)]
 use crate::crypto::object::StorageKey;
@@ -23,6 +24,15 @@ pub struct Put {
     pub object: ObjectId,
     /// The version it is to become.
     pub version: u64,
+}
+
+impl Put {
+    /// The put by which a version comes.
+    #[must_use]
+    pub fn of(header: &Header) -> Put {
+        let identity = &header.identity;
+        Put { id: header.commitment, author: identity.author, object: identity.object, version: identity.version }
+    }
 }
 
 /// How far a put is.

@@ -123,15 +123,14 @@ impl<S: Store> Body<S> {
         }
         let end = self.range.end.div_ceil(CONTENT as u64).min(self.known.header.chunks());
         while self.asked < end && self.asked < self.next + AHEAD {
-            let count = BATCH.min(end - self.asked);
-            let (from, count32) = (self.asked, count as u32);
+            let (from, count) = (self.asked, BATCH.min(end - self.asked) as u32);
             let request = if self.conflicting {
-                Request::Parts { put: self.known.hash, from, count: count32 }
+                Request::Parts { put: self.known.hash, from, count }
             } else {
-                Request::Chunks { object, version, from, count: count32 }
+                Request::Chunks { object, version, from, count }
             };
             session.send(&request).await?;
-            self.asked += count;
+            self.asked += u64::from(count);
         }
         match session.answer().await? {
             Answer::Chunk(bytes) => Ok(bytes),

@@ -19,9 +19,8 @@ use crate::wire::bytes::{Reader, Writer};
 /// Objects whose newest version is remembered.
 const SEEN: usize = 65_536;
 const FORMAT: u8 = 1;
-/// Lockboxes taken from a manager at once, and bytes of them.
+/// Lockboxes taken from a manager at once.
 const LOCKBOXES: usize = GENERATIONS;
-const BYTES: usize = 64 * 1024 * 1024;
 
 /// Its name in a store.
 fn record(domain: DomainId) -> String {
@@ -132,18 +131,10 @@ impl<S: Store> DomainData<S> {
     }
 
     async fn take_lockboxes(&self, session: &mut Session) -> Result<(), Trouble> {
-        session.send(&Request::Lockboxes).await?;
-        let (mut all, mut total) = (Vec::new(), 0);
-        loop {
-            match session.answer().await? {
-                Answer::Lockbox(bytes) if all.len() < LOCKBOXES && total + bytes.len() <= BYTES => {
-                    total += bytes.len();
-                    let lockbox = Lockbox::verify(&self.0.domain, &bytes).map_err(|r| forged("a lockbox is forged").caused_by(r))?;
-                    all.push((lockbox.generation.number, bytes));
-                }
-                Answer::Done => break,
-                _ => return Err(astray()),
-            }
+        let mut all = Vec::new();
+        for bytes in session.lockboxes(LOCKBOXES).await? {
+            let lockbox = Lockbox::verify(&self.0.domain, &bytes).map_err(|r| forged("a lockbox is forged").caused_by(r))?;
+            all.push((lockbox.generation.number, bytes));
         }
         // Later keys lead to earlier ones.
         all.sort_by(|a, b| b.cmp(a));

@@ -23,7 +23,7 @@ use super::store::Store;
 use super::streams::{Streams, reach};
 use crate::base::{Code, DomainId, Error, NodeId, Wall};
 use crate::crypto::object::ObjectKey;
-use crate::proto::directory::Status;
+use crate::peer::Manager;
 use crate::proto::objects::message::{Answer, Request};
 use crate::proto::objects::{Changes, Cursor, Description, Header, Keyring, ObjectId, Quota, Used, check_path, hash, prevails};
 
@@ -288,23 +288,11 @@ impl<S: Store> DomainData<S> {
     /// Versions of an object that are in conflict, the newest first.
     async fn conflicts(&self, path: &str) -> Result<Vec<Known>, Error> {
         let object = self.object(path).await?;
-        let request = Request::Conflicts(Some(object));
-        let headers = self.patiently(async |session| {
-            session.send(&request).await?;
-            let mut all = Vec::new();
-            loop {
-                match session.answer().await? {
-                    Answer::Headers(headers) if all.len() < CONFLICTS => all.extend(headers),
-                    Answer::Done => return Ok(all),
-                    _ => return Err(astray()),
-                }
-            }
-        });
-        let known = headers.await?.iter().map(|signed| self.know(signed)).collect::<Result<Vec<_>, _>>()?;
+        let headers = self.patiently(async |session| session.conflicts(Some(object), CONFLICTS).await).await?;
+        let mut known = headers.iter().map(|signed| self.know(signed)).collect::<Result<Vec<_>, _>>()?;
         if known.iter().any(|k| k.header.identity.object != object || k.description.path != path) {
             return Err(forged("the domain manager serves versions that do not belong here"));
         }
-        let mut known = known;
         known.sort_by_key(|k| std::cmp::Reverse(k.header.identity.version));
         Ok(known)
     }
@@ -405,7 +393,7 @@ impl<S: Store> DomainData<S> {
     fn managers(&self) -> Result<Vec<NodeId>, Error> {
         let links = self.0.node.links(Some(self.0.domain));
         let linked = |node: &NodeId| links.iter().any(|l| l.node == *node && l.path.is_some());
-        let online = self.0.node.managers(self.0.domain)?.into_iter().filter(|m| m.presence == Status::Online && !m.is_self);
+        let online = self.0.node.managers(self.0.domain)?.into_iter().filter(Manager::is_another_online);
         let (near, far): (Vec<NodeId>, Vec<NodeId>) = online.map(|m| m.node).partition(linked);
         Ok([near, far].concat())
     }
@@ -453,7 +441,7 @@ impl<S: Store> DomainData<S> {
                 Delay::new(PAUSE).await;
                 Ok(())
             }
-            Trouble::Lost(error) | Trouble::Refused(error) => Err(error),
+            trouble => Err(trouble.into()),
         }
     }
 
@@ -484,8 +472,7 @@ impl<S: Store> DomainData<S> {
     }
 
     fn nonsense(&self) -> Error {
-        let (Trouble::Lost(error) | Trouble::Refused(error)) = astray();
-        error
+        astray().into()
     }
 }
 

@@ -9,10 +9,13 @@ use futures_timer::Delay;
 
 use super::super::streams::{ByteStream, Frames, framed};
 use crate::base::{Code, DomainId, Error};
+use crate::proto::objects::ObjectId;
 use crate::proto::objects::message::{Answer, MESSAGE, Request};
 
 /// How long an answer may take. A put's answer may wait for a disk.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Bytes of all that is taken for one request, at most.
+const LIST: usize = 64 * 1024 * 1024;
 
 /// Why a request came to nothing.
 #[derive(Debug)]
@@ -26,6 +29,14 @@ pub(crate) enum Trouble {
 impl From<Error> for Trouble {
     fn from(error: Error) -> Trouble {
         Trouble::Refused(error)
+    }
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Lost(error) | Trouble::Refused(error) => error,
+        }
     }
 }
 
@@ -86,6 +97,41 @@ impl Session {
             Ok(Answer::Error { code, message }) => Err(Trouble::Refused(Error::new(code, format!("the domain manager says: {message}")))),
             Ok(answer) => Ok(answer),
             Err(_) => Err(astray()),
+        }
+    }
+
+    /// All lockboxes, at most so many.
+    pub(crate) async fn lockboxes(&mut self, most: usize) -> Result<Vec<Vec<u8>>, Trouble> {
+        let lockbox = |answer| if let Answer::Lockbox(bytes) = answer { Some(vec![bytes]) } else { None };
+        self.list(&Request::Lockboxes, most, lockbox).await
+    }
+
+    /// The headers of versions in conflict, of an object or of all, at most so many.
+    pub(crate) async fn conflicts(&mut self, object: Option<ObjectId>, most: usize) -> Result<Vec<Vec<u8>>, Trouble> {
+        let headers = |answer| if let Answer::Headers(headers) = answer { Some(headers) } else { None };
+        self.list(&Request::Conflicts(object), most, headers).await
+    }
+
+    /// What comes in several answers, up to [`Answer::Done`].
+    async fn list(
+        &mut self,
+        request: &Request,
+        most: usize,
+        pick: impl Fn(Answer) -> Option<Vec<Vec<u8>>>,
+    ) -> Result<Vec<Vec<u8>>, Trouble> {
+        self.send(request).await?;
+        let (mut all, mut total) = (Vec::new(), 0);
+        loop {
+            let answer = self.answer().await?;
+            if answer == Answer::Done {
+                return Ok(all);
+            }
+            let some = pick(answer).ok_or_else(astray)?;
+            total += some.iter().map(Vec::len).sum::<usize>();
+            all.extend(some);
+            if all.len() > most || total > LIST {
+                return Err(astray());
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use super::pairer::{ANSWER, Heard, Pairer};
 use super::{HOLD, within};
 use crate::base::{Code, DomainId, Error, Map, Mono, NodeId, Reject};
 use crate::crypto::Role;
+use crate::peer::Manager;
 use crate::proto::directory::{self, Capability, Predicate, Query, Status};
 use crate::proto::task::message::{Kept, Reply};
 use crate::proto::task::pairing::Call;
@@ -180,7 +181,7 @@ impl Tasks {
         let mut avoided = avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided.retain(|_, until| *until > now);
         // By rank: the same for everybody who sees the same.
-        let mut online = node.managers(*domain)?.into_iter().filter(|m| m.presence == Status::Online && !m.is_self);
+        let mut online = node.managers(*domain)?.into_iter().filter(Manager::is_another_online);
         Ok(online.find(|m| !avoided.contains_key(&m.node)).map(|m| m.node))
     }
 

@@ -242,32 +242,6 @@ impl<D: Disk> EmbeddedStore<D> {
         }
     }
 
-    /// Begins a put or goes on with it.
-    fn open_put(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
-        let mut state = lock(&self.state);
-        let open = match state.puts.get(&put.id) {
-            Some(tracked) => Arc::clone(&tracked.open),
-            None => {
-                if state.puts.values().filter(|t| t.put.author == put.author).count() >= self.quota.puts {
-                    return Err(Error::new(Code::Quota, "this member has as many puts under way as it may").hint("End one, or wait"));
-                }
-                let record = PutRecord { chunks: 0, file: state.next_file, touched: now };
-                state.next_file += 1;
-                let open = Arc::new(Mutex::new(Open::new(*put, record)));
-                state.puts.insert(put.id, Tracked { put: *put, durable: 0, open: Arc::clone(&open) });
-                open
-            }
-        };
-        drop(state);
-        let mut open = lock(&open);
-        if open.put != *put {
-            return Err(Error::new(Code::Forbidden, "a put of this name is another one's"));
-        }
-        self.load(&mut open)?;
-        open.touched = now;
-        Ok(open.progress())
-    }
-
     /// Reads in a version's file, which `find` finds.
     fn read(
         &self,
@@ -363,7 +337,7 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
         if version == 0 && self.records.objects()? >= self.quota.objects as u64 {
             return Err(refusal(Code::Quota));
         }
-        self.open_put(now, put)
+        self.mirror(now, put)
     }
 
     fn append(&self, now: Wall, put: &PutId, index: u64, chunk: &[u8]) -> Result<Progress, Error> {
@@ -461,7 +435,28 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
     }
 
     fn mirror(&self, now: Wall, put: &Put) -> Result<Progress, Error> {
-        self.open_put(now, put)
+        let mut state = lock(&self.state);
+        let open = match state.puts.get(&put.id) {
+            Some(tracked) => Arc::clone(&tracked.open),
+            None => {
+                if state.puts.values().filter(|t| t.put.author == put.author).count() >= self.quota.puts {
+                    return Err(Error::new(Code::Quota, "this member has as many puts under way as it may").hint("End one, or wait"));
+                }
+                let record = PutRecord { chunks: 0, file: state.next_file, touched: now };
+                state.next_file += 1;
+                let open = Arc::new(Mutex::new(Open::new(*put, record)));
+                state.puts.insert(put.id, Tracked { put: *put, durable: 0, open: Arc::clone(&open) });
+                open
+            }
+        };
+        drop(state);
+        let mut open = lock(&open);
+        if open.put != *put {
+            return Err(Error::new(Code::Forbidden, "a put of this name is another one's"));
+        }
+        self.load(&mut open)?;
+        open.touched = now;
+        Ok(open.progress())
     }
 
     fn import(&self, now: Wall, chain: &[Vec<u8>]) -> Result<Cursor, Error> {
@@ -482,12 +477,9 @@ impl<D: Disk> ObjectStore for EmbeddedStore<D> {
         let here = self.records.committed(&newest.header, &newest.hash)?;
         // An author may give two versions one commitment: a put is one version's.
         let own = |l: &Link<'_>| {
-            let identity = &l.header.identity;
             let state = lock(&self.state);
             let tracked = state.puts.get(&l.header.commitment)?;
-            let same =
-                (tracked.put.author, tracked.put.object, tracked.put.version) == (identity.author, identity.object, identity.version);
-            same.then(|| Arc::clone(&tracked.open))
+            (tracked.put == Put::of(&l.header)).then(|| Arc::clone(&tracked.open))
         };
         let puts: Vec<_> = links.iter().map(own).collect();
         // Always the newest first: two that take the same versions wait for each other, and not both for the other.
