@@ -15,6 +15,9 @@ const WAIT: Duration = Duration::from_millis(800);
 const TRIES: u32 = 5;
 /// Helpers asked in each try but the first.
 const HELPERS: usize = 2;
+/// A node to which no more than one helper in so many answers hears badly itself: fewer are missing where half the network is cut
+/// off, or where a fifth of all frames is lost.
+const ANSWERED: usize = 3;
 /// How often a probe begins anew when not even a helper answers: then it may be this node that is cut off.
 const ROUNDS: u32 = 3;
 /// A link that broke so long ago gives standing to say that its member is silent.
@@ -35,8 +38,8 @@ pub(super) struct Probe {
     /// It was asked on a link of this node's that is up, or broke.
     pub pinged: bool,
     asked: BTreeSet<NodeId>,
-    /// A helper answered, whatever.
-    helped: bool,
+    /// Helpers that answered, whatever.
+    answered: BTreeSet<NodeId>,
     /// A helper has a link to the member.
     linked: bool,
 }
@@ -85,7 +88,7 @@ impl Detector {
             next: when,
             pinged: false,
             asked: BTreeSet::new(),
-            helped: false,
+            answered: BTreeSet::new(),
             linked: false,
         });
     }
@@ -143,7 +146,9 @@ impl Detector {
         // It had a link, to this node or to a helper, and said nothing.
         let lost = member.lost.is_some_and(|lost| at.since(lost) <= STANDING);
         let silent = probe.pinged || probe.linked || lost;
-        let alone = !probe.asked.is_empty() && !probe.helped;
+        let alone = !probe.asked.is_empty() && probe.answered.is_empty();
+        // Lifeguard's missed nacks: where helpers answer it is the member that is silent, and not this node that hears badly.
+        let deaf = probe.answered.len() * ANSWERED <= probe.asked.len();
         if alone {
             self.sicker();
             probe.rounds += 1;
@@ -152,7 +157,7 @@ impl Detector {
                 self.probes.insert(node, probe);
                 return;
             }
-        } else if silent {
+        } else if silent && deaf {
             self.sicker();
         }
         if silent {
@@ -180,7 +185,7 @@ impl Detector {
     /// A helper answered.
     pub(super) fn helped(&mut self, from: NodeId, nonce: u64, linked: bool) {
         if let Some(probe) = self.probes.iter_mut().map(|(_, v)| v).find(|p| p.nonce == nonce && p.asked.contains(&from)) {
-            probe.helped = true;
+            probe.answered.insert(from);
             probe.linked |= linked;
         }
     }

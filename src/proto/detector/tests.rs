@@ -488,6 +488,27 @@ fn the_half_that_is_cut_off_is_down_and_back_with_the_first_links() {
     assert!(net.down.is_empty(), "{} verdicts left", net.down.len());
 }
 
+/// A node that judged itself by each member it finds silent would judge slowly after half of them were.
+#[test]
+fn who_falls_silent_right_after_a_partition_is_down_as_soon_as_ever() {
+    let mut net = Net::full(24, 5);
+    net.run(Duration::from_secs(5));
+    let half = |n: &NodeId| (0..12).any(|i| id(i) == *n);
+    let across: Vec<(NodeId, NodeId)> = net.links.iter().filter(|(a, b)| half(a) != half(b)).copied().collect();
+    // The links stand, and carry nothing.
+    net.links.retain(|(a, b)| half(a) == half(b));
+    net.run(Duration::from_secs(30));
+    assert_eq!(net.down.len(), 2 * 12 * 12);
+    net.links.extend(across);
+    net.run(Duration::from_secs(1));
+    let start = net.now;
+    net.silent.insert(id(1));
+    net.run(Duration::from_secs(15));
+    let took = net.known_down(id(1)).expect("not all know") - start;
+    let worst = net.nodes.values().map(Detector::health).max();
+    println!("{took} ms, health {worst:?}");
+}
+
 #[test]
 fn more_suspects_than_probes_do_not_keep_it_awake() {
     // Known from others alone, and all of them accused at once: there is room for 64 probes.
