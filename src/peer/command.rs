@@ -14,6 +14,7 @@ use super::{
     domain::Domain,
     hello::Refuse,
     link::{Lane, LinkCommand},
+    route::GIVE_UP,
     seal::Topic,
 };
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
@@ -372,6 +373,12 @@ impl Peer {
         } else {
             domain.channels.send(now, channel, &to, payload, key)?
         };
+        for node in to {
+            let role = domain.known.get(&node).copied();
+            if domain.directory.get(now, &node, &|_| role).is_some_and(|p| matches!(p.presence, Status::Down | Status::Left)) {
+                domain.lost.entry(node).or_insert(now.mono.after(GIVE_UP));
+            }
+        }
         self.settle(now);
         Ok(send)
     }

@@ -30,9 +30,9 @@ use crate::wire::frame::Kind;
 
 /// How soon a changed directory is looked at for whom to dial: news often comes together.
 const NEWS: Duration = Duration::from_millis(100);
-/// What was sent to somebody who was taken for down is given up after this time: a tab that is reloaded, or a verdict that was
+/// What waits for somebody who was taken for down is given up after this time: a tab that is reloaded, or a verdict that was
 /// wrong, takes less.
-const GIVE_UP: Duration = Duration::from_secs(10);
+pub(super) const GIVE_UP: Duration = Duration::from_secs(10);
 
 impl Peer {
     // ---- membership -------------------------------------------------------------------------------------------------
@@ -386,7 +386,7 @@ impl Peer {
                 domain.lost.insert(node, now.mono.after(GIVE_UP));
             } else {
                 domain.lost.remove(&node);
-                domain.channels.peer_gone(now, node);
+                domain.channels.peer_lost(now, node);
             }
         }
         domain.channels.on_timeout(now);

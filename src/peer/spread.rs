@@ -345,7 +345,7 @@ impl Peer {
 
     pub(super) fn spread_timeouts(&mut self, now: Now, id: DomainId) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
-        domain.spread.wanted.retain(|_, until| now.mono < *until);
+        domain.spread.wanted.retain(|node, until| now.mono < *until || domain.channels.owes(node));
         let (mut casts, mut news) = (Vec::new(), Vec::new());
         domain.spread.casts.on_timeout(now, &mut casts);
         domain.spread.news.on_timeout(now, &mut news);

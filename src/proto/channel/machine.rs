@@ -74,6 +74,8 @@ pub struct Channels {
     sending: usize,
     senders: Map<(NodeId, Tag), SendStream>,
     round: VecDeque<(NodeId, Tag)>,
+    /// Those who are held for down, and until when their streams are kept.
+    lost: Map<NodeId, Mono>,
 
     receivers: Map<(NodeId, Tag), RecvStream>,
     inbox: Map<Tag, VecDeque<(NodeId, Complete)>>,
@@ -111,6 +113,7 @@ impl Channels {
             sending: 0,
             senders: Map::new(),
             round: VecDeque::new(),
+            lost: Map::new(),
             receivers: Map::new(),
             inbox: Map::new(),
             acks: BTreeSet::new(),
@@ -210,8 +213,10 @@ impl Channels {
                 Ok(send)
             }
             Mode::Reliable => {
-                if self.sending.saturating_add(payload.len()) > limit::SEND_QUEUE {
-                    return Err(full());
+                while self.sending.saturating_add(payload.len()) > limit::SEND_QUEUE {
+                    if !self.shed(Channels::owes) {
+                        return Err(full());
+                    }
                 }
                 Ok(self.enqueue(now, tag, &to, payload, key))
             }
@@ -331,6 +336,7 @@ impl Channels {
 
     /// A link to the node came up: both sides find out what was lost with the last one.
     pub fn link_up(&mut self, _now: Now, node: NodeId) {
+        self.lost.remove(&node);
         for key in keys_of(&self.senders, node) {
             if let Some(stream) = self.senders.get_mut(&key) {
                 stream.link_up();
@@ -340,9 +346,49 @@ impl Channels {
         self.latest_out.resend(&node);
     }
 
-    /// The node left, was evicted or is down for good: what waits for it misses it, half messages
+    /// The node is held for down: what waits for its window misses it, and so do values and casts under way. But it may be cut off,
+    /// not gone, and what its windows had taken counts as sent: that, and how far it had come here, is kept for [`Config::keep`].
+    pub fn peer_lost(&mut self, now: Now, node: NodeId) {
+        self.forget_values(&node);
+        for key in keys_of(&self.senders, node) {
+            let Some(stream) = self.senders.get_mut(&key) else { continue };
+            let given_up = stream.give_up();
+            stream.park();
+            if let Some(at) = stream.armed.take() {
+                self.timers.remove(&(at, Timer::Send(key.0, key.1)));
+            }
+            if stream.is_idle() {
+                self.senders.remove(&key);
+            }
+            for (id, stays) in given_up {
+                self.settle(id, Some(node));
+                if !stays {
+                    self.drop_holder(id);
+                }
+            }
+        }
+        self.round.retain(|key| key.0 != node);
+        self.acks.retain(|key| key.0 != node);
+        if !keys_of(&self.senders, node).is_empty() || !keys_of(&self.receivers, node).is_empty() {
+            self.lost.insert(node, now.mono.after(self.config.keep));
+        }
+    }
+
+    /// Is anything under way to the node, or does anything wait for it?
+    #[must_use]
+    pub fn owes(&self, node: &NodeId) -> bool {
+        keys_of(&self.senders, *node).iter().any(|key| self.senders.get(key).is_some_and(|s| !s.is_idle()))
+    }
+
+    /// The node left, was evicted, or is down for good: what waits for it misses it, half messages
     /// are dropped. Whole messages already here stay readable; its unread `latest` values do not.
     pub fn peer_gone(&mut self, _now: Now, node: NodeId) {
+        self.forget(node);
+        self.serve_reserve();
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        self.lost.remove(&node);
         for key in keys_of(&self.senders, node) {
             let Some(mut stream) = self.senders.remove(&key) else { continue };
             if let Some(at) = stream.armed {
@@ -364,14 +410,26 @@ impl Channels {
             self.forget_receiver(key);
             self.release(node, freed);
         }
-        self.latest_out.forget(&node);
-        self.latest_in.forget(&node);
-        self.cast_in.forget(&node);
-        self.serve_reserve();
+        self.forget_values(&node);
+    }
+
+    fn forget_values(&mut self, node: &NodeId) {
+        self.latest_out.forget(node);
+        self.latest_in.forget(node);
+        self.cast_in.forget(node);
+    }
+
+    /// Makes room for those who are there: of the lost that hold some, forgets the one that has been lost the longest.
+    pub(super) fn shed(&mut self, holds: impl Fn(&Channels, &NodeId) -> bool) -> bool {
+        let longest = self.lost.iter().filter(|(node, _)| holds(self, node)).min_by_key(|(_, until)| **until).map(|(node, _)| *node);
+        longest.map(|node| self.forget(node)).is_some()
     }
 
     /// Time passed. Early, late and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Now) {
+        while self.shed(|channels, node| channels.lost.get(node).is_some_and(|until| *until <= now.mono)) {
+            self.serve_reserve();
+        }
         for (key, whole) in self.cast_in.on_timeout(now) {
             self.deliver_cast(key, whole);
         }
@@ -399,7 +457,7 @@ impl Channels {
     /// When [`Channels::on_timeout`] has something to do.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.cast_in.next_timeout()).min()
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.cast_in.next_timeout()).chain(self.lost.values().min().copied()).min()
     }
 }
 

@@ -93,11 +93,19 @@ pub struct Config {
     pub retry_min: Duration,
     /// The longest. The time doubles with every question that finds no answer. Default 10 s.
     pub retry_max: Duration,
+    /// How long what is under way to and from somebody who is held for down is kept. Default 15 minutes: a network that was parted
+    /// for ten comes together within.
+    pub keep: Duration,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { ack_delay: Duration::from_millis(25), retry_min: Duration::from_millis(500), retry_max: Duration::from_secs(10) }
+        Config {
+            ack_delay: Duration::from_millis(25),
+            retry_min: Duration::from_millis(500),
+            retry_max: Duration::from_secs(10),
+            keep: Duration::from_secs(15 * 60),
+        }
     }
 }
 

@@ -130,6 +130,22 @@ impl SendStream {
         fit
     }
 
+    /// Gives up what no window has taken, and tells of each whether it stays queued all the same: whoever has its first pieces
+    /// gets the others.
+    pub fn give_up(&mut self) -> Vec<(SendId, bool)> {
+        let begun = self.queue.get(self.accepted).is_some_and(|q| q.start < self.high);
+        let given_up = self.queue.iter().skip(self.accepted).enumerate().map(|(i, q)| (q.id, begun && i == 0)).collect();
+        self.accepted += usize::from(begun);
+        self.queue.truncate(self.accepted);
+        self.tail = self.queue.back().map_or(self.acked, Queued::end);
+        given_up
+    }
+
+    /// Nobody is there to answer: it waits for a link.
+    pub fn park(&mut self) {
+        (self.deadline, self.ask_due, self.active) = (None, false, false);
+    }
+
     /// All messages still queued; with each whether the window had taken it.
     pub fn drain(&mut self) -> Vec<(SendId, bool)> {
         let accepted = self.accepted;

@@ -330,6 +330,83 @@ fn who_is_gone_fails_its_sends_and_frees_its_memory() {
 }
 
 #[test]
+fn what_counts_as_sent_survives_a_time_of_being_lost() {
+    let mut w = World::new(2, 13);
+    let id = w.open_all("chat", Mode::Reliable);
+    let sizes = [10, 40_000, 700_000, 900_000, 300];
+    let mut ids = Vec::new();
+    for (n, len) in sizes.into_iter().enumerate() {
+        let now = w.now();
+        ids.push(w.peers[0].send(now, id, &[node(1)], body(0, n, len), None).unwrap());
+    }
+    while w.peers[1].usage().received < 900_000 {
+        w.step(&NONE);
+    }
+    assert!(w.peers[0].owes(&node(1)));
+    w.set_link(0, 1, false);
+    let lost = w.now();
+    for i in [0, 1] {
+        w.peers[i].peer_lost(lost, node(1 - i));
+    }
+    w.step(&NONE);
+    // The fourth had begun, the fifth had not: both are given up, and the fourth comes all the same.
+    assert_eq!((w.done.get(&(0, ids[3])), w.done.get(&(0, ids[4]))), (Some(&false), Some(&false)));
+    assert!(w.peers[0].next_timeout() == Some(lost.mono.after(Config::default().keep)), "nobody is asked who is not there");
+    for _ in 0..1_000 {
+        w.step(&NONE);
+    }
+    let now = w.now();
+    let last = w.peers[0].send(now, id, &[node(1)], body(0, 5, 20), None).unwrap();
+    w.set_link(0, 1, true);
+    let mut came = Vec::new();
+    for _ in 0..2_000 {
+        w.step(&NONE);
+        came.extend(w.peers[1].receive(id).map(|m| m.payload));
+    }
+    assert_eq!((came.len(), w.done.get(&(0, last))), (5, Some(&true)));
+    for (payload, (n, len)) in came.iter().zip([(0, 10), (1, 40_000), (2, 700_000), (3, 900_000), (5, 20)]) {
+        assert!(*payload == body(0, n, len), "message {n}");
+    }
+    assert!(!w.peers[0].owes(&node(1)));
+}
+
+#[test]
+fn who_stays_lost_is_forgotten_and_those_there_come_first() {
+    let mut m = machine(0, 14);
+    let id = m.open(at(0), "chat", Mode::Reliable).unwrap();
+    m.send(at(0), id, &[node(1)], body(0, 0, 20_000), None).unwrap();
+    m.send(at(0), id, &[node(2)], body(0, 0, 20_000), None).unwrap();
+    m.peer_lost(at(1), node(1));
+    m.peer_lost(at(2), node(2));
+    assert_eq!(m.next_timeout(), Some(at(1).mono.after(Config::default().keep)));
+    // The queue has room again once the one that was lost first is forgotten, and only that one.
+    for n in 0..4 {
+        m.send(at(3), id, &[node(3)], alloc::vec![0; limit::RELIABLE_MESSAGE - 5_000 - 2_000 * usize::from(n == 0)], None).unwrap();
+    }
+    assert_eq!((m.owes(&node(1)), m.owes(&node(2))), (false, true));
+    m.on_timeout(at(2 + 15 * 60 * 1_000));
+    assert!(!m.owes(&node(2)));
+    // Likewise for the streams that come in.
+    let mut r = machine(1, 15);
+    r.open(at(0), "chat", Mode::Reliable).unwrap();
+    let tag = msg::Tag::of(Mode::Reliable, "chat");
+    let mut ask = |r: &mut Channels, n: usize| {
+        let from = NodeId::from_public_key(core::array::from_fn(|i| if i < 2 { (n >> (8 * i)) as u8 } else { 0 }));
+        let mut w = crate::wire::bytes::Writer::new();
+        msg::Item::Ask { tag, epoch: 1, nonce: 1 }.write(&mut w);
+        (from, r.handle(at(0), from, &w.finish()))
+    };
+    for n in 0..limit::RECEIVE_STREAMS {
+        ask(&mut r, n).1.unwrap();
+    }
+    let (one, refused) = ask(&mut r, limit::RECEIVE_STREAMS);
+    assert_eq!(refused, Err(Reject::Limit));
+    r.peer_lost(at(1), NodeId::from_public_key([0; 32]));
+    assert_eq!(ask(&mut r, limit::RECEIVE_STREAMS), (one, Ok(())));
+    assert_eq!(r.usage().streams, limit::RECEIVE_STREAMS);
+}
+
+#[test]
 fn one_latest_value_for_several_is_one_transmit_and_replaces_the_older() {
     let mut m = machine(0, 6);
     let id = m.open(at(0), "pose", Mode::Latest).unwrap();

@@ -67,8 +67,10 @@ impl Channels {
         }
         let id = self.receiver_number();
         if !self.receivers.contains_key(&key) {
-            if self.receivers.len() >= limit::RECEIVE_STREAMS {
-                return Err(Reject::Limit);
+            while self.receivers.len() >= limit::RECEIVE_STREAMS {
+                if !self.shed(|channels, node| !keys_of(&channels.receivers, *node).is_empty()) {
+                    return Err(Reject::Limit);
+                }
             }
             let unopened = keys_of(&self.receivers, key.0).iter().filter(|(_, tag)| !self.open.contains_key(tag)).count();
             if !self.open.contains_key(&key.1) && unopened >= limit::UNOPENED {
@@ -121,10 +123,14 @@ impl Channels {
         for _ in 0..self.wanting.len() {
             let Some(key) = self.wanting.pop_front() else { return };
             let window = self.window(key.1);
-            let total: u64 = self.reserved.values().sum();
             let Some(stream) = self.receivers.get_mut(&key) else { continue };
             let Some(cost) = stream.wants_reserve(window).filter(|_| self.open.contains_key(&key.1)) else { continue };
             let own = self.reserved.get(&key.0).copied().unwrap_or(0);
+            while self.reserved.values().sum::<u64>() + cost > limit::RECEIVE_QUEUE as u64
+                && self.shed(|channels, node| channels.reserved.contains_key(node))
+            {}
+            let total: u64 = self.reserved.values().sum();
+            let Some(stream) = self.receivers.get_mut(&key) else { continue };
             if total + cost > limit::RECEIVE_QUEUE as u64 || (own > 0 && own + cost > limit::RELIABLE_MESSAGE as u64) {
                 self.wanting.push_back(key);
                 continue;
