@@ -121,6 +121,8 @@ struct Trial {
     residents: BTreeMap<NodeId, Resident>,
     byzantine: BTreeSet<NodeId>,
     joining: Vec<NodeId>,
+    /// When somebody ceased to be there, and how.
+    gone: BTreeMap<NodeId, (u64, &'static str)>,
     spoken: BTreeMap<u64, Spoken>,
     /// Sends that were not settled yet.
     sends: BTreeMap<(NodeId, SendId), u64>,
@@ -163,6 +165,7 @@ pub fn run(plan: Plan, told: &mut dyn FnMut(&str), amiss: &mut dyn FnMut(&str)) 
         residents: BTreeMap::new(),
         byzantine: BTreeSet::new(),
         joining: Vec::new(),
+        gone: BTreeMap::new(),
         spoken: BTreeMap::new(),
         sends: BTreeMap::new(),
         last: BTreeMap::new(),
@@ -251,7 +254,9 @@ impl Trial {
         for node in over {
             self.residents.remove(&node);
             self.town.participants.retain(|n| *n != node);
-            if self.rng.below(2) == 0 {
+            let crashes = self.rng.below(2) == 0;
+            self.gone.insert(node, (now, if crashes { "crashed" } else { "left" }));
+            if crashes {
                 self.outcome.crashed += 1;
                 self.town.world.vanish(node);
             } else {

@@ -62,6 +62,7 @@ impl Trial {
             self.town.world.crash(before.node);
         }
         self.residents.remove(&node);
+        self.gone.insert(node, (self.town.world.now(), "was evicted"));
         self.town.participants.retain(|n| *n != node);
         // What came until now was for it.
         self.town.heard(node);

@@ -120,8 +120,12 @@ impl Trial {
             if now - since == LONG {
                 let presence = self.town.world.look(by, |m, now| m.participant(now, domain, &of).ok().flatten().map(|p| p.presence));
                 let held = self.residents.keys().filter(|n| self.looks.wrong.get(&(**n, of)).is_some_and(|at| *at + LONG <= now)).count();
-                let there = self.residents.contains_key(&of);
-                self.amiss.push(format!("{by} has seen {of} as {presence:?} for {} s, there is {there}; so do {held}", LONG / 1_000));
+                let truth = match (self.residents.get(&of), self.gone.get(&of)) {
+                    (Some(r), _) => format!("has been there for {} s", (now - r.since) / 1_000),
+                    (None, Some((at, how))) => format!("{how} {} s ago", (now - at) / 1_000),
+                    (None, None) => "was never let in".into(),
+                };
+                self.amiss.push(format!("{by} has seen {of} as {presence:?} for {} s, who {truth}; so do {held}", LONG / 1_000));
             }
             let worst = if throttled { &mut self.outcome.astray_throttled } else { &mut self.outcome.astray };
             *worst = (*worst).max(now - since);
