@@ -45,6 +45,14 @@ pub const RECEIVE_QUEUE: usize = 256 * 1024 * 1024;
 pub const RECEIVE_STREAMS: usize = 2_048;
 /// Channels nobody opened here on which one sender's data is kept.
 pub const UNOPENED: usize = 16;
+/// One message on a `datagram` channel: with all overheads it fits a datagram of QUIC on any path.
+pub const DATAGRAM: usize = 900;
+/// Unread messages kept of a `datagram` channel, and those that wait to be sent in a domain …
+pub const DATAGRAMS: usize = 1_024;
+/// … and the unread ones of one sender.
+pub const DATAGRAMS_OF_ONE: usize = 64;
+/// Bytes of datagrams handed to a link and not yet written.
+pub const DATAGRAM_BACKLOG: usize = 16 * 1024;
 /// Keys remembered of one sender's `latest` values, all channels together.
 pub const LATEST_KEYS: usize = 512;
 /// (Channel, key, recipient) triples whose newest own `latest` value is held.

@@ -456,7 +456,8 @@ impl Peer {
         let (sent, received) =
             self.table.iter().filter(|(_, l)| l.node == *node).fold((0, 0), |(s, r), (_, l)| (s + l.sent, r + l.received));
         let address = best.map(|l| l.address.clone()).unwrap_or_default();
-        LinkInfo { node: *node, path: best.map(|l| l.path), rtt: best.and_then(|l| l.rtt), sent, received, address }
+        let datagrams = best.is_some_and(|l| l.datagrams);
+        LinkInfo { node: *node, path: best.map(|l| l.path), rtt: best.and_then(|l| l.rtt), sent, received, address, datagrams }
     }
 
     /// What was counted in a domain.

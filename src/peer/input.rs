@@ -30,13 +30,16 @@ impl Peer {
             self.tick_within(now, Duration::ZERO);
         }
         match event {
-            LinkEvent::Up { link, node, path, side, address } => {
+            LinkEvent::Up { link, node, path, side, address, datagrams } => {
                 if self.table.len() >= limit::LINKS {
                     self.command_link(LinkCommand::Close { link });
                     return;
                 }
                 let before = self.table.best(&node).map(|(_, l)| l.path);
                 self.table.up(now.mono, link, node, path, side, address);
+                if let Some(link) = self.table.get_mut(link) {
+                    link.datagrams = datagrams;
+                }
                 self.dial_succeeded(now, node);
                 self.link_up(now, node);
                 self.tell_path(node, before);
@@ -47,7 +50,7 @@ impl Peer {
                     self.tell_path(old.node, Some(old.path));
                 }
             }
-            LinkEvent::Frame { link, frame, .. } => self.frame(now, link, &frame),
+            LinkEvent::Frame { link, lane, frame } => self.frame(now, link, lane, &frame),
             LinkEvent::Drained { link, lane, bytes } => self.table.drained(link, lane, bytes),
             LinkEvent::DialFailed { node, code, reason } => {
                 if self.table.best(&node).is_some() && self.domains.values().any(|d| d.is_linked(&node)) {
@@ -60,7 +63,7 @@ impl Peer {
             }
             LinkEvent::Foreign { node, path, address, rtt } => {
                 if let Some(probe) = self.probes.get_mut(&node) {
-                    probe.end = Some(Ok(LinkInfo { node, path: Some(path), rtt: Some(rtt), sent: 0, received: 0, address }));
+                    probe.end = Some(Ok(LinkInfo { node, path: Some(path), rtt: Some(rtt), sent: 0, received: 0, address, datagrams: false }));
                 }
                 self.dial_failed(now, node);
             }
@@ -213,13 +216,16 @@ impl Peer {
         }
     }
 
-    fn frame(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
+    fn frame(&mut self, now: Now, link: LinkId, lane: Lane, bytes: &[u8]) {
         let Some(entry) = self.table.get_mut(link) else { return };
         entry.received += bytes.len() as u64;
         let node = entry.node;
         let mut about = None;
-        if let Err(reject) = self.dispatch(now, link, node, bytes, &mut about) {
-            self.refuse(now, node, about, reject);
+        match self.dispatch(now, link, node, bytes, &mut about) {
+            // It overtook the key that it is sealed under, which is on its way.
+            Ok(()) | Err(Reject::UnknownKey) if lane == Lane::Datagram => {}
+            Ok(()) => {}
+            Err(reject) => self.refuse(now, node, about, reject),
         }
     }
 

@@ -88,6 +88,8 @@ pub enum LinkEvent {
         side: Side,
         /// The remote address, for people.
         address: String,
+        /// Whether frames can be sent on [`Lane::Datagram`].
+        datagrams: bool,
     },
     /// A link is gone; frames not yet delivered are lost.
     Down {

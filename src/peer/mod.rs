@@ -159,7 +159,7 @@ impl Peer {
 
     /// Queues a frame on the best link to a node; false if there is none.
     fn send_frame(&mut self, to: &NodeId, lane: Lane, kind: Kind, body: &[u8]) -> bool {
-        let Some((link, _)) = self.table.best(to) else { return false };
+        let Some((link, lane)) = self.table.best(to).map(|(id, link)| (id, link.lane(lane))) else { return false };
         let frame = frame::encode(kind, body);
         self.table.queued(link, lane, frame.len());
         self.command_link(LinkCommand::Send { link, lane, frame });

@@ -207,6 +207,8 @@ pub struct LinkInfo {
     pub received: u64,
     /// The remote address in use.
     pub address: String,
+    /// Whether what is sent on `datagram` channels goes as datagrams; else it takes the control lane's stream.
+    pub datagrams: bool,
 }
 
 /// What was counted in one domain since this process joined it.

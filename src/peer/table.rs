@@ -21,7 +21,9 @@ pub(super) struct Link {
     pub rtt: Option<Duration>,
     pub sent: u64,
     pub received: u64,
-    queued: [usize; 2],
+    /// Whether it takes datagrams.
+    pub datagrams: bool,
+    queued: [usize; 3],
     closing: bool,
     /// When its node was last told of a refusal.
     refused: Option<Mono>,
@@ -51,7 +53,8 @@ impl Table {
             rtt: None,
             sent: 0,
             received: 0,
-            queued: [0; 2],
+            datagrams: false,
+            queued: [0; 3],
             closing: false,
             refused: None,
             spare: None,
@@ -87,7 +90,11 @@ impl Table {
 
     /// Whether there is a link to a node, and its lane takes more at present.
     pub fn has_room(&self, node: &NodeId, lane: Lane) -> bool {
-        self.best(node).is_some_and(|(_, link)| link.backlog(lane) < limit::LINK_BACKLOG)
+        self.best(node).is_some_and(|(_, link)| match link.lane(lane) {
+            _ if lane != Lane::Datagram => link.backlog(lane) < limit::LINK_BACKLOG,
+            // Behind so much on a stream it would come late.
+            carried => link.backlog(carried) < limit::DATAGRAM_BACKLOG,
+        })
     }
 
     /// Marks links that a better one has replaced for [`GRACE`] and that this node dialled, and returns them to be closed.
@@ -178,6 +185,11 @@ impl Table {
 impl Link {
     pub fn backlog(&self, lane: Lane) -> usize {
         self.queued[lane as usize]
+    }
+
+    /// The lane on which it carries what is for this one.
+    pub fn lane(&self, lane: Lane) -> Lane {
+        if lane == Lane::Datagram && !self.datagrams { Lane::Control } else { lane }
     }
 }
 

@@ -393,7 +393,7 @@ impl Net {
         let way = self.way(&node, &other.0, link.through.as_ref());
         let cut = self.is_cut(link);
         let bytes = frame.len();
-        let loss = if lane == Lane::Bulk { self.conditions.loss.0 } else { self.conditions.loss.1 };
+        let loss = if lane == Lane::Control { self.conditions.loss.1 } else { self.conditions.loss.0 };
         let (lost, late) = (self.chance(loss), self.chance(self.conditions.reorder));
         let jitter = self.rng.below(millis(self.conditions.jitter) + 1);
         let rate = self.conditions.rate.max(1);
@@ -487,7 +487,8 @@ impl Net {
         }
         for ((node, link), (other, _), side) in [(ends[0], ends[1], Side::Dialler), (ends[1], ends[0], Side::Listener)] {
             self.by_id.insert(link, index);
-            let up = LinkEvent::Up { link, node: other, path, side, address: format!("/memory/0/p2p/{other}") };
+            let address = format!("/memory/0/p2p/{other}");
+            let up = LinkEvent::Up { link, node: other, path, side, address, datagrams: path == Path::Direct };
             self.at(self.now, Step::Deliver(node, up));
         }
     }
@@ -557,7 +558,7 @@ impl Net {
             let (frames, bytes) = self.frames.entry(*node).or_default();
             (*frames, *bytes) = (*frames + 1, *bytes + frame.len() as u64);
             self.traffic.count(frame);
-            self.trace.update(&link.0.to_be_bytes()).update(&[u8::from(*lane == Lane::Bulk)]).update(frame);
+            self.trace.update(&link.0.to_be_bytes()).update(&[*lane as u8]).update(frame);
         } else {
             self.trace.update(format!("{event:?}").as_bytes());
         }

@@ -7,13 +7,15 @@ use crate::base::{Reject, limit};
 /// The protocol version in every frame.
 pub const VERSION: u8 = 1;
 
-/// Which of a link's two streams a frame takes. Within a lane frames keep their order; between lanes they do not.
+/// Which of a link's two streams a frame takes, or neither. Within a stream frames keep their order; between lanes they do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Small and urgent: never waits behind bulk.
     Control,
     /// Channel data.
     Bulk,
+    /// No stream: what is lost stays lost, and order is not kept. Only on links that have it.
+    Datagram,
 }
 
 macro_rules! kinds {

@@ -106,7 +106,7 @@ fn open(saved: &SavedDomain, key: &SigningKey, seed: u8, now: u64) -> (Peer, Cha
 }
 
 fn up(node: NodeId, side: Side) -> LinkEvent {
-    LinkEvent::Up { link: LinkId(1), node, path: Path::Direct, side, address: String::new() }
+    LinkEvent::Up { link: LinkId(1), node, path: Path::Direct, side, address: String::new(), datagrams: false }
 }
 
 impl Pair {

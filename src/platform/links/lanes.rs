@@ -122,6 +122,7 @@ impl Behaviour {
             path: address::path(point),
             side: connection.side,
             address: point.get_remote_address().to_string(),
+            datagrams: false,
         };
         connection.link = Some(link);
         self.next_link += 1;

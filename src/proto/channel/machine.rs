@@ -11,13 +11,13 @@ use alloc::{
 };
 
 use super::{
-    ChannelId, Config, Effect, Message, Mode, SendId, Transmit, Usage, cast, latest,
+    ChannelId, Config, Effect, Message, Mode, SendId, Transmit, Usage, cast, datagram, latest,
     msg::{self, COST, Tag},
     receiver::{Complete, RecvStream},
     sender::{SendStream, cost},
 };
 use crate::base::{Code, Error, Map, Mono, NodeId, Now, Reject, Rng, Wall, limit};
-use crate::wire::frame::Lane;
+use crate::wire::{bytes::Writer, frame::Lane};
 
 /// Acknowledgements in one payload.
 const ACKS: usize = 64;
@@ -85,6 +85,8 @@ pub struct Channels {
 
     latest_out: latest::Outbox,
     latest_in: latest::Inbox,
+    datagrams_out: datagram::Outbox,
+    datagrams_in: datagram::Inbox,
 
     cast_epoch: u64,
     /// Casts whose end nobody wants to hear of.
@@ -121,6 +123,8 @@ impl Channels {
             wanting: VecDeque::new(),
             latest_out: latest::Outbox::default(),
             latest_in: latest::Inbox::default(),
+            datagrams_out: datagram::Outbox::default(),
+            datagrams_in: datagram::Inbox::default(),
             cast_epoch: 0,
             posted: BTreeSet::new(),
             cast_out: cast::Outbox::default(),
@@ -172,6 +176,7 @@ impl Channels {
         self.names.retain(|_, open| *open != id);
         self.open.remove(&tag);
         self.latest_in.close(tag);
+        self.datagrams_in.close(tag);
         self.latest_out.close(id);
         for (from, message) in self.inbox.remove(&tag).unwrap_or_default() {
             self.release_message((from, tag), &message);
@@ -192,7 +197,8 @@ impl Channels {
     }
 
     /// Queues a message for every recipient named (this node and repetitions are skipped). The end is told by
-    /// [`Effect::SendDone`]. A `latest` value replaces what still waits under its key, and its send ends at once.
+    /// [`Effect::SendDone`]. A `latest` value replaces what still waits under its key, and its send ends at once; so does that of a
+    /// datagram, which goes to those that can be reached at this moment.
     ///
     /// # Errors
     /// [`Code::Closed`], [`Code::NoParticipant`] (nobody to send to), [`Code::TooLarge`], [`Code::BadArgument`] (the key is
@@ -208,6 +214,12 @@ impl Channels {
                 if !self.latest_out.put(id, tag, now.wall, &to, &key, &payload) {
                     return Err(full());
                 }
+                let send = self.new_send();
+                self.effects.push_back(Effect::SendDone { id: send, missed: Vec::new(), taken: true });
+                Ok(send)
+            }
+            Mode::Datagram => {
+                self.queue_datagram(now, tag, to, &payload, &key);
                 let send = self.new_send();
                 self.effects.push_back(Effect::SendDone { id: send, missed: Vec::new(), taken: true });
                 Ok(send)
@@ -233,8 +245,13 @@ impl Channels {
         if to.is_empty() {
             return Ok(false);
         }
-        if mode == Mode::Latest {
-            return Ok(self.latest_out.put(id, tag, now.wall, &to, &key, &payload));
+        match mode {
+            Mode::Latest => return Ok(self.latest_out.put(id, tag, now.wall, &to, &key, &payload)),
+            Mode::Datagram => {
+                self.queue_datagram(now, tag, to, &payload, &key);
+                return Ok(true);
+            }
+            Mode::Reliable => {}
         }
         let len = payload.len() as u64;
         let room = |node: &NodeId| match self.senders.get(&(*node, tag)) {
@@ -250,12 +267,20 @@ impl Channels {
         Ok(true)
     }
 
+    fn queue_datagram(&mut self, now: Now, tag: Tag, to: Vec<NodeId>, payload: &[u8], key: &str) {
+        let seq = self.latest_out.next_seq(now.wall);
+        let mut w = Writer::new();
+        msg::Item::Datagram { tag, seq, sent_at: now.wall, key, bytes: payload }.write(&mut w);
+        self.datagrams_out.put(now.mono, to, w.finish());
+    }
+
     /// The next message of a channel, if one is there.
     pub fn receive(&mut self, id: ChannelId) -> Option<Message> {
         let channel = self.channels.get_mut(&id)?;
         let tag = channel.tag;
         let message = match channel.mode {
             Mode::Latest => self.latest_in.take(tag),
+            Mode::Datagram => self.datagrams_in.take(tag),
             Mode::Reliable => self.inbox.get_mut(&tag).and_then(VecDeque::pop_front).map(|(from, m)| {
                 self.release_message((from, tag), &m);
                 Message { from, sent_at: m.sent_at, key: m.key, payload: m.payload }
@@ -281,8 +306,8 @@ impl Channels {
     pub fn usage(&self) -> Usage {
         let unread: u64 = self.receivers.values().map(RecvStream::usage).sum();
         Usage {
-            sending: self.sending + self.latest_out.bytes() + self.cast_out.bytes(),
-            received: unread as usize + self.latest_in.bytes() + self.cast_in.bytes(),
+            sending: self.sending + self.latest_out.bytes() + self.datagrams_out.bytes() + self.cast_out.bytes(),
+            received: unread as usize + self.latest_in.bytes() + self.datagrams_in.bytes() + self.cast_in.bytes(),
             streams: self.senders.len() + self.receivers.len(),
         }
     }
@@ -290,10 +315,14 @@ impl Channels {
     // ---- the links ------------------------------------------------------------------------------------------------------
 
     /// The next payload to seal and send, to recipients for which `ready` holds on its lane. Call until it gives `None`.
-    /// Acknowledgements and `latest` values take the control lane, streams the bulk lane, one after the other in turn.
+    /// Acknowledgements and `latest` values take the control lane, streams the bulk lane, one after the other in turn; datagrams
+    /// their own.
     pub fn poll_transmit(&mut self, now: Now, ready: &dyn Fn(&NodeId, Lane) -> bool) -> Option<Transmit> {
         if let Some(transmit) = self.poll_acks(ready) {
             return Some(transmit);
+        }
+        if let Some((to, payload)) = self.datagrams_out.take(now.mono, &|node| ready(node, Lane::Datagram)) {
+            return Some(Transmit { to, lane: Lane::Datagram, payload });
         }
         if let Some((to, payload)) = self.latest_out.take(&|node| ready(node, Lane::Control)) {
             return Some(Transmit { to, lane: Lane::Control, payload });
@@ -416,6 +445,7 @@ impl Channels {
     fn forget_values(&mut self, node: &NodeId) {
         self.latest_out.forget(node);
         self.latest_in.forget(node);
+        self.datagrams_in.forget(node);
         self.cast_in.forget(node);
     }
 

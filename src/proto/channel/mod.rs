@@ -1,9 +1,11 @@
 //! Channels: messages between the participants of one domain. `reliable` channels deliver every message once, in order,
-//! whatever happens to the links; `latest` channels deliver the newest value of each key and forget the others.
+//! whatever happens to the links; `latest` channels deliver the newest value of each key and forget the others; `datagram` channels
+//! deliver what the network carries at once, and nothing late.
 //! The machine sees plaintext only: what [`Channels::poll_transmit`] gives is sealed by the caller, what
 //! [`Channels::handle`] takes was opened by the caller and is known to come from a participant. `docs/protocol.md` section 9.
 
 mod cast;
+mod datagram;
 mod latest;
 mod machine;
 mod msg;
@@ -30,6 +32,8 @@ pub enum Mode {
     Reliable,
     /// The newest value of each key, never an older one after a newer one.
     Latest,
+    /// Each message at most once: what is lost, late or overtaken by a later one of the same sender does not come.
+    Datagram,
 }
 
 /// A channel opened here. Means nothing to other nodes, which know a channel by its name and mode.

@@ -18,6 +18,7 @@ const ACK: u8 = 4;
 const LATEST: u8 = 5;
 const CAST_FIRST: u8 = 6;
 const CAST_MORE: u8 = 7;
+const DATAGRAM: u8 = 8;
 
 /// A channel as the wire names it: a hash of mode and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,7 @@ impl Tag {
         hasher.update(&[match mode {
             Mode::Reliable => 0,
             Mode::Latest => 1,
+            Mode::Datagram => 2,
         }]);
         hasher.update(name.as_bytes());
         let mut tag = [0; 8];
@@ -91,6 +93,14 @@ pub enum Item<'a> {
         key: &'a str,
         bytes: &'a [u8],
     },
+    /// A message of a `datagram` channel; `seq` is of the same count as those of values.
+    Datagram {
+        tag: Tag,
+        seq: u64,
+        sent_at: Wall,
+        key: &'a str,
+        bytes: &'a [u8],
+    },
     /// A piece of what is sent to everybody at once; `pos` counts pieces, not bytes.
     Cast {
         tag: Tag,
@@ -120,6 +130,9 @@ impl<'a> Item<'a> {
             }
             Item::Latest { tag, seq, sent_at, key, bytes } => {
                 w.u8(LATEST).raw(&tag.0).u64(seq).u64(sent_at.0).var(key.as_bytes()).var(bytes);
+            }
+            Item::Datagram { tag, seq, sent_at, key, bytes } => {
+                w.u8(DATAGRAM).raw(&tag.0).u64(seq).u64(sent_at.0).var(key.as_bytes()).var(bytes);
             }
         }
     }
@@ -155,6 +168,7 @@ impl<'a> Item<'a> {
                 },
             }),
             LATEST => Item::Latest { tag, seq: r.u64()?, sent_at: Wall(r.u64()?), key: key(r)?, bytes: r.var(limit::LATEST_VALUE)? },
+            DATAGRAM => Item::Datagram { tag, seq: r.u64()?, sent_at: Wall(r.u64()?), key: key(r)?, bytes: r.var(limit::DATAGRAM)? },
             _ => return Err(Reject::UnknownKind),
         })
     }
@@ -205,6 +219,7 @@ mod tests {
             Item::Ask { tag, epoch: 5, nonce: 1 },
             Item::Ack(Ack { tag, epoch: 5, receiver: 4, next: 3, credit: u64::MAX, echo: 1, gap: true }),
             Item::Latest { tag, seq: 1, sent_at: Wall(2), key: "", bytes: b"v" },
+            Item::Datagram { tag, seq: 1, sent_at: Wall(2), key: "k", bytes: b"v" },
             Item::Cast { tag, epoch: 5, pos: 1, head: Some(Head { total: 3, sent_at: Wall(7), key: "k" }), bytes: b"abc" },
             Item::Cast { tag, epoch: 5, pos: 2, head: None, bytes: b"abc" },
         ];
@@ -243,6 +258,10 @@ mod tests {
             (
                 Item::Cast { tag, epoch: 1, pos: 2, head: Some(Head { total: 3, sent_at: Wall(4), key: "k" }), bytes: b"abc" },
                 "06aaaaaaaaaaaaaaaa0000000000000001000000000000000200000003000000000000000400016b0003616263",
+            ),
+            (
+                Item::Datagram { tag, seq: 1, sent_at: Wall(2), key: "", bytes: b"v" },
+                "08aaaaaaaaaaaaaaaa000000000000000100000000000000020000000176",
             ),
             (Item::Cast { tag, epoch: 1, pos: 2, head: None, bytes: b"a" }, "07aaaaaaaaaaaaaaaa00000000000000010000000000000002000161"),
         ];

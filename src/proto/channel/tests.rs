@@ -728,3 +728,67 @@ fn a_flood_of_casts_is_bounded() {
     b.peer_gone(at(1), node(2));
     assert_eq!(b.usage().received, 0);
 }
+
+#[test]
+fn a_datagram_goes_at_once_or_never_and_none_comes_after_a_later_one() {
+    let (mut m, mut r) = (machine(0, 20), machine(1, 21));
+    let id = m.open(at(0), "pose", Mode::Datagram).unwrap();
+    let there = r.open(at(0), "pose", Mode::Datagram).unwrap();
+    assert_eq!(m.post(at(1), id, &[node(1)], alloc::vec![0; limit::DATAGRAM + 1], None).unwrap_err().code(), Code::TooLarge);
+    let mut wires = Vec::new();
+    for n in 0..4u8 {
+        assert!(m.post(at(1), id, &[node(1), node(2)], alloc::vec![n], (n == 3).then(|| "head".into())).unwrap());
+        // Who is not ready misses it.
+        let t = m.poll_transmit(at(1), &|n, lane| lane == Lane::Datagram && *n == node(1)).unwrap();
+        assert_eq!((t.to, t.lane), (alloc::vec![node(1)], Lane::Datagram));
+        wires.push(t.payload);
+    }
+    assert_eq!(m.poll_transmit(at(1), &|_, _| true), None);
+    for n in [1, 0, 1, 3, 2] {
+        r.handle(at(2), node(0), &wires[n]).unwrap();
+    }
+    let came: Vec<_> = core::iter::from_fn(|| r.receive(there)).map(|m| (m.from, m.payload, m.key)).collect();
+    assert_eq!(came, [(node(0), alloc::vec![1], None), (node(0), alloc::vec![3], Some("head".into()))]);
+    // What waited for too long is not sent.
+    assert!(m.post(at(10), id, &[node(1)], alloc::vec![9], None).unwrap());
+    assert_eq!(m.poll_transmit(at(300), &|_, _| true), None);
+    assert_eq!((m.usage(), r.usage()), (Usage::default(), Usage::default()));
+}
+
+#[test]
+fn a_flood_of_datagrams_takes_its_senders_share_and_nothing_of_channels_that_are_closed() {
+    let mut r = machine(0, 22);
+    let id = r.open(at(0), "pose", Mode::Datagram).unwrap();
+    let item = |name: &str, seq: u64, byte: u8| {
+        let tag = msg::Tag::of(Mode::Datagram, name);
+        let mut w = crate::wire::bytes::Writer::new();
+        msg::Item::Datagram { tag, seq, sent_at: Wall(0), key: "", bytes: &[byte; 100] }.write(&mut w);
+        w.finish()
+    };
+    r.handle(at(1), node(1), &item("pose", 1, 1)).unwrap();
+    for seq in 1..10_000 {
+        r.handle(at(1), node(2), &item("pose", seq, 2)).unwrap();
+        r.handle(at(1), node(2), &item("other", seq, 2)).unwrap();
+    }
+    assert_eq!(r.usage().received, 100 * (1 + limit::DATAGRAMS_OF_ONE));
+    assert_eq!(r.receive(id).unwrap().from, node(1));
+    // Of many senders the newest are kept.
+    for i in 0..100 {
+        for seq in 1..30 {
+            r.handle(at(1), node(3 + i), &item("pose", seq, 3)).unwrap();
+        }
+    }
+    assert_eq!(r.usage().received, 100 * limit::DATAGRAMS);
+    for i in 1..103 {
+        r.peer_gone(at(2), node(i));
+    }
+    r.close(id);
+    assert_eq!(r.usage(), Usage::default());
+    // And what waits for a link that does not come.
+    let mut m = machine(1, 23);
+    let id = m.open(at(0), "pose", Mode::Datagram).unwrap();
+    for n in 0..5_000u64 {
+        m.post(at(n / 100), id, &[node(0)], alloc::vec![0; 100], None).unwrap();
+    }
+    assert!(m.usage().sending <= limit::DATAGRAMS * (100 + msg::HEADER));
+}

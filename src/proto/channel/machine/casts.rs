@@ -35,6 +35,11 @@ impl Channels {
                 self.cast_out.value(tag, &key, &Item::Latest { tag, seq, sent_at: now.wall, key: &key, bytes: payload });
                 self.effects.push_back(Effect::SendDone { id: send, missed: Vec::new(), taken: true });
             }
+            Mode::Datagram => {
+                let seq = self.latest_out.next_seq(now.wall);
+                self.cast_out.value(tag, &key, &Item::Datagram { tag, seq, sent_at: now.wall, key: &key, bytes: payload });
+                self.effects.push_back(Effect::SendDone { id: send, missed: Vec::new(), taken: true });
+            }
             Mode::Reliable => {
                 if self.cast_epoch == 0 {
                     self.cast_epoch = self.new_epoch(now, 0);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{
     super::{
-        Effect, Transmit,
+        Effect, Message, Transmit,
         msg::{Item, Tag},
         receiver::RecvStream,
     },
@@ -20,6 +20,14 @@ impl Channels {
             Item::Latest { tag, seq, sent_at, key, bytes } => {
                 let open = &self.open;
                 if self.latest_in.insert(from, tag, seq, key, (sent_at, bytes), &|tag| open.contains_key(tag)) {
+                    self.announce(tag);
+                }
+                Ok(())
+            }
+            Item::Datagram { tag, seq, sent_at, key, bytes } => {
+                let key = (!key.is_empty()).then(|| key.into());
+                let message = Message { from, sent_at, key, payload: bytes.into() };
+                if self.open.contains_key(&tag) && self.datagrams_in.insert(tag, seq, message) {
                     self.announce(tag);
                 }
                 Ok(())

@@ -25,6 +25,7 @@ impl Channels {
         let bound = match channel.mode {
             Mode::Reliable => limit::RELIABLE_MESSAGE,
             Mode::Latest => limit::LATEST_VALUE,
+            Mode::Datagram => limit::DATAGRAM,
         };
         if payload.len() > bound {
             let text = alloc::format!("{} bytes are more than the {bound} that a {:?} channel takes", payload.len(), channel.mode);
