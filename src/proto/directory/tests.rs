@@ -233,6 +233,21 @@ fn age_on_the_way_counts_against_the_lease() {
 }
 
 #[test]
+fn attack_a_record_from_before_its_node_left_does_not_bring_it_back() {
+    let mut d = directory(0);
+    let before = signed(record(1, 1), 1);
+    give(&mut d, 0, before.clone()).0.unwrap();
+    let left = Record { presence: Presence::Left, created: Wall(START + 10_000), ..record(1, 2) };
+    give(&mut d, 10_000, signed(left, 1)).0.unwrap();
+    let forgotten = 10_000 + (LEASE_ONLINE + KEEP).as_millis() as u64;
+    d.on_timeout(at(forgotten), &mut Vec::new());
+    assert!(d.is_empty());
+    let (_, out) = give(&mut d, forgotten, before);
+    assert_ne!(status(&d, forgotten, 1), Some(Status::Online));
+    assert_eq!(events(&out), vec![]);
+}
+
+#[test]
 fn who_does_not_answer_is_down_until_it_does_or_signs_a_higher_incarnation() {
     let mut d = directory(0);
     let (one, incarnation) = (key(1).node_id(), record(1, 1).incarnation);
