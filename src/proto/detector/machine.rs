@@ -107,6 +107,14 @@ pub(super) struct Member {
     pub asked: Option<Mono>,
 }
 
+/// A word that waits for a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Early {
+    pub since: Mono,
+    pub bytes: [u8; ACCUSATION],
+    pub news: bool,
+}
+
 /// What a finished probe showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
@@ -180,6 +188,7 @@ pub struct Detector {
     pub(super) round: Vec<NodeId>,
     pub(super) period: Mono,
     pub(super) health: u32,
+    pub(super) born: Mono,
     /// Time this process slept through, which no deadline counts.
     skipped: Duration,
     pub(super) budget: Bucket,
@@ -191,7 +200,7 @@ pub struct Detector {
     /// The wall clock when something was heard or due last.
     pub(super) wall: Wall,
     /// Words about, or of, members whose records have not come yet, by whom they came from: who has just joined hears those first.
-    pub(super) early: Map<NodeId, Vec<(Mono, [u8; ACCUSATION])>>,
+    pub(super) early: Map<NodeId, Vec<Early>>,
 }
 
 impl Detector {
@@ -211,6 +220,7 @@ impl Detector {
             round: Vec::new(),
             period: now.mono.after(PERIOD),
             health: 0,
+            born: now.mono,
             skipped: Duration::ZERO,
             budget: Bucket::full(now.mono, BURST),
             strikes: Map::new(),
@@ -288,7 +298,7 @@ impl Detector {
         let at = self.catch_up(now);
         self.links.entry(node).or_insert_with(|| Bucket::full(at, INBOUND_BURST));
         if !self.is_down(&node) {
-            self.tell_words(at, node, out);
+            self.tell_words(at, node, Msg::Down, out);
         }
         self.reached(at, &node, out);
     }
@@ -350,7 +360,7 @@ impl Detector {
     /// member; [`Reject::Stale`] for what is known or refuted; [`Reject::Expired`]; [`Reject::Malformed`].
     pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
         let at = self.catch_up(now);
-        let cost = if let Msg::Accuse(list) = &msg { list.len() as u64 } else { 1 };
+        let cost = if let Msg::Accuse(list) | Msg::Down(list) = &msg { list.len() as u64 } else { 1 };
         if !self.links.get_mut(&from).is_some_and(|b| b.take(at, cost, INBOUND, INBOUND_BURST)) {
             return Err(Reject::Limit);
         }
@@ -365,7 +375,8 @@ impl Detector {
                 out.push(Effect::Send { to: from, msg: Msg::prove(&self.key, &self.domain, asker, nonce) });
             }
             Msg::Proof { nonce, asker, target, signature } => return self.proof(at, from, nonce, asker, target, signature, out),
-            Msg::Accuse(list) => return self.take_words(now, at, from, &list, out),
+            Msg::Accuse(list) => return self.take_words(now, at, from, &list, true, out),
+            Msg::Down(list) => return self.take_words(now, at, from, &list, false, out),
         }
         Ok(())
     }
@@ -455,7 +466,7 @@ impl Detector {
             out.push(Effect::Verdict { node: *node, incarnation, down: false });
             // Where links outlived a partition nobody new is linked: those across hear now of whom this side holds for down.
             if linked {
-                self.tell_words(at, *node, out);
+                self.tell_words(at, *node, Msg::Accuse, out);
             }
         }
         if state != State::Trusted {

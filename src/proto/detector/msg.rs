@@ -62,6 +62,8 @@ pub enum Msg {
     },
     /// Signed [`Accusation`]s, at most [`LISTED`].
     Accuse(Vec<[u8; ACCUSATION]>),
+    /// The same of members that the sender holds for down, said on a new link: no news to anybody but, maybe, the recipient.
+    Down(Vec<[u8; ACCUSATION]>),
 }
 
 impl Msg {
@@ -79,6 +81,7 @@ impl Msg {
                 w.u8(6).u64(*nonce).raw(asker.as_bytes()).raw(target.as_bytes()).raw(signature)
             }
             Msg::Accuse(list) => w.u8(7).raw(&list.concat()),
+            Msg::Down(list) => w.u8(8).raw(&list.concat()),
         };
         w.finish()
     }
@@ -107,8 +110,8 @@ impl Msg {
             },
             5 => Msg::Prove { nonce: r.u64()?, asker: node(&mut r)? },
             6 => Msg::Proof { nonce: r.u64()?, asker: node(&mut r)?, target: node(&mut r)?, signature: r.array()? },
-            7 => match r.rest().as_chunks::<ACCUSATION>() {
-                (list @ [_, ..], []) => Msg::Accuse(list.to_vec()),
+            kind @ (7 | 8) => match r.rest().as_chunks::<ACCUSATION>() {
+                (list @ [_, ..], []) => (if kind == 7 { Msg::Accuse } else { Msg::Down })(list.to_vec()),
                 _ => return Err(Reject::Malformed),
             },
             _ => return Err(Reject::UnknownKind),

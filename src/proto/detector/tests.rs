@@ -460,6 +460,41 @@ fn a_newcomer_hears_who_is_down() {
 }
 
 #[test]
+fn a_newcomer_hears_of_many_who_are_down_as_soon() {
+    let mut net = Net::new(100, 5, ring(100));
+    net.run(Duration::from_secs(5));
+    let dead: Vec<NodeId> = (0..100).filter(|i| i % 5 < 3).map(id).collect();
+    net.silent.extend(dead.iter().copied());
+    let alive: Vec<NodeId> = (0..100).filter(|i| i % 5 >= 3).map(id).collect();
+    // Those that are left find each other.
+    for (i, a) in alive.iter().enumerate() {
+        for d in [1, 2, 7] {
+            net.link(*a, alive[(i + d) % alive.len()]);
+        }
+    }
+    net.run(Duration::from_secs(90));
+    let told = net.down.keys().filter(|(by, of)| alive.contains(by) && dead.contains(of)).count();
+    assert_eq!(told, alive.len() * dead.len());
+    let late = id(200);
+    net.nodes.insert(late, Detector::new(at(net.now), DOMAIN, key(200), Rng::from_seed([50; 32])));
+    net.incarnations.insert(late, 1);
+    for i in 0..100 {
+        net.with(late, |d, now, _| d.learn(now, id(i), 1, true));
+        net.with(id(i), |d, now, _| d.learn(now, late, 1, true));
+    }
+    for other in alive.iter().step_by(4).take(9) {
+        net.link(*other, late);
+    }
+    let start = net.now;
+    net.run(Duration::from_secs(120));
+    let mut took: Vec<u64> = dead.iter().map(|of| net.down.get(&(late, *of)).map_or(999_999, |at| at - start)).collect();
+    took.sort_unstable();
+    println!("half after {} ms, all after {} ms, for {} bytes", took[took.len() / 2], took.last().unwrap(), net.bytes[&late]);
+    assert!(*took.last().unwrap() <= 15_000);
+    assert!(alive.iter().all(|of| !net.down.contains_key(&(late, *of))));
+}
+
+#[test]
 fn the_half_that_is_cut_off_is_down_and_back_with_the_first_links() {
     let mut net = Net::new(20, 0, ring(20));
     net.run(Duration::from_secs(5));
@@ -546,13 +581,14 @@ fn messages_round_trip_and_noise_is_refused() {
         Msg::Prove { nonce: 5, asker: id(5) },
         Msg::prove(&key(6), &DOMAIN, id(7), 8),
         Msg::Accuse(vec![bytes; ENOUGH]),
+        Msg::Down(vec![bytes; 2]),
     ];
     let mut rng = Rng::from_seed([1; 32]);
     for msg in all {
         let bytes = msg.encode();
         assert_eq!(Msg::decode(&bytes), Ok(msg));
         for cut in 0..bytes.len() {
-            assert!(Msg::decode(&bytes[..cut]).is_err() || (bytes[0] == 7 && cut > 1 && (cut - 1) % 144 == 0));
+            assert!(Msg::decode(&bytes[..cut]).is_err() || (matches!(bytes[0], 7 | 8) && cut > 1 && (cut - 1) % 144 == 0));
         }
         assert!(Msg::decode(&[&bytes[..], &[0]].concat()).is_err());
     }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::machine::{ACCUSERS, Detector, ENOUGH, Effect, FRESH, Member, State, Word};
+use super::machine::{ACCUSERS, Detector, ENOUGH, Early, Effect, FRESH, Member, State, Word};
 use super::msg::{ACCUSATION, Accusation, LISTED, Msg};
 use crate::base::{Mono, NodeId, Now, Reject, limit};
 
@@ -53,18 +53,21 @@ impl Detector {
         }
     }
 
-    /// Words from a neighbour. What is refused of a list leaves the rest in force.
+    /// Words from a neighbour. What is refused of a list leaves the rest in force. To somebody who has just come all is news; to the others
+    /// it is not, and its budget is for looking at those who are down.
     pub(super) fn take_words(
         &mut self,
         now: Now,
         at: Mono,
         from: NodeId,
         list: &[[u8; ACCUSATION]],
+        news: bool,
         out: &mut Vec<Effect>,
     ) -> Result<(), Reject> {
+        let news = news || at.since(self.born) >= WAITS;
         let mut result = Ok(());
         for bytes in list {
-            result = result.and(self.take_word(now, at, from, bytes, out));
+            result = result.and(self.take_word(now, at, from, Early { since: at, bytes: *bytes, news }, out));
         }
         result
     }
@@ -72,15 +75,15 @@ impl Detector {
     /// Takes those words that the records have come for.
     pub(super) fn take_early_words(&mut self, now: Now, at: Mono, out: &mut Vec<Effect>) {
         for (from, words) in core::mem::take(&mut self.early) {
-            for (since, bytes) in words {
-                if at.since(since) >= WAITS {
+            for early in words {
+                if at.since(early.since) >= WAITS {
                     continue;
                 }
-                if Accusation::parse(&bytes).is_ok_and(|word| self.is_early(&word)) {
-                    self.early.entry(from).or_default().push((since, bytes));
+                if Accusation::parse(&early.bytes).is_ok_and(|word| self.is_early(&word)) {
+                    self.early.entry(from).or_default().push(early);
                 } else {
                     // What it was worth was for whoever sent it to know; nobody is told now.
-                    let _ = self.take_word(now, at, from, &bytes, out);
+                    let _ = self.take_word(now, at, from, early, out);
                 }
             }
         }
@@ -92,7 +95,8 @@ impl Detector {
         !known || !self.members.contains_key(&word.accuser)
     }
 
-    fn take_word(&mut self, now: Now, at: Mono, from: NodeId, bytes: &[u8; ACCUSATION], out: &mut Vec<Effect>) -> Result<(), Reject> {
+    fn take_word(&mut self, now: Now, at: Mono, from: NodeId, said: Early, out: &mut Vec<Effect>) -> Result<(), Reject> {
+        let Early { bytes, news, .. } = &said;
         let word = Accusation::parse(bytes)?;
         if word.accuser == self.me || word.accuser == word.suspect {
             return Err(Reject::Malformed);
@@ -105,7 +109,7 @@ impl Detector {
             if waiting.len() >= EARLY {
                 return Err(Reject::Limit);
             }
-            waiting.push((at, *bytes));
+            waiting.push(said);
             return Ok(());
         }
         if word.suspect == self.me {
@@ -131,7 +135,7 @@ impl Detector {
         if let Some(member) = self.members.get_mut(&word.suspect) {
             member.words.insert(word.accuser, Word { bytes: *bytes, created: word.created, at });
         }
-        self.pass_on(at, from, &word, bytes, others < ENOUGH, out);
+        self.pass_on(at, from, &word, bytes, *news && others < ENOUGH, out);
         // What is seen here outweighs it; who is asleep is not expected to answer.
         if watched && !down && !fresh && strikes < STRIKES {
             self.suspect(at, word.suspect);
@@ -214,7 +218,7 @@ impl Detector {
     /// Tells a new neighbour whom this node holds for down, and why. It may be one of them.
     ///
     /// It says so in its own name too: of those who said it first many may be gone, or not be known to somebody who has just come.
-    pub(super) fn tell_words(&mut self, at: Mono, to: NodeId, out: &mut Vec<Effect>) {
+    pub(super) fn tell_words(&mut self, at: Mono, to: NodeId, form: fn(Vec<[u8; ACCUSATION]>) -> Msg, out: &mut Vec<Effect>) {
         let down: Vec<NodeId> = self.members.iter().filter(|(_, m)| m.state == State::Down).map(|(n, _)| *n).collect();
         // Of too many some, by lot: other neighbours tell of the others.
         let first = usize::try_from(self.rng.below(down.len() as u64)).unwrap_or(0);
@@ -226,7 +230,7 @@ impl Detector {
             words.extend(self.own_word(at, *node));
         }
         for part in words.chunks(LISTED) {
-            out.push(Effect::Send { to, msg: Msg::Accuse(part.to_vec()) });
+            out.push(Effect::Send { to, msg: form(part.to_vec()) });
         }
     }
 
