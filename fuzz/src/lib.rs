@@ -281,7 +281,7 @@ impl Scene {
 }
 
 fn up(link: u64, node: NodeId) -> LinkEvent {
-    LinkEvent::Up { link: LinkId(link), node, path: Path::Direct, side: Side::Listener, address: String::new() }
+    LinkEvent::Up { link: LinkId(link), node, path: Path::Direct, side: Side::Listener, address: String::new(), datagrams: true }
 }
 
 fn sent(peer: &mut Peer) -> Vec<(LinkId, Lane, Vec<u8>)> {

@@ -9,17 +9,23 @@ export interface Meta {
   readonly from: string;
   /** When, in milliseconds since the Unix epoch by the sender's clock. */
   readonly sentAt: number;
-  /** The key it was sent under, on a `latest` channel. */
+  /** The key it was sent under, on a `latest` or `datagram` channel. */
   readonly key?: string;
 }
 
 /** A message, as the async iterator gives it. */
 export interface Message<T> extends Meta { readonly value: T }
 
+/** What a channel promises of the messages on it: see {@link ChannelOptions.mode}. */
+export type Mode = 'reliable' | 'latest' | 'datagram';
+
 /** How a channel behaves. */
 export interface ChannelOptions<T> {
-  /** `reliable`: every message, in order per sender. `latest`: the newest value per key; older ones may be skipped. @defaultValue 'reliable' */
-  mode?: 'reliable' | 'latest';
+  /**
+   * `reliable`: every message, in order per sender. `latest`: the newest value per key; older ones may be skipped. `datagram`: what the network
+   * carries at once; what is lost or late never comes, and nothing waits for it. @defaultValue 'reliable'
+   */
+  mode?: Mode;
   /** @defaultValue bytes as they are */
   codec?: Codec<T>;
   /** On a `latest` channel: which value replaces which. @defaultValue one key per sender */
@@ -39,7 +45,7 @@ const AHEAD = 64;
 /** A named way to exchange values with the other participants of a domain. The manager has no key for it. */
 export class Channel<T = Uint8Array> implements AsyncIterable<Message<T>> {
   readonly name: string;
-  readonly mode: 'reliable' | 'latest';
+  readonly mode: Mode;
   readonly #core: ChannelCore;
   readonly #codec: Codec<T> | undefined;
   readonly #key: ((value: T) => string) | undefined;
@@ -60,7 +66,8 @@ export class Channel<T = Uint8Array> implements AsyncIterable<Message<T>> {
   }
 
   /**
-   * Sends, and resolves when every recipient's window has taken all of it. At most 64 MiB on `reliable`, 15 KiB on `latest`. Rejects with
+   * Sends, and resolves when every recipient's window has taken all of it. At most 64 MiB on `reliable`, 15 KiB on `latest`,
+   * 900 bytes on `datagram`, which is sent at once or dropped. Rejects with
    * `no-participant` if one of those named in `to` was gone before that, and says who; the others have it.
    */
   async send(value: T, options: SendOptions = {}): Promise<void> {

@@ -56,6 +56,8 @@ export interface Link {
   readonly received: number;
   /** The remote address in use, as multiaddr text. */
   readonly address: string;
+  /** Whether what is sent on `datagram` channels goes as datagrams here; else it takes a stream, where one that is lost holds up the next. */
+  readonly datagrams: boolean;
 }
 
 /** What was counted in a domain since this node joined it. */
@@ -70,6 +72,8 @@ export interface Stats {
   readonly members: number;
   /** Members with an authenticated link to this node. */
   readonly linked: number;
+  /** Of these links, those that take datagrams; on the others what is sent on `datagram` channels takes a stream. */
+  readonly datagrams: number;
   /** Membership statements held. */
   readonly statements: number;
 }

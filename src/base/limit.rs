@@ -47,9 +47,9 @@ pub const RECEIVE_STREAMS: usize = 2_048;
 pub const UNOPENED: usize = 16;
 /// One message on a `datagram` channel: with all overheads it fits a datagram of QUIC on any path.
 pub const DATAGRAM: usize = 900;
-/// Unread messages kept of a `datagram` channel, and those that wait to be sent in a domain …
+/// Unread messages kept of all `datagram` channels of a domain, and those that wait to be sent there …
 pub const DATAGRAMS: usize = 1_024;
-/// … and the unread ones of one sender.
+/// … and the unread ones of one sender on one channel.
 pub const DATAGRAMS_OF_ONE: usize = 64;
 /// Bytes of datagrams handed to a link and not yet written.
 pub const DATAGRAM_BACKLOG: usize = 16 * 1024;

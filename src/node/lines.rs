@@ -26,6 +26,8 @@ pub enum Delivery {
     Reliable,
     /// The newest value of each key.
     Latest,
+    /// What the network carries at once.
+    Datagram,
 }
 
 /// What can be asked.

@@ -15,7 +15,7 @@ use super::{
     hello::Refuse,
     link::{Lane, LinkCommand},
     route::GIVE_UP,
-    seal::Topic,
+    seal::{Topic, takes},
 };
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
 use crate::crypto::{Role, invite, sign::SigningKey, tag};
@@ -402,6 +402,10 @@ impl Peer {
         let domain = self.domain_mut(id)?;
         let sent = if everybody && domain.spread.is_large() {
             domain.channels.post_all(now, channel, &payload, key)?
+        } else if domain.channels.mode(channel) == Some(Mode::Datagram) {
+            let domain = self.domains.get_mut(&id).ok_or_else(not_in)?;
+            let ready = to.iter().all(|n| takes(&self.table, &domain.greetings, &domain.known, n, Lane::Datagram));
+            domain.channels.post(now, channel, &to, payload, key)? && ready
         } else {
             domain.channels.post(now, channel, &to, payload, key)?
         };
@@ -472,6 +476,7 @@ impl Peer {
             rejected: domain.rejected.clone(),
             members: domain.known.len() as u64,
             linked: domain.linked().len() as u64,
+            datagrams: domain.linked().iter().filter(|n| self.table.best(n).is_some_and(|(_, l)| l.datagrams)).count() as u64,
             statements: domain.membership.len() as u64,
             epochs: domain.session.epochs(),
         })

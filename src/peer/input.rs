@@ -63,7 +63,8 @@ impl Peer {
             }
             LinkEvent::Foreign { node, path, address, rtt } => {
                 if let Some(probe) = self.probes.get_mut(&node) {
-                    probe.end = Some(Ok(LinkInfo { node, path: Some(path), rtt: Some(rtt), sent: 0, received: 0, address, datagrams: false }));
+                    probe.end =
+                        Some(Ok(LinkInfo { node, path: Some(path), rtt: Some(rtt), sent: 0, received: 0, address, datagrams: false }));
                 }
                 self.dial_failed(now, node);
             }

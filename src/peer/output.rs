@@ -224,6 +224,8 @@ pub struct Stats {
     pub members: u64,
     /// Members with an authenticated link to this node.
     pub linked: u64,
+    /// Of these links, those that take datagrams; on the others what is sent on `datagram` channels takes a stream.
+    pub datagrams: u64,
     /// Membership statements held.
     pub statements: u64,
     /// Pairs of sender keys this node made, the present one included.

@@ -2,10 +2,10 @@
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
-use super::{Peer, hello::Keys, link::Lane};
+use super::{Peer, domain::Greeting, hello::Keys, link::Lane, table::Table};
 #[cfg(feature = "sim")]
 use crate::base::only;
-use crate::base::{DomainId, NodeId, Now, Reject};
+use crate::base::{DomainId, Map, NodeId, Now, Reject};
 use crate::crypto::{Class, Role, tag};
 use crate::wire::bytes::Reader;
 use crate::wire::cbor;
@@ -53,6 +53,11 @@ impl Topic {
             Topic::Channels | Topic::Casts | Topic::State => Class::Data,
         }
     }
+}
+
+/// Whether a participant can be sent channel data on this lane now.
+pub(super) fn takes(table: &Table, greetings: &Map<NodeId, Greeting>, known: &Map<NodeId, Role>, node: &NodeId, lane: Lane) -> bool {
+    greetings.get(node).is_some_and(|g| g.done()) && known.get(node) == Some(&Role::Participant) && table.has_room(node, lane)
 }
 
 impl Peer {
@@ -114,9 +119,7 @@ impl Peer {
                 return;
             }
             let (table, greetings, known) = (&self.table, &domain.greetings, &domain.known);
-            let ready = |node: &NodeId, lane: Lane| {
-                greetings.get(node).is_some_and(|g| g.done()) && known.get(node) == Some(&Role::Participant) && table.has_room(node, lane)
-            };
+            let ready = |node: &NodeId, lane: Lane| takes(table, greetings, known, node, lane);
             let Some(transmit) = domain.channels.poll_transmit(now, &ready) else { return };
             let to = transmit.to.into_iter().collect();
             self.send_sealed(now, id, Topic::Channels, &to, transmit.lane, &transmit.payload);

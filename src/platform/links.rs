@@ -2,6 +2,7 @@
 //! the transports and, if it likes, one more behaviour (a relay server; the signalling of `/webrtc`).
 
 pub mod address;
+pub mod datagrams;
 mod dialling;
 pub mod handler;
 pub mod lanes;
@@ -23,7 +24,8 @@ use libp2p::swarm::{ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Transport, connection_limits, identify, identity, noise, ping, relay, yamux};
 
 use crate::base::{Code, Error, Map, NodeId, Rng, limit};
-use crate::peer::{LinkCommand, LinkEvent};
+use crate::peer::{Lane, LinkCommand, LinkEvent};
+use datagrams::Datagrams;
 use dialling::Pending;
 use relays::{Relays, Standing};
 use streams::LinkStreams;
@@ -81,6 +83,8 @@ pub struct LinksConfig {
     pub last_resort: fn(&Multiaddr) -> bool,
     /// Named in identify, for people.
     pub agent: String,
+    /// The ways for datagrams that the transports' connections have.
+    pub datagrams: Datagrams,
 }
 
 impl LinksConfig {
@@ -189,7 +193,7 @@ where
             .with_cache_size(0);
         let behaviour = Behaviour {
             limits: connection_limits::Behaviour::new(limits),
-            lanes: lanes::Behaviour::default(),
+            lanes: lanes::Behaviour::new(config.datagrams.clone()),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
             circuit,
@@ -321,6 +325,13 @@ where
             }
             // For the platform whose own behaviour asks for signals.
             LinkCommand::Signal { .. } => {}
+            LinkCommand::Send { link, lane: lane @ Lane::Datagram, frame } => {
+                if let Some(peer) = self.swarm.behaviour().lanes.peer(link) {
+                    self.config.datagrams.send(&peer, &frame);
+                }
+                // Sent or dropped, it waits no more.
+                self.events.push_back(LinkEvent::Drained { link, lane, bytes: frame.len() });
+            }
             LinkCommand::Send { link, lane, frame } => self.swarm.behaviour().lanes.send(link, lane, frame),
             LinkCommand::Close { link } => self.swarm.behaviour().lanes.close(link),
         }
@@ -336,6 +347,13 @@ where
                 match tick {
                     Tick::Relay(peer) => self.connect_relay(peer),
                     Tick::Proof(doubt) => self.cut_doubted(doubt),
+                }
+                continue;
+            }
+            if let Poll::Ready((peer, frame)) = self.config.datagrams.poll_next(cx) {
+                // Without a link it comes too early, or too late.
+                if let Some(link) = self.swarm.behaviour().lanes.direct(&peer) {
+                    return Poll::Ready(Some(LinkEvent::Frame { link, lane: Lane::Datagram, frame }));
                 }
                 continue;
             }

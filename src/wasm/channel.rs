@@ -23,7 +23,8 @@ pub(super) fn mode(name: &str) -> Result<Mode, Error> {
     match name {
         "reliable" => Ok(Mode::Reliable),
         "latest" => Ok(Mode::Latest),
-        _ => Err(Error::new(Code::BadArgument, "a channel's mode is reliable or latest")),
+        "datagram" => Ok(Mode::Datagram),
+        _ => Err(Error::new(Code::BadArgument, "a channel's mode is reliable, latest or datagram")),
     }
 }
 

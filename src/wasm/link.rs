@@ -23,6 +23,7 @@ pub(super) struct JsLink {
     sent: f64,
     received: f64,
     address: String,
+    datagrams: bool,
 }
 
 impl From<LinkInfo> for JsLink {
@@ -34,6 +35,7 @@ impl From<LinkInfo> for JsLink {
             sent: link.sent as f64,
             received: link.received as f64,
             address: link.address,
+            datagrams: link.datagrams,
         }
     }
 }
@@ -46,6 +48,7 @@ pub(super) struct JsStats {
     rejected: BTreeMap<String, f64>,
     members: f64,
     linked: f64,
+    datagrams: f64,
     statements: f64,
     epochs: f64,
 }
@@ -58,6 +61,7 @@ impl From<Stats> for JsStats {
             rejected: stats.rejected.into_iter().map(|(reject, count)| (format!("{reject:?}").to_lowercase(), count as f64)).collect(),
             members: stats.members as f64,
             linked: stats.linked as f64,
+            datagrams: stats.datagrams as f64,
             statements: stats.statements as f64,
             epochs: stats.epochs as f64,
         }

@@ -139,6 +139,12 @@ export class Hosts {
     }
   }
 
+  /** Of what comes to a host so many packets in a hundred are lost, at random. */
+  lose(host, percent) {
+    const rule = `numgen random mod 100 < ${percent} drop`;
+    return ip('netns', 'exec', this.name(host), 'nft', `add table inet loss; add chain inet loss inward { type filter hook input priority 0; }; add rule inet loss inward iifname eth0 ${rule}`);
+  }
+
   /** Cuts the cable between a host and the bridge. The host itself does not see it. */
   cut(host) { return ip('-n', this.name('bridge'), 'link', 'set', `to-${host}`, 'nomaster'); }
 

@@ -226,7 +226,7 @@ impl Session {
             Command::Links => Ok(self.links()),
             Command::Stats => self.node.stats(self.domain).map(|s| {
                 json!({"sealed": s.sealed, "opened": s.opened, "members": s.members,
-                "linked": s.linked, "statements": s.statements,
+                "linked": s.linked, "datagrams": s.datagrams, "statements": s.statements,
                 "rejected": s.rejected.iter().map(|(r, n)| (r.to_string(), json!(n))).collect::<serde_json::Map<_, _>>()})
             }),
             Command::Send { channel, mode, to, text, data, key } => {
@@ -268,6 +268,7 @@ impl Session {
         let mode = match delivery {
             Delivery::Reliable => Mode::Reliable,
             Delivery::Latest => Mode::Latest,
+            Delivery::Datagram => Mode::Datagram,
         };
         let id = self.node.channel(self.domain, name, mode)?;
         self.channels.insert(name.to_owned(), (id, delivery));
@@ -305,7 +306,7 @@ impl Session {
     fn links(&self) -> Value {
         let one = |l: &peerage::peer::LinkInfo| {
             json!({"node": l.node.to_string(), "path": path(l.path), "rtt_ms": l.rtt.map(|r| r.as_secs_f64() * 1_000.0),
-                "sent": l.sent, "received": l.received})
+                "sent": l.sent, "received": l.received, "datagrams": l.datagrams})
         };
         json!({"links": self.node.links(Some(self.domain)).iter().map(one).collect::<Vec<_>>()})
     }

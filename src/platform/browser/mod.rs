@@ -4,6 +4,7 @@ mod inbox;
 mod store;
 mod webrtc;
 mod websocket;
+mod webtransport;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,11 +17,10 @@ use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Multiaddr, Transport, identity};
-use libp2p_webtransport_websys as webtransport;
 use wasm_bindgen::{JsCast, JsValue};
 use zeroize::Zeroizing;
 
-use super::links::{self, Links, LinksConfig, Upgraded, address, streams::LinkStreams};
+use super::links::{self, Links, LinksConfig, Upgraded, address, datagrams::Datagrams, streams::LinkStreams};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, LinkCommand, LinkEvent, Peer, saved};
@@ -28,6 +28,7 @@ use crate::runtime::store::{IDENTITY, Store as _};
 use crate::runtime::{self, handle::Node, keeper::Keeper, port::Platform};
 pub use store::{BrowserStore, JsStore};
 use webrtc::{configuration::Configuration, direct, private, signaling};
+use webtransport::WebTransport;
 
 /// From the first packet of a WebTransport session to its connection: browsers alone wait for longer where UDP is blocked.
 const SESSION: Duration = Duration::from_secs(10);
@@ -116,10 +117,11 @@ impl BrowserPlatform {
         let rtc = webrtc::is_available();
         let (circuit, client) = links::circuit(&key)?;
         let settings = Arc::new(Configuration::new(configuration));
-        let (transport, signals) = transports(&key, circuit, rtc.then(|| settings.clone()))?;
+        let datagrams = Datagrams::default();
+        let (transport, signals) = transports(&key, circuit, rtc.then(|| settings.clone()), datagrams.clone())?;
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION"), " (browser)").into();
         let usable = if rtc { usable } else { usable_without_rtc };
-        let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable, last_resort: |_| false, agent };
+        let setup = LinksConfig { reserve: true, webrtc: rtc, vouch: false, usable, last_resort: |_| false, agent, datagrams };
         let executor = libp2p::swarm::Config::with_executor(wasm_bindgen_futures::spawn_local);
         let mut links = Links::new(&key, transport, client, executor, setup, entropy()?, Toggle::from(signals), carried);
         if rtc {
@@ -167,12 +169,21 @@ fn transports(
     key: &identity::Keypair,
     circuit: Boxed<Upgraded>,
     rtc: Option<Arc<Configuration>>,
+    datagrams: Datagrams,
 ) -> Result<(Boxed<Upgraded>, Option<signaling::Behaviour>), Error> {
-    let session = webtransport::Transport::new(webtransport::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c)));
+    let own = datagrams.clone();
+    let session = WebTransport::new(key).map(move |(peer, c), _| {
+        c.join(peer, &own);
+        (peer, StreamMuxerBox::new(c))
+    });
     let web = any(TransportTimeout::new(session, SESSION).boxed(), links::secure(websocket::WebSockets, key)?);
     let Some(rtc) = rtc else { return Ok((any(circuit, web), None)) };
     let (private, signals) = private::new(rtc);
-    let private = private.map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let private = private.map(move |(peer, c), _| {
+        c.join(peer, &datagrams);
+        (peer, StreamMuxerBox::new(c))
+    });
+    let private = private.boxed();
     let direct = direct::Direct::new(key.clone()).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     // `/webrtc` before the circuits, which would take its addresses for theirs.
     Ok((any(private, any(circuit, any(direct, web))), Some(signals)))

@@ -12,9 +12,10 @@ use libp2p::swarm::{
 };
 
 use super::address;
+use super::datagrams::Datagrams;
 use super::handler::{End, Handler, Order, Report};
 use crate::base::{LinkId, Map, limit};
-use crate::peer::{Lane, LinkEvent, Side};
+use crate::peer::{Lane, LinkEvent, Path, Side};
 
 /// What the behaviour tells the swarm's owner.
 #[derive(Debug)]
@@ -45,15 +46,16 @@ pub struct Behaviour {
     /// Peers whose connection outlives its link: relays in use.
     keep: Vec<PeerId>,
     waker: Option<Waker>,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Behaviour { connections: Map::new(), links: Map::new(), next_link: 1, actions: VecDeque::new(), keep: Vec::new(), waker: None }
-    }
+    datagrams: Datagrams,
 }
 
 impl Behaviour {
+    /// Without connections.
+    pub fn new(datagrams: Datagrams) -> Behaviour {
+        let (connections, links, actions) = (Map::new(), Map::new(), VecDeque::new());
+        Behaviour { connections, links, next_link: 1, actions, keep: Vec::new(), waker: None, datagrams }
+    }
+
     /// Queues a frame. Dropped if the link is gone or the frame too long, as the port says.
     pub fn send(&self, link: LinkId, lane: Lane, frame: Vec<u8>) {
         if frame.len() <= limit::FRAME {
@@ -69,6 +71,17 @@ impl Behaviour {
     /// The link on a connection, if there is one.
     pub fn link(&self, connection: ConnectionId) -> Option<LinkId> {
         self.connections.get(&connection)?.link
+    }
+
+    /// Whom a link leads to.
+    pub fn peer(&self, link: LinkId) -> Option<PeerId> {
+        self.links.get(&link).and_then(|c| self.connections.get(c)).map(|c| c.peer)
+    }
+
+    /// The newest direct link to a peer.
+    pub fn direct(&self, peer: &PeerId) -> Option<LinkId> {
+        let direct = |c: &&Connection| c.peer == *peer && c.point.as_ref().is_some_and(|p| address::path(p) == Path::Direct);
+        self.connections.values().filter(direct).filter_map(|c| c.link).max()
     }
 
     /// Keep connections to this peer when their link is closed.
@@ -116,13 +129,14 @@ impl Behaviour {
         let link = LinkId(self.next_link);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let (Some(node), Some(point)) = (address::node_id(&connection.peer), &connection.point) else { return };
+        let path = address::path(point);
         let event = LinkEvent::Up {
             link,
             node,
-            path: address::path(point),
+            path,
             side: connection.side,
             address: point.get_remote_address().to_string(),
-            datagrams: false,
+            datagrams: path == Path::Direct && self.datagrams.has(&connection.peer),
         };
         connection.link = Some(link);
         self.next_link += 1;

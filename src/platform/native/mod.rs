@@ -1,6 +1,7 @@
 //! The native platform: tokio, and QUIC, TCP, WebSocket, WebTransport, WebRTC-direct and circuits.
 
 mod count;
+mod datagram;
 pub mod objects;
 mod record;
 mod rtc;
@@ -21,7 +22,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Multiaddr, Transport, dns, identity, quic, relay, tcp, websocket};
 use libp2p_webrtc::tokio as webrtc;
 
-use super::links::{self, Links, LinksConfig, Upgraded, streams::LinkStreams};
+use super::links::{self, Links, LinksConfig, Upgraded, datagrams::Datagrams, streams::LinkStreams};
 use crate::base::{Code, Error, Mono, Now, Rng, Wall};
 use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, LinkCommand, LinkEvent, Peer};
@@ -127,7 +128,8 @@ impl NativePlatform {
         let recorder = config.record.as_deref().map(|path| record::Recorder::create(path, RECORDING)).transpose()?.map(Arc::new);
         let watch = Watch { traffic: Some(traffic.clone()), recorder, most: None };
         let session = WebTransport::new(key.clone(), &secret, Arc::new(|| clock().wall)).over(stun::answering);
-        let transport = transports(&key, session, certificate, circuit, &watch)?;
+        let datagrams = Datagrams::default();
+        let transport = transports(&key, session, certificate, circuit, &watch, datagrams.clone())?;
         let served = Arc::new(Served::default());
         let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION")).into();
@@ -138,6 +140,7 @@ impl NativePlatform {
             usable,
             last_resort: rtc::is_last_resort,
             agent,
+            datagrams,
         };
         let hears = served.clone();
         let executor = libp2p::swarm::Config::with_tokio_executor();
@@ -217,6 +220,7 @@ fn transports(
     certificate: webrtc::Certificate,
     circuit: Boxed<Upgraded>,
     watch: &Watch,
+    datagrams: Datagrams,
 ) -> Result<Boxed<Upgraded>, Error> {
     let dialling = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let plain = links::secure(dialling(), key)?;
@@ -224,7 +228,11 @@ fn transports(
     web.set_max_data_size(WS_MESSAGE);
     let web = links::secure(web, key)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
-    let session = session.map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let session = session.map(move |(peer, c), _| {
+        datagram::join(peer, c.session(), &datagrams);
+        (peer, StreamMuxerBox::new(c))
+    });
+    let session = session.boxed();
     let rtc = rtc::Admitting::new(webrtc::Transport::new(key.clone(), certificate))
         .map(|(peer, c), _| (peer, StreamMuxerBox::new(rtc::Closing::new(c))))
         .boxed();

@@ -42,38 +42,37 @@ impl Outbox {
 /// What came and was not read yet.
 #[derive(Default)]
 pub struct Inbox {
-    unread: Map<Tag, VecDeque<Message>>,
+    unread: VecDeque<(Tag, Message)>,
     /// The newest of each sender on each open channel.
     newest: Map<(Tag, NodeId), u64>,
 }
 
 impl Inbox {
     /// Takes a message of an open channel unless a later one came before it. Where too much is unread the oldest goes, of the same
-    /// sender if that has more than its share.
+    /// sender and channel if that has more than its share.
     pub fn insert(&mut self, tag: Tag, seq: u64, message: Message) -> bool {
         let newest = self.newest.entry((tag, message.from)).or_insert(0);
         if seq <= *newest {
             return false;
         }
         *newest = seq;
-        let queue = self.unread.entry(tag).or_default();
-        let own = || queue.iter().filter(|m| m.from == message.from);
-        if own().count() >= limit::DATAGRAMS_OF_ONE {
-            let first = queue.iter().position(|m| m.from == message.from);
-            first.map(|at| queue.remove(at));
-        } else if queue.len() >= limit::DATAGRAMS {
-            queue.pop_front();
+        let own = |(of, m): &(Tag, Message)| *of == tag && m.from == message.from;
+        let share = self.unread.iter().filter(|u| own(u)).count() >= limit::DATAGRAMS_OF_ONE;
+        if share || self.unread.len() >= limit::DATAGRAMS {
+            let first = self.unread.iter().position(|u| !share || own(u));
+            first.map(|at| self.unread.remove(at));
         }
-        queue.push_back(message);
+        self.unread.push_back((tag, message));
         true
     }
 
     pub fn take(&mut self, tag: Tag) -> Option<Message> {
-        self.unread.get_mut(&tag)?.pop_front()
+        let at = self.unread.iter().position(|(of, _)| *of == tag)?;
+        self.unread.remove(at).map(|(_, message)| message)
     }
 
     pub fn close(&mut self, tag: Tag) {
-        self.unread.remove(&tag);
+        self.unread.retain(|(of, _)| *of != tag);
         self.newest.retain(|(t, _), _| *t != tag);
     }
 
@@ -83,6 +82,6 @@ impl Inbox {
     }
 
     pub fn bytes(&self) -> usize {
-        self.unread.values().flatten().map(|m| m.payload.len()).sum()
+        self.unread.iter().map(|(_, m)| m.payload.len()).sum()
     }
 }

@@ -196,6 +196,12 @@ impl Channels {
         self.channels.contains_key(&id)
     }
 
+    /// How this channel was opened, if it is open.
+    #[must_use]
+    pub fn mode(&self, id: ChannelId) -> Option<Mode> {
+        self.channels.get(&id).map(|c| c.mode)
+    }
+
     /// Queues a message for every recipient named (this node and repetitions are skipped). The end is told by
     /// [`Effect::SendDone`]. A `latest` value replaces what still waits under its key, and its send ends at once; so does that of a
     /// datagram, which goes to those that can be reached at this moment.

@@ -390,7 +390,7 @@ fn who_stays_lost_is_forgotten_and_those_there_come_first() {
     let mut r = machine(1, 15);
     r.open(at(0), "chat", Mode::Reliable).unwrap();
     let tag = msg::Tag::of(Mode::Reliable, "chat");
-    let mut ask = |r: &mut Channels, n: usize| {
+    let ask = |r: &mut Channels, n: usize| {
         let from = NodeId::from_public_key(core::array::from_fn(|i| if i < 2 { (n >> (8 * i)) as u8 } else { 0 }));
         let mut w = crate::wire::bytes::Writer::new();
         msg::Item::Ask { tag, epoch: 1, nonce: 1 }.write(&mut w);

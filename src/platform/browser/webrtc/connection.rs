@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures_timer::Delay;
 use js_sys::Reflect;
+use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::closure::Closure;
@@ -22,7 +23,9 @@ use super::super::inbox::Wakers;
 use super::channel::DataChannel;
 use super::stream::{Kind, RtcStream};
 use super::thrown;
+use super::unreliable::Unreliable;
 use crate::base::Code;
+use crate::platform::links::datagrams::Datagrams;
 
 /// Streams the remote opened that may wait to be taken; beyond, they are closed.
 const INBOUND: usize = 256;
@@ -43,6 +46,8 @@ pub(super) struct Peer {
     shared: Rc<Shared>,
     _channel: Closure<dyn FnMut(RtcDataChannelEvent)>,
     change: Closure<dyn FnMut(Event)>,
+    /// Between browsers.
+    pub(super) unreliable: Option<Unreliable>,
 }
 
 impl Peer {
@@ -70,7 +75,14 @@ impl Peer {
         let change = Closure::<dyn FnMut(Event)>::new(move |_: Event| own.wakers.wake());
         raw.set_ondatachannel(Some(channel.as_ref().unchecked_ref()));
         raw.set_onconnectionstatechange(Some(change.as_ref().unchecked_ref()));
-        Ok(Peer { raw, shared, _channel: channel, change })
+        Ok(Peer { raw, shared, _channel: channel, change, unreliable: None })
+    }
+
+    /// Another one, with a channel for datagrams.
+    pub(super) fn with_datagrams(rtc: &RtcConfiguration) -> io::Result<Peer> {
+        let mut peer = Peer::new(rtc)?;
+        peer.unreliable = Some(Unreliable::new(&peer.raw));
+        Ok(peer)
     }
 
     /// Ready once connected, or once that cannot be hoped for.
@@ -128,6 +140,7 @@ impl Drop for Peer {
         self.watch_association(&JsValue::NULL);
         self.raw.set_ondatachannel(None);
         self.raw.set_onconnectionstatechange(None);
+        self.unreliable = None;
         self.raw.close();
     }
 }
@@ -150,6 +163,13 @@ impl Connection {
     pub(super) fn new(peer: Peer, kind: Kind, kept: Option<DataChannel>) -> Connection {
         peer.watch_association(peer.change.as_ref());
         Connection { peer: SendWrapper::new(peer), kind, lost: None, _kept: kept }
+    }
+
+    /// Datagrams to and from this node go over this connection too, if it has a channel for them.
+    pub fn join(&self, peer: PeerId, datagrams: &Datagrams) {
+        if let Some(unreliable) = &self.peer.unreliable {
+            unreliable.join(peer, datagrams);
+        }
     }
 
     fn check(&self) -> io::Result<()> {

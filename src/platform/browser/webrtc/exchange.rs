@@ -99,7 +99,7 @@ impl Wire {
 
 /// Offers a connection.
 pub(super) async fn offer(mut wire: Wire, rtc: Arc<Configuration>) -> io::Result<Connection> {
-    let peer = Peer::new(&rtc.get()?)?;
+    let peer = Peer::with_datagrams(&rtc.get()?)?;
     let init = DataChannel::new(peer.raw.create_data_channel(INIT));
     let mut own = Candidates::of(&peer.raw);
     let talk = async {
@@ -121,7 +121,7 @@ pub(super) async fn offer(mut wire: Wire, rtc: Arc<Configuration>) -> io::Result
 /// Answers an offer.
 pub(super) async fn answer(mut wire: Wire, rtc: Arc<Configuration>) -> io::Result<Connection> {
     let offer = within(TIMEOUT, "no offer came", wire.expect(OFFER)).await?;
-    let peer = Peer::new(&rtc.get()?)?;
+    let peer = Peer::with_datagrams(&rtc.get()?)?;
     let mut own = Candidates::of(&peer.raw);
     set_remote(&peer.raw, RtcSdpType::Offer, &offer).await?;
     let sdp = described(peer.raw.create_answer()).await?;

@@ -9,6 +9,7 @@ mod exchange;
 pub(super) mod private;
 pub(super) mod signaling;
 mod stream;
+mod unreliable;
 
 use std::future::Future;
 use std::io;

@@ -38,6 +38,14 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The session itself, which also carries datagrams.
+    #[must_use]
+    pub fn session(&self) -> wtransport::Connection {
+        self.inner.clone()
+    }
+}
+
 impl StreamMuxer for Connection {
     type Substream = Stream;
     type Error = io::Error;
