@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { build } from 'esbuild';
 import { at } from '../../scripts/lib.mjs';
-import { browser, relay, scratch, serve, tab } from '../web/harness.mjs';
+import { browser, relay, scratch, scripts, serve, tab } from '../web/harness.mjs';
 
 /** A tab of js-libp2p. */
 async function foreign(t, started) {
@@ -13,6 +13,7 @@ async function foreign(t, started) {
     entryPoints: [at('tests/interop/foreign.mjs')], outfile: join(folder, 'foreign.js'), bundle: true, format: 'esm', platform: 'browser', logLevel: 'warning',
   });
   const page = await tab(started);
+  await page.addInitScript(scripts.connections);
   await page.goto(await serve(t, folder, { '/': '<!doctype html><script type="module" src="/foreign.js"></script>' }));
   await page.waitForFunction(() => window.foreign, null, { timeout: 30_000 }).catch((error) => assert.fail(`${error.message}\n${page.faults.join('\n')}`));
   return page;
@@ -25,6 +26,7 @@ async function scene(t) {
   const started = await browser(t);
 
   const ours = await tab(started);
+  await ours.addInitScript(scripts.connections);
   await ours.goto(`${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`);
   const us = await ours.evaluate(async (address) => {
     const { Node } = await import('/dist/index.js');
@@ -38,6 +40,12 @@ async function scene(t) {
   await theirs.evaluate((address) => window.foreign.dial(address), address);
   return { address, ours, us, theirs, them };
 }
+
+/** The numbers of the data channels that a tab sees. */
+const channels = (page) => page.evaluate(async () => {
+  const all = await Promise.all(window.connections.map((connection) => connection.getStats()));
+  return all.flatMap((stats) => [...stats.values()]).filter(({ type }) => type === 'data-channel').map((s) => s.dataChannelIdentifier);
+});
 
 test('a js-libp2p tab dials our relay over WebTransport, and pings it', { timeout: 120_000 }, async (t) => {
   const { addresses, id } = await relay(t, await scratch(t));
@@ -60,6 +68,9 @@ test('our tab dials a js-libp2p tab over /webrtc, and each pings the other', { t
   const { ms, address } = await theirs.evaluate((id) => window.foreign.ping(id), us);
   assert.ok(ms >= 0);
   assert.match(address, /^\/webrtc\//);
+  // What is there for datagrams among our own is not seen by others.
+  const [own, seen] = await Promise.all([ours, theirs].map(channels));
+  assert.ok(own.includes(1023) && seen.length > 0 && !seen.includes(1023), `${own} and ${seen}`);
 });
 
 test('a js-libp2p tab dials ours over /webrtc, and pings it', { timeout: 120_000 }, async (t) => {
