@@ -7,6 +7,7 @@ mod dialling;
 pub mod handler;
 pub mod lanes;
 mod relays;
+mod start;
 pub mod streams;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use crate::peer::{Lane, LinkCommand, LinkEvent};
 use datagrams::Datagrams;
 use dialling::Pending;
 use relays::{Relays, Standing};
+use start::{Staggered, Starts};
 use streams::LinkStreams;
 
 /// How long a connection without lanes or other streams stays, for foreign nodes that ping now and then.
@@ -116,6 +118,7 @@ pub struct Links<X: NetworkBehaviour> {
     /// Connections to relays made for [`Links::waiting`].
     bridges: Map<ConnectionId, PeerId>,
     relays: Relays,
+    starts: Starts,
     /// Direct connections by peer.
     direct: Map<PeerId, Vec<ConnectionId>>,
     listening: Vec<(ListenerId, Multiaddr)>,
@@ -200,6 +203,8 @@ where
             streams: libp2p_stream::Behaviour::new(),
             extra,
         };
+        let starts = Starts::default();
+        let transport = Staggered::new(transport, starts.clone()).boxed();
         let swarm = Swarm::new(transport, behaviour, me, executor.with_idle_connection_timeout(IDLE));
         Links {
             me,
@@ -211,6 +216,7 @@ where
             waiting: Vec::new(),
             bridges: Map::new(),
             relays: Relays::new(rng.fork("relays")),
+            starts,
             direct: Map::new(),
             listening: Vec::new(),
             announced: Vec::new(),
@@ -406,6 +412,7 @@ where
         }
         let mut addresses = relay.addresses.iter().map(|(_, a)| a.clone()).collect();
         self.config.prefer(&mut addresses);
+        self.starts.plan(&peer, &addresses);
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
         relay.standing = Standing::Dialling(opts.connection_id());
         if self.swarm.dial(opts).is_err() {
@@ -458,6 +465,9 @@ where
                 tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
                 if let Some(dial) = self.dials.get_mut(&connection_id) {
                     dial.reached = Some((address::path(&endpoint), endpoint.get_remote_address().to_string()));
+                }
+                if endpoint.is_dialer() {
+                    self.starts.worked(peer_id, endpoint.get_remote_address());
                 }
                 if !endpoint.is_relayed() {
                     let all = self.direct.entry(peer_id).or_default();

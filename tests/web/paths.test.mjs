@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { at } from '../../scripts/lib.mjs';
-import { browser, carry, direct, domain, isDial, joined, reached, relay, run, scratch, scripts, serve, tab, until } from './harness.mjs';
+import { again, browser, carry, direct, domain, isDial, joined, reached, relay, run, scratch, scripts, serve, tab, until } from './harness.mjs';
 
 const light = { before: [scripts.withoutWebGl] };
 
@@ -33,6 +33,56 @@ test('a browser without WebTransport takes another way of the link', { timeout: 
   const ways = await a.evaluate((relay) => window.peerage.node.links().filter((link) => link.peer === relay).map((link) => link.address), home.relay.id);
   assert.ok(ways.length > 0 && ways.every((address) => address.includes('/ws')), ways.join());
   assert.deepEqual(a.faults, []);
+});
+
+/** Keeps when which way was tried, and lets no WebTransport session come up in a page that is told so. */
+const watchTries = () => {
+  window.tries = [];
+  const note = (way) => window.tries.push({ way, at: performance.now() });
+  const [Socket, Session] = [WebSocket, WebTransport];
+  window.WebSocket = class extends Socket { constructor(...args) { super(...args); note('websocket'); } };
+  window.WebTransport = class extends Session {
+    constructor(...args) { super(...args); note('webtransport'); }
+    get ready() { return window.blocked ? new Promise(() => {}) : super.ready; }
+  };
+};
+
+test('the best way to a relay gets a head start, and so does the one that worked before', { timeout: 180_000 }, async (t) => {
+  const server = await relay(t, await scratch(t));
+  const started = await browser(t);
+  const url = `${await serve(t, at('pkg'), { '/tab.html': '<!doctype html>' })}tab.html`;
+  const addresses = server.addresses.filter((address) => address.includes('/ws/') || address.includes('/webtransport/'));
+  const open = async (blocked) => {
+    const page = await tab(started);
+    await page.addInitScript(watchTries);
+    await page.addInitScript((blocked) => { window.blocked = blocked; }, blocked);
+    await page.goto(url);
+    await page.evaluate(async (relays) => {
+      const { Node } = await import('/dist/index.js');
+      window.node = await Node.start({ relays });
+    }, addresses);
+    await page.waitForFunction(() => window.node.addresses().some((a) => a.includes('/p2p-circuit')), null, { timeout: 60_000 });
+    return page;
+  };
+  const [free, blocked] = await Promise.all([open(false), open(true)]);
+  const order = async (page) => {
+    const tries = await page.evaluate(() => window.tries);
+    const first = (way) => tries.find((one) => one.way === way)?.at ?? Infinity;
+    return first('websocket') - first('webtransport');
+  };
+  for (const page of [free, blocked]) assert.ok(await order(page) > 240, `a WebSocket ${await order(page)} ms after WebTransport`);
+  const way = await blocked.evaluate(() => window.node.links().map((link) => link.address));
+  assert.ok(way.length > 0 && way.every((address) => address.includes('/ws')), way.join());
+
+  // The relay ends and comes back: what is known to work is tried first.
+  await Promise.all([free, blocked].map((page) => page.evaluate(() => { window.tries.length = 0; })));
+  await server.child.stop('SIGKILL');
+  await again(t, server);
+  for (const [page, first] of [[free, 'webtransport'], [blocked, 'websocket']]) {
+    await until(page, () => window.tries.length > 0 && window.node.links().length > 0, undefined, 'not connected again');
+    assert.equal((await page.evaluate(() => window.tries))[0].way, first);
+  }
+  assert.deepEqual([...free.faults, ...blocked.faults].filter((fault) => !isDial(fault)), []);
 });
 
 test('a page over https tries nothing that the browser forbids, and says what that is', { timeout: 180_000 }, async (t) => {

@@ -95,6 +95,40 @@ pub fn reach(address: &Multiaddr) -> u8 {
     }
 }
 
+/// A way to a node without another one in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// QUIC, and WebTransport on it.
+    Quic,
+    /// TCP.
+    Tcp,
+    /// WebSocket.
+    WebSocket,
+    /// WebRTC-direct.
+    WebRtcDirect,
+}
+
+impl Way {
+    /// All, the best first: by one round trip less to the first frame, or by what it carries.
+    pub const ALL: [Way; 4] = [Way::Quic, Way::Tcp, Way::WebSocket, Way::WebRtcDirect];
+}
+
+/// By which way an address leads; none for circuits, and for what is signalled.
+pub fn way(address: &Multiaddr) -> Option<Way> {
+    let speaks = |what: fn(&Protocol<'_>) -> bool| address.iter().any(|p| what(&p));
+    if is_circuit(address) || is_webrtc(address) {
+        None
+    } else if speaks(|p| matches!(p, Protocol::QuicV1)) {
+        Some(Way::Quic)
+    } else if speaks(|p| matches!(p, Protocol::Ws(_) | Protocol::Wss(_))) {
+        Some(Way::WebSocket)
+    } else if speaks(|p| matches!(p, Protocol::WebRTCDirect)) {
+        Some(Way::WebRtcDirect)
+    } else {
+        speaks(|p| matches!(p, Protocol::Tcp(_))).then_some(Way::Tcp)
+    }
+}
+
 /// How a connection goes: relayed if its frames pass a circuit, which on `/webrtc` only the signalling does.
 pub fn path(point: &ConnectedPoint) -> Path {
     let address = match point {

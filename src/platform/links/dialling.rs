@@ -55,6 +55,7 @@ where
     }
 
     fn dial_now(&mut self, node: NodeId, peer: PeerId, addresses: Vec<Multiaddr>, later: Vec<Multiaddr>) {
+        self.starts.plan(&peer, &addresses);
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
         let id = opts.connection_id();
         self.dials.insert(id, Pending { node, peer, later, reached: None, refused: false });
@@ -78,6 +79,7 @@ where
         if under_way {
             return;
         }
+        self.starts.plan(&relay, &heads);
         let opts = DialOpts::peer_id(relay).condition(PeerCondition::Always).addresses(heads).build();
         let id = opts.connection_id();
         self.bridges.insert(id, relay);
