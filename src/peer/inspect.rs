@@ -1,6 +1,6 @@
 //! For the simulator: what a node holds, so that copies can be compared and weighed, and what it opens of what is not meant for it.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use super::{
     Peer,
@@ -53,6 +53,11 @@ impl Peer {
             ]);
         }
         weights
+    }
+
+    /// What this node's detector makes of a member.
+    pub(crate) fn suspicion(&self, id: DomainId, node: &NodeId) -> String {
+        self.domains.get(&id).map(|d| d.detector.describe(node)).unwrap_or_default()
     }
 
     /// How many sealed messages it opened, in all domains.

@@ -231,6 +231,28 @@ impl Detector {
         }
     }
 
+    /// What is made of a member and why, for whoever looks into a trial.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn describe(&self, node: &NodeId) -> alloc::string::String {
+        let Some(m) = self.members.get(node) else { return "unknown".into() };
+        let heeded = m.words.keys().filter(|accuser| self.heeds(accuser)).count();
+        let state = match m.state {
+            State::Trusted => "trusted",
+            State::Suspect(_) => "suspected",
+            State::Down => "down",
+        };
+        let (words, enough, probed) = (m.words.len(), self.enough(node), self.probes.contains_key(node));
+        let early: usize = self.early.values().map(Vec::len).sum();
+        alloc::format!(
+            "{state} by {heeded} of {words} words ({enough} are enough), {:?}, linked {}, probed {probed} among {}, health {}, {early} early",
+            m.seen,
+            self.links.contains_key(node),
+            self.probes.len(),
+            self.health
+        )
+    }
+
     /// What is held.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -5,7 +5,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::machine::{ENOUGH, INBOUND_BURST, RATE, SUSPECT_MAX, Seen};
+use super::machine::{ACCUSERS, ENOUGH, INBOUND_BURST, RATE, SUSPECT_MAX, Seen};
 use super::msg::{Accusation, LISTED, Msg};
 use super::word::EARLY;
 use super::{Detector, Effect};
@@ -188,6 +188,23 @@ fn who_falls_silent_is_down_for_all_within_fifteen_seconds() {
 }
 
 #[test]
+fn of_many_crashes_each_is_known_to_all_though_words_are_lost() {
+    let mut net = Net::new(60, 10, |a, b| [1, 2, 9, 23].iter().any(|d| (a + d) % 60 == b || (b + d) % 60 == a));
+    net.run(Duration::from_secs(5));
+    let mut worst = 0;
+    for i in 0..12 {
+        let start = net.now;
+        net.silent.insert(id(5 * i));
+        net.run(Duration::from_secs(30));
+        let took = net.known_down(id(5 * i)).unwrap_or_else(|| panic!("not all know of the {i}th")) - start;
+        worst = worst.max(took);
+    }
+    println!("the slowest {worst} ms, {} bytes/s each", net.bytes.values().sum::<u64>() * 1_000 / net.now / 60);
+    assert!(worst <= 25_000);
+    assert!(net.ever_down.iter().all(|(by, of)| net.silent.contains(of) || net.silent.contains(by)), "nobody else");
+}
+
+#[test]
 fn a_link_that_is_let_go_while_it_is_probed_says_nothing() {
     let mut net = Net::full(3, 0);
     net.run(Duration::from_secs(5));
@@ -282,6 +299,36 @@ fn attack_liars_take_nobody_down() {
     let raised = net.incarnations[&id(10)];
     println!("{raised} refutations");
     assert!(raised < 80, "heeded all the time, they would have made it raise 150 times: {raised}");
+}
+
+/// Those who accuse everybody would otherwise shield whoever falls silent while they are at it.
+#[test]
+fn attack_liars_do_not_keep_honest_words_out() {
+    let mut d = Detector::new(at(0), DOMAIN, key(0), Rng::from_seed([0; 32]));
+    let mut none = Vec::new();
+    for i in 1..=30 {
+        d.learn(at(0), id(i), 1, true);
+    }
+    for i in 20..=22 {
+        d.link_up(at(0), id(i), &mut none);
+    }
+    for liar in 1..=10 {
+        for n in 0..5 {
+            d.strike(Mono(n * 10_000), id(liar));
+        }
+    }
+    let now = at(41_000);
+    let mut say = |d: &mut Detector, accuser: u8| {
+        let word = Accusation { accuser: id(accuser), suspect: id(30), incarnation: 1, created: now.wall };
+        d.handle(now, id(20), Msg::Accuse(vec![word.sign(&DOMAIN, &key(accuser))]), &mut none)
+    };
+    let taken = (1..=10).filter(|liar| say(&mut d, *liar).is_ok()).count();
+    assert_eq!(taken, ACCUSERS);
+    for accuser in [20, 21, 22] {
+        assert_eq!(say(&mut d, accuser), Ok(()), "{accuser}");
+    }
+    assert_eq!(d.voices(&id(30)), ENOUGH);
+    assert_eq!(d.usage().words, ACCUSERS);
 }
 
 #[test]

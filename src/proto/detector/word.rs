@@ -124,18 +124,24 @@ impl Detector {
         if member.words.get(&word.accuser).is_some_and(|w| word.created < w.created.after(AGAIN)) {
             return Err(Reject::Stale);
         }
-        let others = member.words.keys().filter(|a| **a != self.me).count();
+        let others = || member.words.keys().filter(|a| **a != self.me);
+        let (heeded, all) = (others().filter(|a| self.heeds(a)).count(), others().count());
+        // Those often found wrong do not keep out whoever is heeded, nor their words its.
+        let full = all >= ACCUSERS && !member.words.contains_key(&word.accuser);
+        let displaced = others().find(|a| full && strikes < STRIKES && !self.heeds(a)).copied();
+        let few = if strikes < STRIKES { heeded } else { all } < ENOUGH;
         // Handed on for longer than it is heeded: whoever still heeds it must see the suspect refute it.
-        if strikes >= 2 * STRIKES || (others >= ACCUSERS && !member.words.contains_key(&word.accuser)) {
+        if strikes >= 2 * STRIKES || (full && displaced.is_none()) {
             return Err(Reject::Limit);
         }
         word.verify(&self.domain, bytes)?;
         let fresh = member.heard.is_some_and(|heard| at.since(heard) <= FRESH);
         let (watched, down) = (member.watched, member.state == State::Down);
         if let Some(member) = self.members.get_mut(&word.suspect) {
+            displaced.map(|accuser| member.words.remove(&accuser));
             member.words.insert(word.accuser, Word { bytes: *bytes, created: word.created, at });
         }
-        self.pass_on(at, from, &word, bytes, *news && others < ENOUGH, out);
+        self.pass_on(at, from, &word, bytes, *news && few, out);
         // What is seen here outweighs it; who is asleep is not expected to answer.
         if watched && !down && !fresh && strikes < STRIKES {
             self.suspect(at, word.suspect);

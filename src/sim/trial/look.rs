@@ -125,7 +125,12 @@ impl Trial {
                     (None, Some((at, how))) => format!("{how} {} s ago", (now - at) / 1_000),
                     (None, None) => "was never let in".into(),
                 };
-                self.amiss.push(format!("{by} has seen {of} as {presence:?} for {} s, who {truth}; so do {held}", LONG / 1_000));
+                let here = self.residents.get(&by).map_or(0, |r| (now - r.since) / 1_000);
+                let why = self.town.world.look(by, |m, _| m.suspicion(domain, &of));
+                self.amiss.push(format!(
+                    "{by}, there for {here} s, has seen {of} as {presence:?} for {} s, who {truth}; so do {held}; {why}",
+                    LONG / 1_000
+                ));
             }
             let worst = if throttled { &mut self.outcome.astray_throttled } else { &mut self.outcome.astray };
             *worst = (*worst).max(now - since);
