@@ -346,9 +346,6 @@ impl Peer {
     pub(super) fn spread_timeouts(&mut self, now: Now, id: DomainId) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.spread.wanted.retain(|node, until| now.mono < *until || domain.channels.owes(node));
-        // Who was to be met was met: from now on the directory says whether a link is sought.
-        let met = |n: &NodeId| domain.greetings.get(n).is_some_and(|g| g.done()) && domain.directory.holds(n);
-        domain.contacts.retain(|node, _| !met(node));
         let (mut casts, mut news) = (Vec::new(), Vec::new());
         domain.spread.casts.on_timeout(now, &mut casts);
         domain.spread.news.on_timeout(now, &mut news);

@@ -360,12 +360,6 @@ impl Directory {
         fits.filter_map(|e| self.row(now, e, roles)).collect()
     }
 
-    /// Whether there is a record of this node.
-    #[must_use]
-    pub fn holds(&self, node: &NodeId) -> bool {
-        self.entries.contains_key(node)
-    }
-
     /// What is known of one node.
     #[must_use]
     pub fn get(&self, now: Now, node: &NodeId, roles: &dyn Fn(&NodeId) -> Option<Role>) -> Option<Participant> {
