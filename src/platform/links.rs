@@ -332,11 +332,13 @@ where
             // For the platform whose own behaviour asks for signals.
             LinkCommand::Signal { .. } => {}
             LinkCommand::Send { link, lane: lane @ Lane::Datagram, frame } => {
-                if let Some(peer) = self.swarm.behaviour().lanes.peer(link) {
-                    self.config.datagrams.send(&peer, &frame);
-                }
                 // Sent or dropped, it waits no more.
                 self.events.push_back(LinkEvent::Drained { link, lane, bytes: frame.len() });
+                let lanes = &self.swarm.behaviour().lanes;
+                if lanes.peer(link).is_some_and(|peer| !self.config.datagrams.send(&peer, &frame)) {
+                    // The connection that had a way for it is gone, or it is too narrow.
+                    lanes.send(link, Lane::Control, frame);
+                }
             }
             LinkCommand::Send { link, lane, frame } => self.swarm.behaviour().lanes.send(link, lane, frame),
             LinkCommand::Close { link } => self.swarm.behaviour().lanes.close(link),
@@ -356,16 +358,22 @@ where
                 }
                 continue;
             }
-            if let Poll::Ready((peer, frame)) = self.config.datagrams.poll_next(cx) {
-                // Without a link it comes too early, or too late.
-                if let Some(link) = self.swarm.behaviour().lanes.direct(&peer) {
-                    return Poll::Ready(Some(LinkEvent::Frame { link, lane: Lane::Datagram, frame }));
-                }
-                continue;
-            }
             match self.swarm.poll_next_unpin(cx) {
-                Poll::Ready(Some(event)) => self.on_swarm(event),
+                Poll::Ready(Some(event)) => {
+                    self.on_swarm(event);
+                    continue;
+                }
                 Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            // Last: whoever floods this node with datagrams holds nothing up.
+            match self.config.datagrams.poll_next(cx) {
+                // Without a link it comes too early, or too late.
+                Poll::Ready((peer, frame)) => {
+                    if let Some(link) = self.swarm.behaviour().lanes.direct(&peer) {
+                        return Poll::Ready(Some(LinkEvent::Frame { link, lane: Lane::Datagram, frame }));
+                    }
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

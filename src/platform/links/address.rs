@@ -95,6 +95,16 @@ pub fn reach(address: &Multiaddr) -> u8 {
     }
 }
 
+/// Whether connections of this kind carry datagrams: WebTransport, and WebRTC between browsers.
+pub fn has_datagrams(point: &ConnectedPoint) -> bool {
+    let carries = |a: &Multiaddr| a.iter().any(|p| matches!(p, Protocol::WebTransport | Protocol::WebRTC));
+    path(point) == Path::Direct
+        && match point {
+            ConnectedPoint::Dialer { address, .. } => carries(address),
+            ConnectedPoint::Listener { local_addr, .. } => carries(local_addr),
+        }
+}
+
 /// A way to a node without another one in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {

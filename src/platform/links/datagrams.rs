@@ -9,13 +9,14 @@ use libp2p::PeerId;
 
 use crate::base::limit;
 
-/// Datagrams that came and wait for the driver; then the oldest go.
-const WAITING: usize = 256;
+/// Datagrams that came and wait for the driver, in all and from one node; then its oldest goes, or the oldest.
+const WAITING: usize = 1_024;
+const WAITING_OF_ONE: usize = 64;
 
 /// A connection's way for datagrams.
 pub trait Port: Send {
-    /// Sends one at once, or drops it.
-    fn send(&self, bytes: &[u8]);
+    /// Sends one at once, or drops it because too many wait. `false`: it cannot go this way.
+    fn send(&self, bytes: &[u8]) -> bool;
     /// Whether it can still be used.
     fn is_open(&self) -> bool;
 }
@@ -56,11 +57,10 @@ impl Datagrams {
         self.lock().port(peer).is_some()
     }
 
-    /// Sends one, or drops it.
-    pub fn send(&self, peer: &PeerId, bytes: &[u8]) {
-        if let Some(port) = self.lock().port(peer) {
-            port.send(bytes);
-        }
+    /// Sends one at once, or drops it because too many wait. `false`: there is no way for it.
+    #[must_use]
+    pub fn send(&self, peer: &PeerId, bytes: &[u8]) -> bool {
+        self.lock().port(peer).is_some_and(|port| port.send(bytes))
     }
 
     /// One came from this node.
@@ -69,8 +69,10 @@ impl Datagrams {
             return;
         }
         let mut shared = self.lock();
-        if shared.came.len() >= WAITING {
-            shared.came.pop_front();
+        let own = shared.came.iter().filter(|(from, _)| *from == peer).count() >= WAITING_OF_ONE;
+        if own || shared.came.len() >= WAITING {
+            let first = shared.came.iter().position(|(from, _)| !own || *from == peer);
+            first.map(|at| shared.came.remove(at));
         }
         shared.came.push_back((peer, bytes));
         if let Some(waker) = shared.waker.take() {

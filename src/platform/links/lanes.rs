@@ -136,7 +136,7 @@ impl Behaviour {
             path,
             side: connection.side,
             address: point.get_remote_address().to_string(),
-            datagrams: path == Path::Direct && self.datagrams.has(&connection.peer),
+            datagrams: address::has_datagrams(point) && self.datagrams.has(&connection.peer),
         };
         connection.link = Some(link);
         self.next_link += 1;

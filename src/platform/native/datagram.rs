@@ -9,9 +9,9 @@ use crate::platform::links::datagrams::{Datagrams, Port};
 struct Outgoing(Connection);
 
 impl Port for Outgoing {
-    fn send(&self, bytes: &[u8]) {
-        // Too long for this path, or the session is over: datagrams may be lost.
-        drop(self.0.send_datagram(bytes));
+    fn send(&self, bytes: &[u8]) -> bool {
+        // Not if it is too long for this path, or the session is over. Of those that wait the oldest goes.
+        self.0.send_datagram(bytes).is_ok()
     }
 
     fn is_open(&self) -> bool {

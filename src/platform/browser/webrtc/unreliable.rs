@@ -68,12 +68,10 @@ impl Drop for Unreliable {
 struct Outgoing(SendWrapper<RtcDataChannel>);
 
 impl Port for Outgoing {
-    fn send(&self, bytes: &[u8]) {
+    fn send(&self, bytes: &[u8]) -> bool {
         // Behind much that waits it would come late.
-        if self.0.ready_state() == RtcDataChannelState::Open && self.0.buffered_amount() as usize <= limit::DATAGRAM_BACKLOG {
-            // The connection may be over: nobody is owed word of that.
-            drop(self.0.send_with_u8_array(bytes));
-        }
+        self.0.ready_state() == RtcDataChannelState::Open
+            && (self.0.buffered_amount() as usize > limit::DATAGRAM_BACKLOG || self.0.send_with_u8_array(bytes).is_ok())
     }
 
     fn is_open(&self) -> bool {

@@ -61,8 +61,6 @@ extern "C" {
     pub(super) fn write(this: &Writer, bytes: &Uint8Array) -> Promise;
     #[wasm_bindgen(method)]
     pub(super) fn close(this: &Writer) -> Promise;
-    #[wasm_bindgen(method)]
-    pub(super) fn abort(this: &Writer) -> Promise;
 }
 
 /// A promise that is waited for by polling.

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
-use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use libp2p::{PeerId, noise};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
@@ -31,6 +31,8 @@ struct Inner {
     arriving: Waiting,
     opening: Waiting,
     over: Rc<Cell<bool>>,
+    /// The stream of the Noise handshake. Broken off, it might take the last message of that with it.
+    handshake: Option<noise::Output<Stream>>,
 }
 
 impl Drop for Inner {
@@ -70,9 +72,14 @@ impl Connection {
         });
         let incoming = session.incoming().reader().map_err(|e| thrown("no streams", &e))?;
         let (arriving, opening) = (Waiting::default(), Waiting::default());
-        let connection = Connection(SendWrapper::new(Inner { session, incoming, arriving, opening, over }));
+        let connection = Connection(SendWrapper::new(Inner { session, incoming, arriving, opening, over, handshake: None }));
         JsFuture::from(connection.0.session.ready()).await.map_err(|e| thrown("no WebTransport session", &e))?;
         Ok(connection)
+    }
+
+    /// Keeps the stream of the handshake for as long as the session.
+    pub(super) fn keep(&mut self, handshake: noise::Output<Stream>) {
+        self.0.handshake = Some(handshake);
     }
 
     pub(super) async fn stream(&mut self) -> io::Result<Stream> {
@@ -114,12 +121,14 @@ impl Connection {
 struct Outgoing(SendWrapper<(Writer, Rc<Cell<bool>>)>);
 
 impl Port for Outgoing {
-    fn send(&self, bytes: &[u8]) {
+    fn send(&self, bytes: &[u8]) -> bool {
         let (writer, _) = &*self.0;
+        let Some(room) = writer.desired_size().ok().flatten() else { return false };
         // Behind many that wait it would come late.
-        if writer.desired_size().ok().flatten().is_some_and(|room| room > 0.0) {
+        if room > 0.0 {
             let_go(writer.write(&Uint8Array::from(bytes)));
         }
+        true
     }
 
     fn is_open(&self) -> bool {

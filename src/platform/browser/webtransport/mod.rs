@@ -68,7 +68,8 @@ async fn dial(url: String, hashes: Hashes, key: identity::Keypair) -> io::Result
     // Without multistream-select, as the specification has it.
     let info = config.protocol_info().next().unwrap_or_default();
     let stream = connection.stream().await?;
-    let (peer, _) = config.upgrade_outbound(stream, info).await.map_err(io::Error::other)?;
+    let (peer, handshake) = config.upgrade_outbound(stream, info).await.map_err(io::Error::other)?;
+    connection.keep(handshake);
     Ok((peer, connection))
 }
 

@@ -26,7 +26,7 @@ struct Inner {
     ended: bool,
 }
 
-/// One stream. Dropped before its end, it is broken off both ways.
+/// One stream. Dropped before its end, it is ended, and what comes on it is refused.
 pub struct Stream(SendWrapper<Inner>);
 
 impl Stream {
@@ -101,7 +101,8 @@ impl AsyncWrite for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if !self.0.ended {
-            let_go(self.0.writer.abort());
+            // Not broken off, which may take with it what was written last.
+            let_go(self.0.writer.close());
         }
         if !self.0.over {
             let_go(self.0.reader.cancel());

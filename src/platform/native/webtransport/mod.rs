@@ -46,6 +46,8 @@ const ONE_WAY: u32 = 8;
 const WINDOW: (u32, u32) = (1024 * 1024, 4 * 1024 * 1024);
 /// Connections that begin while this process looks elsewhere.
 const WAITING: usize = 256;
+/// Bytes of datagrams that wait to be sent; then the oldest go.
+const DATAGRAMS: usize = 16 * 1024;
 /// A connection that is silent for so long is gone. libp2p's pings keep it.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -186,6 +188,8 @@ fn config(certificates: &Certificates, period: u64) -> Result<quinn::ServerConfi
         .max_concurrent_uni_streams(ONE_WAY.into())
         .stream_receive_window(WINDOW.0.into())
         .receive_window(WINDOW.1.into())
+        // Datagrams that wait for longer would come late.
+        .datagram_send_buffer_size(DATAGRAMS)
         .max_idle_timeout(IDLE.try_into().ok());
     config.transport_config(Arc::new(transport)).max_incoming(WAITING).incoming_buffer_size_total(16 * 1024 * 1024);
     Ok(config)
