@@ -455,7 +455,12 @@ impl Directory {
     fn lease(&self) -> Duration {
         let least = if self.presence == Presence::Suspended { LEASE_SUSPENDED } else { LEASE_ONLINE };
         let all = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        least.max(LEASE_EACH.saturating_mul(all)).min(LEASE)
+        let last = match self.entries.get(&self.me) {
+            // Its last record outlives those before it, which somebody could bring back.
+            Some(own) if self.presence == Presence::Left => own.signed.record().lease.max(LEASE_SUSPENDED),
+            _ => least,
+        };
+        last.max(LEASE_EACH.saturating_mul(all)).min(LEASE)
     }
 
     fn draft(&self, now: Now) -> Record {
