@@ -14,7 +14,6 @@ use super::{
     domain::Domain,
     hello::Refuse,
     link::{Lane, LinkCommand},
-    route::GIVE_UP,
     seal::{Topic, takes},
 };
 use crate::base::{Code, DomainId, Error, NodeId, Now, Reject, Rng, limit};
@@ -373,11 +372,8 @@ impl Peer {
         } else {
             domain.channels.send(now, channel, &to, payload, key)?
         };
-        for node in to {
-            let role = domain.known.get(&node).copied();
-            if domain.directory.get(now, &node, &|_| role).is_some_and(|p| matches!(p.presence, Status::Down | Status::Left)) {
-                domain.lost.entry(node).or_insert(now.mono.after(GIVE_UP));
-            }
+        if !everybody {
+            domain.doubt(now, &to);
         }
         self.settle(now);
         Ok(send)
@@ -400,6 +396,9 @@ impl Peer {
         let to = self.recipients(now, id, to)?;
         self.want_links(now, id, if everybody { &[] } else { &to });
         let domain = self.domain_mut(id)?;
+        if !everybody {
+            domain.doubt(now, &to);
+        }
         let sent = if everybody && domain.spread.is_large() {
             domain.channels.post_all(now, channel, &payload, key)?
         } else if domain.channels.mode(channel) == Some(Mode::Datagram) {

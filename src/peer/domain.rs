@@ -3,11 +3,17 @@
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use zeroize::Zeroizing;
 
-use super::{find::Finder, members::Affairs, output::Profile, signal::Signals, spread::Spread, views::Views};
-use crate::base::{DomainId, Gather, Map, Mono, NodeId, Reject, Wall};
+use super::{find::Finder, members::Affairs, output::Profile, route::GIVE_UP, signal::Signals, spread::Spread, views::Views};
+use crate::base::{DomainId, Gather, Map, Mono, NodeId, Now, Reject, Wall};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::proto::{
-    channel::Channels, detector::Detector, directory::Directory, membership::Membership, overlay::Locator, session::Session, state::State,
+    channel::Channels,
+    detector::Detector,
+    directory::{Directory, Status},
+    membership::Membership,
+    overlay::Locator,
+    session::Session,
+    state::State,
 };
 
 /// A member of the domain that has an authenticated link to this node.
@@ -81,6 +87,16 @@ impl Domain {
     }
 
     /// Whether this node is a member, or somebody a member named.
+    /// What is for members that are not there waits only for so long.
+    pub fn doubt(&mut self, now: Now, nodes: &[NodeId]) {
+        for node in nodes {
+            let role = self.known.get(node).copied();
+            if self.directory.get(now, node, &|_| role).is_none_or(|p| matches!(p.presence, Status::Down | Status::Left)) {
+                self.lost.entry(*node).or_insert(now.mono.after(GIVE_UP));
+            }
+        }
+    }
+
     pub fn may_know(&self, node: &NodeId) -> bool {
         self.known.contains_key(node) || self.contacts.contains_key(node)
     }

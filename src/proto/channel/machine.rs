@@ -5,7 +5,7 @@ mod receiving;
 mod sending;
 
 use alloc::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     vec::Vec,
 };
@@ -231,11 +231,11 @@ impl Channels {
                 Ok(send)
             }
             Mode::Reliable => {
-                while self.sending.saturating_add(payload.len()) > limit::SEND_QUEUE {
-                    if !self.shed(Channels::owes) {
-                        return Err(full());
-                    }
+                let over = self.sending.saturating_add(payload.len()).saturating_sub(limit::SEND_QUEUE);
+                if over > self.held_for_the_lost() {
+                    return Err(full());
                 }
+                while self.sending.saturating_add(payload.len()) > limit::SEND_QUEUE && self.shed(Channels::owes) {}
                 Ok(self.enqueue(now, tag, &to, payload, key))
             }
         }
@@ -405,7 +405,8 @@ impl Channels {
         self.round.retain(|key| key.0 != node);
         self.acks.retain(|key| key.0 != node);
         if !keys_of(&self.senders, node).is_empty() || !keys_of(&self.receivers, node).is_empty() {
-            self.lost.insert(node, now.mono.after(self.config.keep));
+            let until = now.mono.after(self.config.keep);
+            self.lost.entry(node).or_insert(until);
         }
     }
 
@@ -453,6 +454,17 @@ impl Channels {
         self.latest_in.forget(node);
         self.datagrams_in.forget(node);
         self.cast_in.forget(node);
+    }
+
+    /// Bytes of messages that nobody waits for but those who are lost.
+    fn held_for_the_lost(&self) -> usize {
+        let mut holders: BTreeMap<SendId, usize> = BTreeMap::new();
+        let streams = self.lost.keys().flat_map(|node| keys_of(&self.senders, *node)).filter_map(|key| self.senders.get(&key));
+        for id in streams.flat_map(SendStream::queued) {
+            *holders.entry(id).or_default() += 1;
+        }
+        let alone = holders.iter().filter_map(|(id, n)| self.outgoing.get(id).filter(|out| out.holders == *n));
+        alone.map(Outgoing::size).sum()
     }
 
     /// Makes room for those who are there: of the lost that hold some, forgets the one that has been lost the longest.

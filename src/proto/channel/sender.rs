@@ -146,6 +146,11 @@ impl SendStream {
         (self.deadline, self.ask_due, self.active) = (None, false, false);
     }
 
+    /// The messages still queued.
+    pub fn queued(&self) -> impl Iterator<Item = SendId> {
+        self.queue.iter().map(|q| q.id)
+    }
+
     /// All messages still queued; with each whether the window had taken it.
     pub fn drain(&mut self) -> Vec<(SendId, bool)> {
         let accepted = self.accepted;

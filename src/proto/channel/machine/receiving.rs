@@ -134,12 +134,17 @@ impl Channels {
             let Some(stream) = self.receivers.get_mut(&key) else { continue };
             let Some(cost) = stream.wants_reserve(window).filter(|_| self.open.contains_key(&key.1)) else { continue };
             let own = self.reserved.get(&key.0).copied().unwrap_or(0);
+            // Who is lost needs none now.
+            if self.lost.contains_key(&key.0) || (own > 0 && own + cost > limit::RELIABLE_MESSAGE as u64) {
+                self.wanting.push_back(key);
+                continue;
+            }
             while self.reserved.values().sum::<u64>() + cost > limit::RECEIVE_QUEUE as u64
                 && self.shed(|channels, node| channels.reserved.contains_key(node))
             {}
             let total: u64 = self.reserved.values().sum();
             let Some(stream) = self.receivers.get_mut(&key) else { continue };
-            if total + cost > limit::RECEIVE_QUEUE as u64 || (own > 0 && own + cost > limit::RELIABLE_MESSAGE as u64) {
+            if total + cost > limit::RECEIVE_QUEUE as u64 {
                 self.wanting.push_back(key);
                 continue;
             }
