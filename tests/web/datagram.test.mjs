@@ -63,7 +63,8 @@ test('datagrams go beside the streams where there is a way for them, and over on
     return all.flatMap((stats) => [...stats.values()]).filter((s) => s.type === 'data-channel' && s.dataChannelIdentifier === 1023)
       .map((s) => [s.messagesSent, s.messagesReceived]);
   })));
-  for (const channels of counted) assert.ok(channels.some(([sent, received]) => sent > 0 && received > 0), JSON.stringify(counted));
+  // Where both dialled there are two connections, and each may take another one.
+  for (const channels of counted) for (const way of [0, 1]) assert.ok(channels.some((count) => count[way] > 0), JSON.stringify(counted));
 
   for (const [i, native] of natives.entries()) {
     const { links } = await native.ask({ cmd: 'links' });
