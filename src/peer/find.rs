@@ -1,7 +1,8 @@
 //! A member that reaches no other member asks its relays for one: it came back and the addresses it kept are stale, or everybody
 //! moved meanwhile. `docs/protocol.md` section 8, request kind `find`.
 //!
-//! One that is linked asks too, seldom: two halves of a domain that know nothing of each other find together so.
+//! One that is linked asks too, seldom: two halves of a domain that know nothing of each other find together so. A newcomer does soon and
+//! more than once: whoever let it in may do harm, and be all that it hears of.
 
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
@@ -21,6 +22,8 @@ const PAUSE: Duration = Duration::from_secs(4);
 const PAUSE_MAX: Duration = Duration::from_secs(64);
 /// How often one who reaches others asks, a quarter more or less.
 const SELDOM: Duration = Duration::from_secs(15 * 60);
+/// So many answers a newcomer wants besides the one that let it in.
+const SECOND_OPINIONS: u32 = 2;
 /// A search ends after this time.
 const SEARCH: Duration = Duration::from_secs(12);
 /// Who was asked leaves the first move to who asked.
@@ -34,6 +37,8 @@ pub(super) struct Finder {
     next: Option<Mono>,
     searches: u32,
     lonely: bool,
+    /// Answers that are wanted though it is linked.
+    wanted: u32,
 }
 
 impl Peer {
@@ -49,12 +54,13 @@ impl Peer {
             let finder = &mut domain.finder;
             if core::mem::replace(&mut finder.lonely, lonely) != lonely {
                 (finder.search, finder.searches) = (None, 0);
-                finder.next = Some(now.mono.after(if lonely { Duration::ZERO } else { seldom }));
+                finder.next = Some(now.mono.after(if lonely { Duration::ZERO } else { finder.pause(seldom) }));
             }
             if finder.search.as_ref().is_some_and(|(seeker, end)| now.mono >= *end || seeker.failed().is_some()) {
                 finder.rest(now, seldom);
             }
-            let next = *finder.next.get_or_insert(now.mono.after(seldom));
+            let soon = now.mono.after(finder.pause(seldom));
+            let next = *finder.next.get_or_insert(soon);
             if finder.search.is_none() && now.mono >= next && !relays.is_empty() {
                 let seek = self.seek(now, id);
                 let seeker = Seeker::new(now, seek, self.rng.fork("finder"));
@@ -97,6 +103,7 @@ impl Peer {
             if let Some(Answer { member, body }) = seeker.handle(now, from, response)? {
                 let found: Found = cbor::decode(&body)?;
                 found.check()?;
+                domain.finder.wanted = domain.finder.wanted.saturating_sub(1);
                 domain.finder.rest(now, SELDOM);
                 let id = domain.id;
                 self.meet(now, id, member, (&found.chain, &found.addresses), Duration::ZERO)?;
@@ -132,8 +139,17 @@ impl Peer {
 }
 
 impl Finder {
+    /// Of a domain that was joined a moment ago.
+    pub(super) fn of_newcomer() -> Finder {
+        Finder { wanted: SECOND_OPINIONS, ..Finder::default() }
+    }
+
+    fn pause(&self, seldom: Duration) -> Duration {
+        if self.lonely || self.wanted > 0 { (PAUSE * 2u32.pow(self.searches.min(4))).min(PAUSE_MAX) } else { seldom }
+    }
+
     fn rest(&mut self, now: Now, seldom: Duration) {
-        let pause = if self.lonely { (PAUSE * 2u32.pow(self.searches.min(4))).min(PAUSE_MAX) } else { seldom };
+        let pause = self.pause(seldom);
         (self.search, self.next, self.searches) = (None, Some(now.mono.after(pause)), self.searches.saturating_add(1));
     }
 }

@@ -255,6 +255,7 @@ impl Peer {
             domain.locator = Some(Locator::new(id, &welcome.secret, self.rng.fork("locator")));
         }
         if core::mem::take(&mut domain.joining) {
+            domain.finder = Finder::of_newcomer();
             self.joins.remove(&id);
             self.end_join(id, Ok(()));
         }
