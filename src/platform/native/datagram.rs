@@ -3,7 +3,6 @@
 use libp2p::PeerId;
 use wtransport::Connection;
 
-use crate::base::limit;
 use crate::platform::links::datagrams::{Datagrams, Port};
 
 struct Outgoing(Connection);
@@ -25,9 +24,7 @@ pub(super) fn join(peer: PeerId, session: Connection, datagrams: &Datagrams) {
     let all = datagrams.clone();
     tokio::spawn(async move {
         while let Ok(datagram) = session.receive_datagram().await {
-            if datagram.payload().len() <= limit::FRAME {
-                all.came(peer, datagram.payload().to_vec());
-            }
+            all.came(peer, datagram.payload().to_vec());
         }
     });
 }

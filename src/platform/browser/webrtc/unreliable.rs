@@ -2,7 +2,6 @@
 //! that nobody sees it who does not know of it: nothing is sent on it but to a node whose lanes are open.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use js_sys::{ArrayBuffer, Uint8Array};
 use libp2p::PeerId;
@@ -17,13 +16,12 @@ use crate::platform::links::datagrams::{Datagrams, Port};
 /// Its number: the highest that Chromium takes, as far as can be from those that the browsers give to streams.
 const NUMBER: u16 = 1_023;
 
-type Sink = Rc<RefCell<Option<Box<dyn Fn(Vec<u8>)>>>>;
+type Handler = Closure<dyn FnMut(MessageEvent)>;
 
 /// One end; closed when dropped, as it is with its connection.
 pub(super) struct Unreliable {
     channel: RtcDataChannel,
-    sink: Sink,
-    _message: Closure<dyn FnMut(MessageEvent)>,
+    message: RefCell<Option<Handler>>,
 }
 
 impl Unreliable {
@@ -36,24 +34,19 @@ impl Unreliable {
         options.set_max_retransmits(0);
         let channel = raw.create_data_channel_with_data_channel_dict("", &options);
         channel.set_binary_type(RtcDataChannelType::Arraybuffer);
-        let sink = Sink::default();
-        let own = sink.clone();
-        let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
-            // What comes before anybody listens is lost, as datagrams may be; so is what is no frame.
-            if let (Some(sink), Ok(buffer)) = (own.borrow().as_ref(), event.data().dyn_into::<ArrayBuffer>())
-                && buffer.byte_length() as usize <= limit::FRAME
-            {
-                sink(Uint8Array::new(&buffer).to_vec());
-            }
-        });
-        channel.set_onmessage(Some(message.as_ref().unchecked_ref()));
-        Unreliable { channel, sink, _message: message }
+        Unreliable { channel, message: RefCell::default() }
     }
 
-    /// The connection is up and leads to this node.
+    /// The connection is up and leads to this node. What came before is lost, as datagrams may be; so is what is no frame.
     pub(super) fn join(&self, peer: PeerId, datagrams: &Datagrams) {
         let all = datagrams.clone();
-        *self.sink.borrow_mut() = Some(Box::new(move |bytes| all.came(peer, bytes)));
+        let message = Handler::new(move |event: MessageEvent| {
+            if let Ok(buffer) = event.data().dyn_into::<ArrayBuffer>() {
+                all.came(peer, Uint8Array::new(&buffer).to_vec());
+            }
+        });
+        self.channel.set_onmessage(Some(message.as_ref().unchecked_ref()));
+        *self.message.borrow_mut() = Some(message);
         datagrams.add(peer, Box::new(Outgoing(SendWrapper::new(self.channel.clone()))));
     }
 }

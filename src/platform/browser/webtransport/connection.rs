@@ -10,14 +10,13 @@ use js_sys::{Array, Object, Reflect, Uint8Array};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::{PeerId, noise};
 use send_wrapper::SendWrapper;
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
 use super::super::webrtc::thrown;
 use super::Hashes;
 use super::api::{Reader, Session, Waiting, Writer, chunk, let_go, set};
 use super::stream::Stream;
-use crate::base::limit;
 use crate::platform::links::datagrams::{Datagrams, Port};
 
 /// Datagrams that the browser keeps for a page that is busy, and for a network that is, each way.
@@ -109,10 +108,7 @@ impl Connection {
             while let Ok(read) = JsFuture::from(reader.read()).await
                 && let Some(bytes) = chunk(&read)
             {
-                let bytes: Uint8Array = bytes.unchecked_into();
-                if bytes.length() as usize <= limit::FRAME {
-                    all.came(peer, bytes.to_vec());
-                }
+                all.came(peer, Uint8Array::new(&bytes).to_vec());
             }
         });
     }
