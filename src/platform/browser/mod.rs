@@ -1,5 +1,6 @@
 //! The browser platform: WebSocket, WebTransport, WebRTC-direct, circuits, and WebRTC from browser to browser.
 
+mod dial;
 mod inbox;
 mod store;
 mod webrtc;
@@ -26,6 +27,7 @@ use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, LinkCommand, LinkEvent, Peer, saved};
 use crate::runtime::store::{IDENTITY, Store as _};
 use crate::runtime::{self, handle::Node, keeper::Keeper, port::Platform};
+use dial::Dialler;
 pub use store::{BrowserStore, JsStore};
 use webrtc::{configuration::Configuration, direct, private, signaling};
 use webtransport::WebTransport;
@@ -172,11 +174,11 @@ fn transports(
     datagrams: Datagrams,
 ) -> Result<(Boxed<Upgraded>, Option<signaling::Behaviour>), Error> {
     let own = datagrams.clone();
-    let session = WebTransport::new(key).map(move |(peer, c), _| {
+    let session = Dialler(WebTransport(key.clone())).map(move |(peer, c), _| {
         c.join(peer, &own);
         (peer, StreamMuxerBox::new(c))
     });
-    let web = any(TransportTimeout::new(session, SESSION).boxed(), links::secure(websocket::WebSockets, key)?);
+    let web = any(TransportTimeout::new(session, SESSION).boxed(), links::secure(Dialler(websocket::WebSockets), key)?);
     let Some(rtc) = rtc else { return Ok((any(circuit, web), None)) };
     let (private, signals) = private::new(rtc);
     let private = private.map(move |(peer, c), _| {
@@ -184,7 +186,7 @@ fn transports(
         (peer, StreamMuxerBox::new(c))
     });
     let private = private.boxed();
-    let direct = direct::Direct::new(key.clone()).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
+    let direct = Dialler(direct::Direct::new(key.clone())).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     // `/webrtc` before the circuits, which would take its addresses for theirs.
     Ok((any(private, any(circuit, any(direct, web))), Some(signals)))
 }

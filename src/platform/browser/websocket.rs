@@ -8,67 +8,47 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use futures_timer::Delay;
-use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, Transport};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{BinaryType, Event, MessageEvent, WebSocket};
 
+use super::dial::{Dialling, Dials};
 use super::inbox::Inbox;
 use super::webrtc::thrown;
+use crate::platform::links::address;
 
 /// Bytes in the browser's send buffer at which writing waits.
 const HIGH_WATER: u32 = 512 * 1024;
 /// How soon a full send buffer is looked at again: a socket has no event for it.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The transport: dials, never listens.
+/// The way.
 pub(super) struct WebSockets;
 
-impl Transport for WebSockets {
+impl Dials for WebSockets {
     type Output = SocketStream;
-    type Error = io::Error;
-    type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
-    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
 
-    fn listen_on(&mut self, _: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
-        Err(TransportError::MultiaddrNotSupported(address))
-    }
-
-    fn remove_listener(&mut self, _: ListenerId) -> bool {
-        false
-    }
-
-    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
-        let url = url(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
+    fn dial(&self, address: &Multiaddr) -> Option<Dialling<Self::Output>> {
+        let url = url(address)?;
         let dial = async move {
             let stream = SocketStream::new(&url)?;
             stream.opened().await.map_err(|_| io::Error::new(io::ErrorKind::ConnectionRefused, format!("no WebSocket at {url}")))?;
             Ok(stream)
         };
         // There is one thread.
-        Ok(SendWrapper::new(dial).boxed())
-    }
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        Poll::Pending
+        Some(SendWrapper::new(dial).boxed())
     }
 }
 
 /// The URL of a WebSocket address; `None` if it is another one.
 pub(super) fn url(address: &Multiaddr) -> Option<String> {
     let mut parts = address.iter().filter(|p| !matches!(p, Protocol::P2p(_)));
-    let host = match parts.next()? {
-        Protocol::Ip4(ip) => ip.to_string(),
-        Protocol::Ip6(ip) => format!("[{ip}]"),
-        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.into_owned(),
-        _ => return None,
-    };
+    let host = address::host(&parts.next()?)?;
     let Protocol::Tcp(port) = parts.next()? else { return None };
     let (scheme, path) = match (parts.next()?, parts.next(), parts.next()) {
         (Protocol::Ws(path), None, None) => ("ws", path),

@@ -72,6 +72,16 @@ pub fn with_hashes<'a>(address: &Multiaddr, listening: impl Iterator<Item = &'a 
     Some(peer.into_iter().map(Protocol::P2p).fold(whole, Multiaddr::with))
 }
 
+/// The host as URLs have it, if it is one.
+pub fn host(part: &Protocol<'_>) -> Option<String> {
+    match part {
+        Protocol::Ip4(ip) => Some(ip.to_string()),
+        Protocol::Ip6(ip) => Some(format!("[{ip}]")),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
 /// Only for this machine?
 pub fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {

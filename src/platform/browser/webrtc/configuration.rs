@@ -11,6 +11,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::RtcConfiguration;
 
 use super::thrown;
+use crate::platform::links::address;
 
 /// Servers named to a connection: browsers complain of many, and one answer is enough.
 const SERVERS: usize = 2;
@@ -62,12 +63,7 @@ impl Configuration {
 /// Where a relay answers STUN: on the UDP port of its WebTransport.
 fn stun(address: &Multiaddr) -> Option<String> {
     let mut parts = address.iter();
-    let host = match parts.next()? {
-        Protocol::Ip4(ip) => ip.to_string(),
-        Protocol::Ip6(ip) => format!("[{ip}]"),
-        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.to_string(),
-        _ => return None,
-    };
+    let host = address::host(&parts.next()?)?;
     match (parts.next()?, parts.next()?, parts.next()?) {
         (Protocol::Udp(port), Protocol::QuicV1, Protocol::WebTransport) => Some(format!("stun:{host}:{port}")),
         _ => None,

@@ -3,54 +3,37 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::BoxFuture;
-use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
-use libp2p::{Multiaddr, PeerId, Transport, identity};
+use libp2p::{Multiaddr, PeerId, identity};
 use libp2p_webrtc_utils::{Fingerprint, noise, parse_webrtc_dial_addr};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{RtcConfiguration, RtcDataChannelInit, RtcSdpType};
 
+use super::super::dial::{Dialling, Dials};
 use super::channel::DataChannel;
 use super::connection::{Connection, Peer};
 use super::stream::RtcStream;
 use super::{DIRECT, TIMEOUT, described, set_local, set_remote, within};
 
-/// The transport: dials, never listens.
-pub struct Direct(identity::Keypair);
+/// The way.
+pub(in super::super) struct Direct(identity::Keypair);
 
 impl Direct {
     /// Proves `key` to those it dials.
-    pub fn new(key: identity::Keypair) -> Direct {
+    pub(in super::super) fn new(key: identity::Keypair) -> Direct {
         Direct(key)
     }
 }
 
-impl Transport for Direct {
+impl Dials for Direct {
     type Output = (PeerId, Connection);
-    type Error = io::Error;
-    type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
-    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
 
-    fn listen_on(&mut self, _: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
-        Err(TransportError::MultiaddrNotSupported(address))
-    }
-
-    fn remove_listener(&mut self, _: ListenerId) -> bool {
-        false
-    }
-
-    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
-        let Some((socket, fingerprint)) = parse_webrtc_dial_addr(&address).filter(|(s, _)| s.port() != 0 && !s.ip().is_unspecified())
-        else {
-            return Err(TransportError::MultiaddrNotSupported(address));
-        };
+    fn dial(&self, address: &Multiaddr) -> Option<Dialling<Self::Output>> {
+        let (socket, fingerprint) = parse_webrtc_dial_addr(address).filter(|(s, _)| s.port() != 0 && !s.ip().is_unspecified())?;
         let key = self.0.clone();
-        Ok(async move {
+        let dial = async move {
             let (mut tell, told) = oneshot::channel();
             spawn_local(async move {
                 let work = within(TIMEOUT, "no answer over WebRTC-direct", connect(socket, fingerprint, key)).fuse();
@@ -65,12 +48,8 @@ impl Transport for Direct {
                 }
             });
             told.await.map_err(|_| io::Error::other("the dial ended"))?
-        }
-        .boxed())
-    }
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        Poll::Pending
+        };
+        Some(dial.boxed())
     }
 }
 
