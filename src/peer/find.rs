@@ -51,12 +51,11 @@ impl Peer {
             let seldom = SELDOM * 3 / 4 + Duration::from_millis(self.rng.below(450_000));
             let Some(domain) = self.domains.get_mut(&id).filter(|d| !d.joining && d.secret.is_some()) else { continue };
             let lonely = domain.is_lonely();
-            let large = domain.spread.is_large();
-            let finder = &mut domain.finder;
-            if large {
+            if domain.spread.is_large() {
                 // Links are few there, and a newcomer soon has some to others.
-                finder.wanted = 0;
+                domain.finder.wanted = 0;
             }
+            let finder = &mut domain.finder;
             if core::mem::replace(&mut finder.lonely, lonely) != lonely {
                 (finder.search, finder.searches) = (None, 0);
                 finder.next = Some(now.mono.after(if lonely { Duration::ZERO } else { finder.pause(seldom) }));

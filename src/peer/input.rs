@@ -222,11 +222,10 @@ impl Peer {
         entry.received += bytes.len() as u64;
         let node = entry.node;
         let mut about = None;
-        match self.dispatch(now, link, node, bytes, &mut about) {
-            // It overtook the key that it is sealed under, which is on its way.
-            Ok(()) | Err(Reject::UnknownKey) if lane == Lane::Datagram => {}
-            Ok(()) => {}
-            Err(reject) => self.refuse(now, node, about, reject),
+        let Err(reject) = self.dispatch(now, link, node, bytes, &mut about) else { return };
+        // A datagram may overtake the key that it is sealed under, which is on its way.
+        if lane != Lane::Datagram || reject != Reject::UnknownKey {
+            self.refuse(now, node, about, reject);
         }
     }
 

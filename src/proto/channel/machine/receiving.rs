@@ -139,15 +139,13 @@ impl Channels {
                 self.wanting.push_back(key);
                 continue;
             }
-            while self.reserved.values().sum::<u64>() + cost > limit::RECEIVE_QUEUE as u64
-                && self.shed(|channels, node| channels.reserved.contains_key(node))
-            {}
-            let total: u64 = self.reserved.values().sum();
-            let Some(stream) = self.receivers.get_mut(&key) else { continue };
-            if total + cost > limit::RECEIVE_QUEUE as u64 {
+            let fits = |channels: &Channels| channels.reserved.values().sum::<u64>() + cost <= limit::RECEIVE_QUEUE as u64;
+            while !fits(self) && self.shed(|channels, node| channels.reserved.contains_key(node)) {}
+            if !fits(self) {
                 self.wanting.push_back(key);
                 continue;
             }
+            let Some(stream) = self.receivers.get_mut(&key) else { continue };
             stream.reserve();
             stream.grant(window);
             *self.reserved.entry(key.0).or_insert(0) += cost;
