@@ -1,6 +1,9 @@
 //! The machine: what is known of each member, and how time passes.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
 use core::time::Duration;
 
 use super::msg::{ACCUSATION, Msg};
@@ -201,6 +204,9 @@ pub struct Detector {
     pub(super) wall: Wall,
     /// Words about, or of, members whose records have not come yet, by whom they came from: who has just joined hears those first.
     pub(super) early: Map<NodeId, Vec<Early>>,
+    /// Who was held for down last, and when neighbours are reminded next.
+    pub(super) fallen: VecDeque<NodeId>,
+    pub(super) remind: Mono,
 }
 
 impl Detector {
@@ -228,6 +234,8 @@ impl Detector {
             refute: None,
             wall: now.wall,
             early: Map::new(),
+            fallen: VecDeque::new(),
+            remind: now.mono,
         }
     }
 
@@ -382,7 +390,13 @@ impl Detector {
     /// member; [`Reject::Stale`] for what is known or refuted; [`Reject::Expired`]; [`Reject::Malformed`].
     pub fn handle(&mut self, now: Now, from: NodeId, msg: Msg, out: &mut Vec<Effect>) -> Result<(), Reject> {
         let at = self.catch_up(now);
-        let cost = if let Msg::Accuse(list) | Msg::Down(list) = &msg { list.len() as u64 } else { 1 };
+        let cost = match &msg {
+            Msg::Accuse(list) | Msg::Down(list) => list.len() as u64,
+            Msg::Held(names) => names.len() as u64,
+            // So many words may be the answer.
+            Msg::Why(names) => (names.len() * ENOUGH) as u64,
+            _ => 1,
+        };
         if !self.links.get_mut(&from).is_some_and(|b| b.take(at, cost, INBOUND, INBOUND_BURST)) {
             return Err(Reject::Limit);
         }
@@ -399,6 +413,8 @@ impl Detector {
             Msg::Proof { nonce, asker, target, signature } => return self.proof(at, from, nonce, asker, target, signature, out),
             Msg::Accuse(list) => return self.take_words(now, at, from, &list, true, out),
             Msg::Down(list) => return self.take_words(now, at, from, &list, false, out),
+            Msg::Held(names) => self.reminded(from, &names, out),
+            Msg::Why(names) => self.explain(at, from, &names, out),
         }
         Ok(())
     }
@@ -421,6 +437,7 @@ impl Detector {
             self.period = at.after(PERIOD * (1 + self.health));
             self.next_of_round(at);
             self.take_early_words(now, at, out);
+            self.remind_if_due(at, out);
         }
         let due: Vec<NodeId> = self.probes.iter().filter(|(_, p)| at >= p.next).map(|(n, _)| *n).collect();
         for node in due {
@@ -584,6 +601,7 @@ impl Detector {
         out.push(Effect::Verdict { node, incarnation: member.incarnation, down: true });
         self.suspects.remove(&node);
         self.probes.remove(&node);
+        self.fell(node);
     }
 }
 

@@ -16,6 +16,7 @@
 mod machine;
 mod msg;
 mod probe;
+mod remind;
 #[cfg(test)]
 mod tests;
 mod word;

@@ -12,6 +12,11 @@ const ALIVE: &str = "peerage/1/alive";
 pub const ACCUSATION: usize = 32 + 32 + 8 + 8 + SIGNATURE;
 /// Accusations in one message at most.
 pub const LISTED: usize = 32;
+/// Members named in one message at most.
+pub const NAMED: usize = 32;
+/// A member where it need not be told from all others there might be: the first bytes of its id. Whoever makes ids that begin alike
+/// is asked about once more.
+pub type Name = [u8; 8];
 /// An encoded message at most, bytes.
 pub const MAX_MESSAGE: usize = 1 + LISTED * ACCUSATION;
 
@@ -64,6 +69,15 @@ pub enum Msg {
     Accuse(Vec<[u8; ACCUSATION]>),
     /// The same of members that the sender holds for down, said on a new link: no news to anybody but, maybe, the recipient.
     Down(Vec<[u8; ACCUSATION]>),
+    /// Members that the sender holds for down, at most [`NAMED`]. Answered with [`Msg::Why`] by whoever does not.
+    Held(Vec<Name>),
+    /// What is said against these? Answered with [`Msg::Down`].
+    Why(Vec<Name>),
+}
+
+/// What stands for a member in [`Msg::Held`] and [`Msg::Why`].
+pub(super) fn name(node: &NodeId) -> Name {
+    *node.as_bytes().first_chunk().unwrap_or(&[0; 8])
 }
 
 impl Msg {
@@ -82,6 +96,8 @@ impl Msg {
             }
             Msg::Accuse(list) => w.u8(7).raw(&list.concat()),
             Msg::Down(list) => w.u8(8).raw(&list.concat()),
+            Msg::Held(list) => w.u8(9).raw(&list.concat()),
+            Msg::Why(list) => w.u8(10).raw(&list.concat()),
         };
         w.finish()
     }
@@ -112,6 +128,10 @@ impl Msg {
             6 => Msg::Proof { nonce: r.u64()?, asker: node(&mut r)?, target: node(&mut r)?, signature: r.array()? },
             kind @ (7 | 8) => match r.rest().as_chunks::<ACCUSATION>() {
                 (list @ [_, ..], []) => (if kind == 7 { Msg::Accuse } else { Msg::Down })(list.to_vec()),
+                _ => return Err(Reject::Malformed),
+            },
+            kind @ (9 | 10) => match r.rest().as_chunks::<{ size_of::<Name>() }>() {
+                (list @ [_, ..], []) if list.len() <= NAMED => (if kind == 9 { Msg::Held } else { Msg::Why })(list.to_vec()),
                 _ => return Err(Reject::Malformed),
             },
             _ => return Err(Reject::UnknownKind),

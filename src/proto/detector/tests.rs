@@ -6,7 +6,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::machine::{ACCUSERS, ENOUGH, INBOUND_BURST, RATE, SUSPECT_MAX, Seen};
-use super::msg::{Accusation, LISTED, Msg};
+use super::msg::{Accusation, LISTED, Msg, NAMED, name};
 use super::word::EARLY;
 use super::{Detector, Effect};
 use crate::base::{DomainId, Mono, NodeId, Now, Reject, Rng, Wall};
@@ -45,6 +45,8 @@ struct Net {
     down: BTreeMap<(NodeId, NodeId), u64>,
     ever_down: BTreeSet<(NodeId, NodeId)>,
     bytes: BTreeMap<NodeId, u64>,
+    /// Whom no words reach.
+    missed: Option<NodeId>,
 }
 
 impl Net {
@@ -64,6 +66,7 @@ impl Net {
             down: BTreeMap::new(),
             ever_down: BTreeSet::new(),
             bytes: BTreeMap::new(),
+            missed: None,
         };
         for a in 0..n {
             for b in 0..n {
@@ -106,7 +109,8 @@ impl Net {
                 Effect::Send { to, msg } => {
                     let bytes = msg.encode();
                     *self.bytes.entry(node).or_default() += bytes.len() as u64 + 40;
-                    let lost = self.rng.below(100) < self.loss || self.silent.contains(&node) || self.silent.contains(&to);
+                    let missed = self.missed == Some(to) && matches!(msg, Msg::Accuse(_) | Msg::Down(_));
+                    let lost = missed || self.rng.below(100) < self.loss || self.silent.contains(&node) || self.silent.contains(&to);
                     if !lost && self.links.contains(&(node.min(to), node.max(to))) {
                         self.seq += 1;
                         let delay = 20 + self.rng.below(60);
@@ -202,6 +206,60 @@ fn of_many_crashes_each_is_known_to_all_though_words_are_lost() {
     println!("the slowest {worst} ms, {} bytes/s each", net.bytes.values().sum::<u64>() * 1_000 / net.now / 60);
     assert!(worst <= 25_000);
     assert!(net.ever_down.iter().all(|(by, of)| net.silent.contains(of) || net.silent.contains(by)), "nobody else");
+}
+
+#[test]
+fn who_missed_what_was_said_is_reminded() {
+    let mut net = Net::new(24, 5, |a, b| [1, 2, 9].iter().any(|d| (a + d) % 24 == b || (b + d) % 24 == a));
+    net.run(Duration::from_secs(5));
+    // Neither is linked with the one that hears nothing said.
+    net.missed = Some(id(0));
+    net.silent.extend([id(5), id(12)]);
+    net.run(Duration::from_secs(60));
+    assert!(net.down.contains_key(&(id(3), id(5))) && !net.down.contains_key(&(id(0), id(5))));
+    net.missed = None;
+    net.run(Duration::from_secs(30));
+    assert!(net.known_down(id(5)).is_some() && net.known_down(id(12)).is_some());
+}
+
+/// Some hold a member for down that lives, and that never heard of it: whoever is linked with it and with them sees to that.
+#[test]
+fn who_is_held_for_down_and_lives_hears_of_it_from_a_neighbour() {
+    let mut net = Net::new(6, 0, |a, b| (a, b) != (0, 1));
+    net.run(Duration::from_secs(5));
+    net.silent.insert(id(1));
+    net.run(Duration::from_secs(30));
+    assert!(net.known_down(id(1)).is_some());
+    // It is there again, and does not hear what its neighbours tell it that was said.
+    net.silent.remove(&id(1));
+    net.missed = Some(id(1));
+    net.run(Duration::from_secs(3));
+    net.missed = None;
+    assert!(net.nodes[&id(0)].is_down(&id(1)) && !net.nodes[&id(2)].is_down(&id(1)));
+    net.run(Duration::from_secs(30));
+    assert!(net.incarnations[&id(1)] > 1 && !net.nodes[&id(0)].is_down(&id(1)));
+}
+
+#[test]
+fn attack_reminders_of_the_living_move_nobody_and_are_bounded() {
+    let mut net = Net::full(8, 0);
+    net.run(Duration::from_secs(5));
+    let (mut answers, mut refused) = (0, 0);
+    for _ in 0..600 {
+        let now = at(net.now);
+        let names: Vec<_> = (1..8).map(|i| name(&id(i))).cycle().take(NAMED).collect();
+        for msg in [Msg::Held(names.clone()), Msg::Why(names)] {
+            let mut out = Vec::new();
+            match net.nodes.get_mut(&id(0)).unwrap().handle(now, id(7), msg, &mut out) {
+                Ok(()) => answers += out.iter().filter(|e| matches!(e, Effect::Send { .. })).count(),
+                Err(reject) => refused += usize::from(reject == Reject::Limit),
+            }
+        }
+        net.run(Duration::from_millis(100));
+    }
+    assert!(answers > 0 && answers <= 100, "{answers} answers");
+    assert!(refused > 1_000, "{refused} refused");
+    assert!(net.ever_down.is_empty());
 }
 
 #[test]
@@ -629,13 +687,16 @@ fn messages_round_trip_and_noise_is_refused() {
         Msg::prove(&key(6), &DOMAIN, id(7), 8),
         Msg::Accuse(vec![bytes; ENOUGH]),
         Msg::Down(vec![bytes; 2]),
+        Msg::Held(vec![[7; 8], [8; 8]]),
+        Msg::Why(vec![[9; 8]; NAMED]),
     ];
     let mut rng = Rng::from_seed([1; 32]);
     for msg in all {
         let bytes = msg.encode();
         assert_eq!(Msg::decode(&bytes), Ok(msg));
         for cut in 0..bytes.len() {
-            assert!(Msg::decode(&bytes[..cut]).is_err() || (matches!(bytes[0], 7 | 8) && cut > 1 && (cut - 1) % 144 == 0));
+            let each = [(7, 144), (8, 144), (9, 8), (10, 8)].into_iter().find(|(kind, _)| *kind == bytes[0]).map_or(usize::MAX, |(_, n)| n);
+            assert!(Msg::decode(&bytes[..cut]).is_err() || (cut > 1 && (cut - 1) % each == 0));
         }
         assert!(Msg::decode(&[&bytes[..], &[0]].concat()).is_err());
     }
