@@ -392,9 +392,9 @@ impl Detector {
         let at = self.catch_up(now);
         let cost = match &msg {
             Msg::Accuse(list) | Msg::Down(list) => list.len() as u64,
-            Msg::Held(names) => names.len() as u64,
+            Msg::Held { names, .. } => names.len().max(1) as u64,
             // So many words may be the answer.
-            Msg::Why(names) => (names.len() * ENOUGH) as u64,
+            Msg::Why(names) => (names.len() * ENOUGH).max(1) as u64,
             _ => 1,
         };
         if !self.links.get_mut(&from).is_some_and(|b| b.take(at, cost, INBOUND, INBOUND_BURST)) {
@@ -412,8 +412,11 @@ impl Detector {
             }
             Msg::Proof { nonce, asker, target, signature } => return self.proof(at, from, nonce, asker, target, signature, out),
             Msg::Accuse(list) => return self.take_words(now, at, from, &list, true, out),
-            Msg::Down(list) => return self.take_words(now, at, from, &list, false, out),
-            Msg::Held(names) => self.reminded(from, &names, out),
+            Msg::Down(list) => {
+                self.call_the_living(at, &list, out);
+                return self.take_words(now, at, from, &list, false, out);
+            }
+            Msg::Held { answer, names } => self.reminded(from, answer, &names, out),
             Msg::Why(names) => self.explain(at, from, &names, out),
         }
         Ok(())

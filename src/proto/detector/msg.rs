@@ -69,8 +69,13 @@ pub enum Msg {
     Accuse(Vec<[u8; ACCUSATION]>),
     /// The same of members that the sender holds for down, said on a new link: no news to anybody but, maybe, the recipient.
     Down(Vec<[u8; ACCUSATION]>),
-    /// Members that the sender holds for down, at most [`NAMED`]. Answered with [`Msg::Why`] by whoever does not.
-    Held(Vec<Name>),
+    /// Members that the sender holds for down. Answered with [`Msg::Why`] by whoever does not.
+    Held {
+        /// Whether the recipient is to name its own, too.
+        answer: bool,
+        /// Who, at most [`NAMED`].
+        names: Vec<Name>,
+    },
     /// What is said against these? Answered with [`Msg::Down`].
     Why(Vec<Name>),
 }
@@ -96,7 +101,7 @@ impl Msg {
             }
             Msg::Accuse(list) => w.u8(7).raw(&list.concat()),
             Msg::Down(list) => w.u8(8).raw(&list.concat()),
-            Msg::Held(list) => w.u8(9).raw(&list.concat()),
+            Msg::Held { answer, names } => w.u8(9).u8(u8::from(*answer)).raw(&names.concat()),
             Msg::Why(list) => w.u8(10).raw(&list.concat()),
         };
         w.finish()
@@ -116,24 +121,15 @@ impl Msg {
             1 => Msg::Ping { nonce: r.u64()? },
             2 => Msg::Pong { nonce: r.u64()? },
             3 => Msg::Ask { nonce: r.u64()?, target: node(&mut r)? },
-            4 => Msg::Help {
-                nonce: r.u64()?,
-                linked: match r.u8()? {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(Reject::Malformed),
-                },
-            },
+            4 => Msg::Help { nonce: r.u64()?, linked: flag(r.u8()?)? },
             5 => Msg::Prove { nonce: r.u64()?, asker: node(&mut r)? },
             6 => Msg::Proof { nonce: r.u64()?, asker: node(&mut r)?, target: node(&mut r)?, signature: r.array()? },
             kind @ (7 | 8) => match r.rest().as_chunks::<ACCUSATION>() {
                 (list @ [_, ..], []) => (if kind == 7 { Msg::Accuse } else { Msg::Down })(list.to_vec()),
                 _ => return Err(Reject::Malformed),
             },
-            kind @ (9 | 10) => match r.rest().as_chunks::<{ size_of::<Name>() }>() {
-                (list @ [_, ..], []) if list.len() <= NAMED => (if kind == 9 { Msg::Held } else { Msg::Why })(list.to_vec()),
-                _ => return Err(Reject::Malformed),
-            },
+            9 => Msg::Held { answer: flag(r.u8()?)?, names: named(r.rest())? },
+            10 => Msg::Why(named(r.rest())?),
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -144,6 +140,21 @@ impl Msg {
     pub(super) fn prove(key: &SigningKey, domain: &DomainId, asker: NodeId, nonce: u64) -> Msg {
         let signature = key.sign(ALIVE, domain, &alive(&asker, nonce));
         Msg::Proof { nonce, asker, target: key.node_id(), signature }
+    }
+}
+
+fn flag(byte: u8) -> Result<bool, Reject> {
+    match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Reject::Malformed),
+    }
+}
+
+fn named(bytes: &[u8]) -> Result<Vec<Name>, Reject> {
+    match bytes.as_chunks() {
+        (list, []) if list.len() <= NAMED => Ok(list.to_vec()),
+        _ => Err(Reject::Malformed),
     }
 }
 
