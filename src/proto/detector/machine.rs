@@ -38,6 +38,9 @@ pub const ACCUSERS: usize = 8;
 pub const RATE: u64 = 2_048;
 /// … and at once.
 pub const BURST: u64 = 32 * 1024;
+/// What a newcomer has at first, beyond the burst: after a partition it hears of half a domain at once that it is down, looks for each through
+/// ten helpers, and would take what is left of them for online meanwhile.
+pub const CREDIT: u64 = 128 * 1024;
 /// Messages a second taken from one neighbour, in the mean …
 pub const INBOUND: u64 = 32;
 /// … and at once.
@@ -142,7 +145,8 @@ impl Bucket {
     fn refill(&mut self, at: Mono, rate: u64, burst: u64) {
         let gained = u64::try_from(at.since(self.at).as_millis()).unwrap_or(u64::MAX).saturating_mul(rate) / 1_000;
         if gained > 0 {
-            (self.left, self.at) = (self.left.saturating_add(gained).min(burst), at);
+            // What there was beyond a burst stays until it is used.
+            (self.left, self.at) = (self.left.saturating_add(gained).min(burst.max(self.left)), at);
         }
     }
     /// Takes so many, or tells that there are not that many.
@@ -228,7 +232,7 @@ impl Detector {
             health: 0,
             born: now.mono,
             skipped: Duration::ZERO,
-            budget: Bucket::full(now.mono, BURST),
+            budget: Bucket::full(now.mono, CREDIT),
             strikes: Map::new(),
             refuted: None,
             refute: None,
