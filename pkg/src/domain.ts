@@ -62,17 +62,20 @@ export interface Invitation {
 export class Invite {
   /** The link. Its secret is in the fragment, which browsers send to no server. */
   readonly url: string;
-  readonly #revoke: (url: string) => void;
+  /** What names it among {@link Domain.invitations}, without its secret. */
+  readonly id: string;
+  readonly #revoke: () => void;
 
   /** @internal */
-  constructor(url: string, revoke: (url: string) => void) {
+  constructor(url: string, id: string, revoke: () => void) {
     this.url = url;
+    this.id = id;
     this.#revoke = revoke;
   }
 
   /** Closes it: nobody joins with it any more. Who did stays. Needs the right to evict, or to be who made it. */
   async revoke(): Promise<void> {
-    this.#revoke(this.url);
+    this.#revoke();
   }
 
   /** The link as a QR code: SVG text. */
@@ -290,7 +293,8 @@ export class Domain extends Emitter<DomainEvents> implements AsyncDisposable {
   }
 
   #invite(url: string): Invite {
-    return new Invite(url, (url) => call(() => this.#core.revokeInvitation(url)));
+    const id = call(() => this.#core.invitationId(url));
+    return new Invite(url, id, () => call(() => this.#core.revokeInvitation(id)));
   }
 
   /** Keeps the state that events describe, then tells. @internal */

@@ -18,6 +18,11 @@ export interface ServeOptions<I, O> {
   concurrency?: number;
   /** How busy this participant is with other things, 0 to 100 percent; asked every few seconds. */
   load?: () => number;
+  /**
+   * Only for members that show one of these: a node id, the id of the invitation they came with ({@link Invite.id}), or a right (`invite`,
+   * `evict`, `store`). Everybody reads it, as the attribute `for`. @defaultValue every member
+   */
+  for?: string | readonly string[];
   /** How the input is read. @defaultValue bytes */
   input?: Codec<I>;
   /** How what the handler returns is written. @defaultValue bytes, a `Blob` or a stream of bytes */
@@ -99,6 +104,7 @@ export function serve<I, O>(core: DomainCore, named: string | Capability, handle
   const { concurrency, load } = options;
   const capability: Capability = { ...(typeof named === 'string' ? { name: named } : named) };
   if (concurrency !== undefined) capability.capacity = concurrency;
+  if (options.for !== undefined) capability.attributes = { ...capability.attributes, for: [options.for].flat().join(' ') };
   const busy = () => Math.round(Math.min(100, Math.max(0, load!())));
   if (load) capability.load = busy();
   const run = async (inner: JobCore) => {

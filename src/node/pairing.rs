@@ -17,6 +17,7 @@ use crate::proto::task::pairing::{Answer, Call, MESSAGE, SILENCE};
 use crate::proto::task::{COUNT, Config, Demand, Effect, Ledger, Offer, Offers, Seat, TaskId, Ticket, Word};
 use crate::runtime::handle::Node;
 use crate::runtime::streams::{ByteStream, Frames, Places, framed};
+use crate::runtime::task::admits;
 
 /// Streams at once, one for each task, and of one demander.
 const STREAMS: usize = 8_192;
@@ -72,13 +73,6 @@ struct Seen {
 
 fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
     desk.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What of this somebody offers to a demand, `relaxed` without its further conditions.
-fn offer(seen: &Seen, demand: &Wanted, relaxed: bool) -> Option<Offer> {
-    let able = |c: &&Capability| c.name == demand.capability && (relaxed || demand.query.iter().all(|p| p.holds(c)));
-    let c = seen.capabilities.iter().filter(able).max_by_key(|c| c.capacity)?;
-    Some(Offer { node: seen.node, capacity: c.capacity, load: c.load, rtt: seen.rtt, fit: 0 })
 }
 
 impl Service {
@@ -230,12 +224,20 @@ impl Service {
         self.with_desk(|desk, now, offers, effects| call(&mut desk.ledger, now, offers, effects));
     }
 
+    /// What of this somebody offers to a demand, `relaxed` without its further conditions.
+    fn offer(&self, seen: &Seen, demand: &Wanted, relaxed: bool) -> Option<Offer> {
+        let able = |c: &&Capability| c.name == demand.capability && (relaxed || demand.query.iter().all(|p| p.holds(c)));
+        let open = |c: &&Capability| admits(&self.node, self.domain, c, &demand.demander);
+        let c = seen.capabilities.iter().filter(able).filter(open).max_by_key(|c| c.capacity)?;
+        Some(Offer { node: seen.node, capacity: c.capacity, load: c.load, rtt: seen.rtt, fit: 0 })
+    }
+
     /// Does something at the ledger, and tells demanders what came of it.
     fn with_desk<T>(&self, call: impl FnOnce(&mut Desk, Now, Offers<'_, Vec<Predicate>>, &mut Vec<Effect>) -> T) -> T {
         let now = self.node.now();
         let (mut desk, mut effects) = (lock(&self.desk), Vec::new());
         let seen = self.look(&mut desk, now.mono);
-        let offers = |demand: &Wanted, relaxed: bool| seen.iter().filter_map(|s| offer(s, demand, relaxed)).collect();
+        let offers = |demand: &Wanted, relaxed: bool| seen.iter().filter_map(|s| self.offer(s, demand, relaxed)).collect();
         let result = call(&mut desk, now, &offers, &mut effects);
         for effect in effects {
             let (task, answer) = match effect {

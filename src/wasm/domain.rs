@@ -252,17 +252,22 @@ impl DomainCore {
         to_js(&all.into_iter().map(JsInvitation::from).collect::<Vec<_>>())
     }
 
-    /// Closes an invitation, named by its id or its link.
+    /// Closes an invitation, named by its id.
     ///
     /// # Errors
     /// As [`Node::revoke_invitation`]; `bad-id`.
     #[wasm_bindgen(js_name = revokeInvitation)]
-    pub fn revoke_invitation(&self, named: &str) -> Result<(), JsValue> {
-        let id = match InviteLink::parse(named) {
-            Ok(link) => Ok(invitation_of(&link)),
-            Err(_) => named.parse(),
-        };
-        id.and_then(|id| self.node.revoke_invitation(self.id, id)).map_err(|e| error::to_js(&e))
+    pub fn revoke_invitation(&self, id: &str) -> Result<(), JsValue> {
+        id.parse().and_then(|id| self.node.revoke_invitation(self.id, id)).map_err(|e| error::to_js(&e))
+    }
+
+    /// The id of the invitation that a link is for.
+    ///
+    /// # Errors
+    /// `bad-link`.
+    #[wasm_bindgen(js_name = invitationId)]
+    pub fn invitation_id(&self, link: &str) -> Result<String, JsValue> {
+        InviteLink::parse(link).map(|link| invitation_of(&link).to_string()).map_err(|e| error::to_js(&e))
     }
 
     /// What an owner backs up, not sealed yet.

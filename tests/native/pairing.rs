@@ -23,7 +23,7 @@ use peerage::proto::task::pairing::{self, Answer, Call};
 use peerage::proto::task::{End, Policy, Seat, Ticket};
 use peerage::runtime::handle::Node;
 use peerage::runtime::streams::{Streams as _, framed, reach};
-use peerage::runtime::task::{Event, Input, Job, Order, Shelf, Supplier, Task, Tasks, Work};
+use peerage::runtime::task::{Event, FOR, Input, Job, Order, Shelf, Supplier, Task, Tasks, Work};
 use tokio::sync::watch;
 
 use crate::cli::Scratch;
@@ -560,6 +560,14 @@ async fn tickets_forged_replayed_swapped_or_by_who_may_not_pair_are_refused() {
     let sign = |ticket: &Ticket, by: &Member| ticket.sign(&ann.domain, &by.key).unwrap();
     for issuer in [&town.manager, &second, &ann] {
         assert_eq!(shown(&ann, bob.id(), sign(&ticket(issuer), issuer)).await, Ok(()));
+    }
+    // Whom it is for, it says and looks itself, whoever pairs.
+    let mut barred = Capability::new("barred", 1);
+    barred.attributes.insert(FOR.into(), Value::Text(format!("evict {}", eve.id())));
+    supplier.offer(bob.domain, barred, Arc::new(jobs.clone())).unwrap();
+    for (member, answer) in [(&ann, Err(Code::Forbidden)), (&eve, Ok(()))] {
+        let ticket = Ticket { demander: member.id(), capability: "barred".into(), ..ticket(&town.manager) };
+        assert_eq!(shown(member, bob.id(), sign(&ticket, &town.manager)).await, answer);
     }
     let good = ticket(&town.manager);
     let signed = sign(&good, &town.manager);

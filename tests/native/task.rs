@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
-use crate::cli::{Scratch, peerage};
+use crate::cli::{Scratch, failing, peerage};
 use crate::data::{file, holds, in_memory, on_disk, text};
 use crate::participant::{Home, LISTEN, Participant, invite, manage};
 
@@ -342,4 +342,23 @@ async fn a_job_that_cannot_be_is_refused_and_one_that_fails_says_where() {
     assert_eq!(Asker::submit(&scratch, &home.link, lines).failed().await, "task-failed");
     let lines = "[tasks.a]\ncapability = 'copy'\nnow = true\nwhere = { gpu = true }";
     assert_eq!(Asker::submit(&scratch, &home.link, lines).failed().await, "no-participant");
+}
+
+#[tokio::test]
+async fn what_is_offered_to_some_is_done_for_nobody_else() {
+    let scratch = Scratch::new("some");
+    let mut home = Home::start(&scratch).await;
+    let own = invite(&home.owner, &home.ready.addresses[0], &[]).await;
+    let (ann, eve) = (scratch.0.join("ann"), scratch.0.join("eve"));
+    let serving = [&[own.as_str(), "--serve", "open=echo welcome", "--for", &own], &LISTEN[..]].concat();
+    let mut door = Participant::start(&scratch.0.join("door"), &serving).await;
+    for _ in 0..2 {
+        assert_eq!(Asker::start(&ann, &own, &["open"]).done().await.0, "welcome\n");
+        assert_eq!(Asker::start(&eve, &home.link, &["open", "--now"]).failed().await, "no-participant");
+        // Once the manager pairs, and once whoever asks.
+        home.manager.kill().await.unwrap();
+    }
+    door.child.kill().await.unwrap();
+    let (said, _) = failing(peerage(&scratch.0.join("door"), &["join", "--serve", "open=cat", "--for", "everybody"])).await;
+    assert!(said.contains("nobody is named by everybody"), "{said}");
 }

@@ -53,6 +53,15 @@ test('tabs and natives have things done by one another', { timeout: 300_000 }, a
     assert.equal((await asked(a, 'sum', [], { where: { exact: false }, policy: 'fail' })).code, 'no-participant');
     assert.equal((await asked(a, 'sum', [1], { where: { exact: false }, policy: 'any' })).result, 1);
     // What is served is offered besides what is advertised, and no longer than it is served.
+    // For some only: by who they are, or by what they hold.
+    await b.evaluate((ann) => { window.served(); window.served = window.peerage.domain.serve('sum', () => 'welcome', { for: ['evict', ann], output: { encode: (v) => new TextEncoder().encode(JSON.stringify(v)), decode: String } }); }, a.node);
+    await until(c, (who) => window.peerage.domain.participants({ capability: 'sum', where: { for: who } }).length === 1, `evict ${a.node}`, 'it is not offered to some only');
+    assert.equal((await asked(c, 'sum', null, { policy: 'fail' })).code, 'no-participant');
+    await until(a, (who) => window.peerage.domain.participants({ capability: 'sum', where: { for: who } }).length === 1, `evict ${a.node}`, 'it is not offered to some only');
+    assert.equal((await asked(a, 'sum', null)).result, 'welcome');
+    assert.equal(await b.evaluate(() => { try { window.peerage.domain.serve('sum', () => 0, { for: 'everybody' }); } catch (error) { return error.code; } }), 'bad-argument');
+    const [named, known] = await a.evaluate(() => { const { domain } = window.peerage; return [domain.invitation()?.id, domain.invitations().map(({ id }) => id)]; });
+    assert.ok(known.includes(named), `${named} is not among ${known}`);
     await b.evaluate(() => window.peerage.domain.advertise([{ name: 'smile' }]));
     await until(a, () => window.peerage.domain.participants({ capability: 'smile' })[0]?.capabilities.length === 2, null, 'not both are offered');
     await b.evaluate(() => window.served());

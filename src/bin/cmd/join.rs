@@ -10,14 +10,15 @@ use peerage::node::lines::{Command, Content, Delivery, LINE, Request, content, r
 use peerage::node::occupancy;
 use peerage::node::shelf;
 use peerage::node::work::Program;
-use peerage::peer::{Event, Path, Profile, To};
+use peerage::peer::{Event, Path, Profile, To, invitation_of};
 use peerage::platform::native::NativeConfig;
 use peerage::proto::channel::{ChannelId, Mode};
-use peerage::proto::directory::{Capability, Query};
+use peerage::proto::directory::{self, Capability, Query};
 use peerage::proto::state::Entry;
 use peerage::proto::task::CAPABILITY;
 use peerage::runtime::handle::Node;
-use peerage::runtime::task::{Supplier, Work};
+use peerage::runtime::task::{FOR, Supplier, Work};
+use peerage::wire::link::InviteLink;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ use super::{Common, say};
   peerage join 'http://127.0.0.1:9600/#…'
   peerage join                                the domain joined before
   peerage join LINK --serve map/occupancy --capacity 2
+  peerage join LINK --serve open-door=./open.sh --for evict      only for members who may evict
   peerage join LINK --serve 'count=wc -c' --serve 'thumbnail=convert - -resize 256 png:-'
   echo '{\"cmd\":\"send\",\"channel\":\"chat\",\"text\":\"hi\"}' | peerage join LINK --name robot
 
@@ -71,6 +73,10 @@ pub struct Join {
     /// itself. May be given several times
     #[arg(long, value_name = "CAPABILITY[=COMMAND]", value_parser = served)]
     serve: Vec<Served>,
+    /// Do it only for members that show one of these: a node id, the id or link of the invitation they came with, or a right: invite,
+    /// evict, store
+    #[arg(long, value_name = "WHO", requires = "serve", value_delimiter = ',')]
+    r#for: Vec<String>,
     /// How many of each at once
     #[arg(long, value_name = "N", default_value_t = 1, requires = "serve")]
     capacity: u32,
@@ -130,8 +136,12 @@ impl Join {
             () = &mut stop => return Ok(()),
         };
         let supplier = Supplier::new(node.clone(), Arc::new(streams.tasks()), shelf::open(&data.folder("kept")?)?);
+        // Everybody reads what is offered: of a link only what names the invitation.
+        let word = |who: &String| InviteLink::parse(who).map_or_else(|_| who.clone(), |link| invitation_of(&link).to_string());
+        let audience = (!self.r#for.is_empty()).then(|| self.r#for.iter().map(word).collect::<Vec<_>>().join(" "));
         for Served { capability, work } in self.serve {
-            supplier.offer(domain, Capability { capacity: self.capacity, ..Capability::new(capability, 1) }, work)?;
+            let attributes = audience.iter().map(|who| (FOR.to_owned(), directory::Value::Text(who.clone()))).collect();
+            supplier.offer(domain, Capability { capacity: self.capacity, attributes, ..Capability::new(capability, 1) }, work)?;
         }
         tokio::spawn(supplier.serve(streams.tasks().incoming()?));
         say(&json!({"event": "joined", "node": node.id().to_string(), "domain": domain.to_string(), "name": node.domain_name(domain)?}))?;

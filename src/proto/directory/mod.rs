@@ -17,4 +17,4 @@ mod tests;
 pub use machine::{Config, Directory, Effect, Event};
 pub use msg::{Item, Msg};
 pub use query::{Participant, Predicate, Query, Status, Test, decode_predicates, encode_predicates};
-pub use record::{Capability, Presence, Profile, Record, Signed, Value};
+pub use record::{Capability, Presence, Profile, Record, Signed, TEXT, Value};

@@ -222,6 +222,14 @@ impl Membership {
         signers.filter(|key| self.set.invitations.contains_key(key)).gather()
     }
 
+    /// Whether a member has a credential by this invitation that holds. One that an issuer renewed since has one by that issuer instead.
+    #[must_use]
+    pub fn has_credential_by(&self, now: Now, node: &NodeId, invitation: &[u8; 32]) -> bool {
+        let by = |id: &&StatementId| self.set.get(id).is_some_and(|e| e.statement.signer == *invitation);
+        self.set.invitations.contains_key(invitation)
+            && self.set.credentials.get(node).into_iter().flatten().filter(by).any(|id| self.set.holds(id, now.wall).is_some())
+    }
+
     /// The keys of the members that came through an invitation.
     fn through(&self, now: Now, key: &[u8; 32], but: Option<&NodeId>) -> Vec<StatementId> {
         let members = self.members(now).into_iter().map(|(n, _)| n).filter(|n| Some(n) != but && self.came_through(n).contains(key));

@@ -15,6 +15,7 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 
 use super::attempt::{Attempt, Input, KeptResult, Part, Shown, Step, senseless, unreadable};
+use super::audience::admits;
 use super::pairer::{ANSWER, Heard, Pairer};
 use super::{HOLD, within};
 use crate::base::{Code, DomainId, Error, Map, Mono, NodeId, Reject};
@@ -200,7 +201,7 @@ impl Tasks {
             let query = Query { capability: Some(demand.capability.clone()), predicates, online: Some(true) };
             let links = node.links(Some(domain));
             let rtt = |of: &NodeId| links.iter().find(|l| l.node == *of).and_then(|l| l.rtt);
-            let able = |c: &&Capability| c.name == demand.capability;
+            let able = |c: &&Capability| c.name == demand.capability && admits(&node, domain, c, &demand.demander);
             let offer = |p: crate::proto::directory::Participant| {
                 let c = p.capabilities.iter().filter(able).max_by_key(|c| c.capacity)?;
                 Some(Offer { node: p.node, capacity: c.capacity, load: c.load, rtt: rtt(&p.node), fit: 0 })

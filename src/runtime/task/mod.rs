@@ -5,6 +5,7 @@
 //! with the same [ledger](crate::proto::task).
 
 mod attempt;
+mod audience;
 mod demander;
 mod job;
 mod pairer;
@@ -17,6 +18,8 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 
 pub use attempt::Input;
+pub(crate) use audience::admits;
+pub use audience::{Audience, FOR};
 pub use demander::{Event, Order, Task, Tasks};
 pub use job::{JobEvent, JobHandle, JobStep, TaskSpec};
 pub use shelf::{Shelf, Spool};

@@ -14,6 +14,7 @@ use futures::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures::{AsyncRead, AsyncReadExt, FutureExt, SinkExt, Stream, StreamExt, TryStreamExt};
 use futures_timer::Delay;
 
+use super::audience::{Audience, admits};
 use super::shelf::{Keeping, Shelf};
 use super::{BEAT, HOLD, OPEN, SILENT, framed, within};
 use crate::base::{Code, DomainId, Error, Map, NodeId, Reject};
@@ -170,11 +171,12 @@ impl Supplier {
     }
 
     /// Offers to do something, as often at once as the capability's capacity says, and advertises it besides what is advertised already.
-    /// Offered again it is replaced; what runs goes on.
+    /// Offered again it is replaced; what runs goes on. With the attribute [`FOR`](super::FOR) it is for an [`Audience`] only.
     ///
     /// # Errors
-    /// As [`Node::advertise`].
+    /// As [`Node::advertise`] and [`Audience::of`].
     pub fn offer(&self, domain: DomainId, capability: Capability, work: Arc<dyn Work>) -> Result<(), Error> {
+        Audience::of(&capability)?;
         let mut offered = lock(&self.offered);
         let mut all = self.node.capabilities(domain)?;
         all.retain(|c| c.name != capability.name);
@@ -363,6 +365,9 @@ impl Supplier {
         let Some(entry) = offered.get_mut(&key) else {
             return Err(Error::new(Code::NoParticipant, "this is not offered here"));
         };
+        if !admits(&self.node, domain, &entry.capability, &demander) {
+            return Err(Error::new(Code::Forbidden, "this is not for who asks for it"));
+        }
         if entry.running >= entry.capability.capacity {
             return Err(Error::new(Code::Busy, "there is no room for another task"));
         }

@@ -67,7 +67,11 @@ impl Trial {
                     let parted = self.parted(&node, &of, SETTLED + if slow { SLOW } else { 0 });
                     if self.residents.contains_key(&of) && !parted {
                         self.outcome.false_downs += 1;
-                        self.amiss.push(format!("{node} takes {of} for down, who is there"));
+                        let (now, domain) = (self.town.world.now(), self.town.domain);
+                        let [here, there] = [node, of].map(|n| self.residents.get(&n).map_or(0, |r| (now - r.since) / 1_000));
+                        let why = self.town.world.look(node, |m, _| m.suspicion(domain, &of));
+                        self.amiss
+                            .push(format!("{node}, there for {here} s, takes {of} for down, who has been there for {there} s; {why}"));
                     }
                 }
                 Output::Sent { id, missed, .. } => {
