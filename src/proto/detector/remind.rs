@@ -4,10 +4,7 @@
 //! that makes enough would take a member that is gone for online until its record expires. This is SWIM's push-pull between two
 //! members (as in Serf's memberlist), of names only: what is behind them is asked for.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::machine::{Detector, Effect, State};
@@ -44,23 +41,21 @@ impl Detector {
 
     /// The latest of those that are down here, and of the others some by lot.
     fn held(&mut self) -> Vec<Name> {
-        let down = self.down();
-        let first = usize::try_from(self.rng.below(down.len() as u64)).unwrap_or(0);
-        let latest = self.fallen.iter().filter(|n| self.is_down(n)).take(NAMED / 2);
-        latest
-            .chain(down.iter().cycle().skip(first).take(down.len()))
-            .map(name)
-            .take(NAMED)
-            .collect::<BTreeSet<Name>>()
-            .into_iter()
-            .collect()
+        let mut all: Vec<NodeId> = self.fallen.iter().filter(|n| self.is_down(n)).copied().collect();
+        all.extend(self.down());
+        let mut names: Vec<Name> = Vec::new();
+        for name in all.iter().map(name) {
+            if names.len() < NAMED && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// A neighbour holds members for down: it is asked why, of those that are not down here.
     ///
     /// Also of those that answer this node: its words then go to whom they are about, who refutes them.
     pub(super) fn reminded(&mut self, from: NodeId, answer: bool, names: &[Name], out: &mut Vec<Effect>) {
-        let names: BTreeSet<&Name> = names.iter().collect();
         let settled = |n: &NodeId| self.is_down(n) || self.voices(n) >= self.enough(n);
         let doubted = self.members.iter().filter(|(n, m)| m.watched && names.contains(&name(n)) && !settled(n));
         let doubted: Vec<Name> = doubted.map(|(n, _)| name(n)).take(NAMED).collect();
@@ -75,27 +70,33 @@ impl Detector {
 
     /// What a neighbour still holds against members that answer this node, though it was heard here before: they may have missed it, and refute it.
     pub(super) fn call_the_living(&mut self, at: Mono, list: &[[u8; ACCUSATION]], out: &mut Vec<Effect>) {
-        let living = list.iter().filter_map(|bytes| {
-            let word = Accusation::parse(bytes).ok()?;
-            let member = self.members.get(&word.suspect).filter(|m| m.state == State::Trusted && m.incarnation == word.incarnation)?;
+        let mut called = Vec::new();
+        for bytes in list {
+            let Ok(word) = Accusation::parse(bytes) else { continue };
+            let Some(member) = self.members.get(&word.suspect) else { continue };
+            let lives = member.state == State::Trusted && member.incarnation == word.incarnation && self.links.contains_key(&word.suspect);
             let known = member.words.get(&word.accuser).is_some_and(|w| w.bytes == *bytes);
-            (known && self.links.contains_key(&word.suspect)).then_some((word.suspect, *bytes))
-        });
-        // One is enough to refute.
-        for (suspect, bytes) in living.collect::<BTreeMap<_, _>>() {
-            self.pay(at, out, suspect, Msg::Accuse(Vec::from([bytes])));
+            // One is enough to refute.
+            if lives && known && !called.contains(&word.suspect) {
+                called.push(word.suspect);
+                self.pay(at, out, word.suspect, Msg::Accuse(Vec::from([*bytes])));
+            }
         }
     }
 
     /// A neighbour asks why members are held for down here.
     pub(super) fn explain(&mut self, at: Mono, to: NodeId, names: &[Name], out: &mut Vec<Effect>) {
-        let names: BTreeSet<&Name> = names.iter().collect();
-        let asked: Vec<NodeId> = self.down().into_iter().filter(|n| names.contains(&name(n))).take(NAMED).collect();
-        self.tell(at, to, asked.iter(), Msg::Down, out);
+        let mut asked = self.down();
+        asked.retain(|n| names.contains(&name(n)));
+        asked.truncate(NAMED);
+        self.tell(at, to, &asked, Msg::Down, out);
     }
 
-    /// Whom this node holds for down.
-    pub(super) fn down(&self) -> Vec<NodeId> {
-        self.members.iter().filter(|(_, m)| m.state == State::Down).map(|(n, _)| *n).collect()
+    /// Whom this node holds for down, from one of them by lot on.
+    pub(super) fn down(&mut self) -> Vec<NodeId> {
+        let mut down: Vec<NodeId> = self.members.iter().filter(|(_, m)| m.state == State::Down).map(|(n, _)| *n).collect();
+        let first = usize::try_from(self.rng.below(down.len() as u64)).unwrap_or(0);
+        down.rotate_left(first);
+        down
     }
 }

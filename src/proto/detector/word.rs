@@ -225,21 +225,14 @@ impl Detector {
     ///
     /// It says so in its own name too: of those who said it first many may be gone, or not be known to somebody who has just come.
     pub(super) fn tell_words(&mut self, at: Mono, to: NodeId, form: fn(Vec<[u8; ACCUSATION]>) -> Msg, out: &mut Vec<Effect>) {
-        let down = self.down();
         // Of too many some, by lot: other neighbours tell of the others.
-        let first = usize::try_from(self.rng.below(down.len() as u64)).unwrap_or(0);
-        self.tell(at, to, down.iter().cycle().skip(first).take(down.len().min(TOLD)), form, out);
+        let mut down = self.down();
+        down.truncate(TOLD);
+        self.tell(at, to, &down, form, out);
     }
 
     /// Tells why members are held for down.
-    pub(super) fn tell<'a>(
-        &mut self,
-        at: Mono,
-        to: NodeId,
-        down: impl Iterator<Item = &'a NodeId>,
-        form: fn(Vec<[u8; ACCUSATION]>) -> Msg,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn tell(&mut self, at: Mono, to: NodeId, down: &[NodeId], form: fn(Vec<[u8; ACCUSATION]>) -> Msg, out: &mut Vec<Effect>) {
         let mut words: Vec<[u8; ACCUSATION]> = Vec::new();
         for node in down {
             let Some(member) = self.members.get(node) else { continue };

@@ -75,7 +75,8 @@ impl Audience {
 
 /// Whether a member may have this done, by the statements that `node` knows of. A capability of which nobody can tell whom it is for is for
 /// nobody.
-pub(crate) fn admits(node: &Node, domain: DomainId, capability: &Capability, demander: &NodeId) -> bool {
+#[must_use]
+pub fn admits(node: &Node, domain: DomainId, capability: &Capability, demander: &NodeId) -> bool {
     match Audience::of(capability) {
         Ok(None) => true,
         Ok(Some(audience)) => node.look_at_keys(domain, |membership, _, _, now| audience.has(membership, now, demander)).unwrap_or(false),

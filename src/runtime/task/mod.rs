@@ -18,8 +18,7 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 
 pub use attempt::Input;
-pub(crate) use audience::admits;
-pub use audience::{Audience, FOR};
+pub use audience::{Audience, FOR, admits};
 pub use demander::{Event, Order, Task, Tasks};
 pub use job::{JobEvent, JobHandle, JobStep, TaskSpec};
 pub use shelf::{Shelf, Spool};
