@@ -22,8 +22,10 @@ const PAUSE: Duration = Duration::from_secs(4);
 const PAUSE_MAX: Duration = Duration::from_secs(64);
 /// How often one who reaches others asks, a quarter more or less.
 const SELDOM: Duration = Duration::from_secs(15 * 60);
-/// So many answers a newcomer wants besides the one that let it in.
-const SECOND_OPINIONS: u32 = 2;
+/// So many members a newcomer wants to hear of besides the one that let it in …
+const SECOND_OPINIONS: usize = 2;
+/// … and asks so often at most: there may be no others.
+const ASKED: u32 = 8;
 /// A search ends after this time.
 const SEARCH: Duration = Duration::from_secs(12);
 /// Who was asked leaves the first move to who asked.
@@ -37,8 +39,8 @@ pub(super) struct Finder {
     next: Option<Mono>,
     searches: u32,
     lonely: bool,
-    /// Answers that are wanted though it is linked.
-    wanted: u32,
+    /// Of a newcomer: the members whose answers it had.
+    opinions: Option<Vec<NodeId>>,
 }
 
 impl Peer {
@@ -53,7 +55,7 @@ impl Peer {
             let lonely = domain.is_lonely();
             if domain.spread.is_large() {
                 // Links are few there, and a newcomer soon has some to others.
-                domain.finder.wanted = 0;
+                domain.finder.opinions = None;
             }
             let finder = &mut domain.finder;
             if core::mem::replace(&mut finder.lonely, lonely) != lonely {
@@ -107,10 +109,16 @@ impl Peer {
             if let Some(Answer { member, body }) = seeker.handle(now, from, response)? {
                 let found: Found = cbor::decode(&body)?;
                 found.check()?;
-                domain.finder.wanted = domain.finder.wanted.saturating_sub(1);
-                domain.finder.rest(now, SELDOM);
                 let id = domain.id;
-                self.meet(now, id, member, (&found.chain, &found.addresses), Duration::ZERO)?;
+                let met = self.meet(now, id, member, (&found.chain, &found.addresses), Duration::ZERO);
+                if let Some(domain) = self.domains.get_mut(&id) {
+                    // An answer of the same one again, or of nobody in the domain, says nothing of the others.
+                    if let Some(opinions) = domain.finder.opinions.as_mut().filter(|o| met.is_ok() && !o.contains(&member)) {
+                        opinions.push(member);
+                    }
+                    domain.finder.rest(now, SELDOM);
+                }
+                met?;
             }
             return Ok(true);
         }
@@ -145,11 +153,15 @@ impl Peer {
 impl Finder {
     /// Of a domain that was joined a moment ago.
     pub(super) fn of_newcomer() -> Finder {
-        Finder { wanted: SECOND_OPINIONS, ..Finder::default() }
+        Finder { opinions: Some(Vec::new()), ..Finder::default() }
+    }
+
+    fn is_curious(&self) -> bool {
+        self.searches < ASKED && self.opinions.as_ref().is_some_and(|o| o.len() < SECOND_OPINIONS)
     }
 
     fn pause(&self, seldom: Duration) -> Duration {
-        if self.lonely || self.wanted > 0 { (PAUSE * 2u32.pow(self.searches.min(4))).min(PAUSE_MAX) } else { seldom }
+        if self.lonely || self.is_curious() { (PAUSE * 2u32.pow(self.searches.min(4))).min(PAUSE_MAX) } else { seldom }
     }
 
     fn rest(&mut self, now: Now, seldom: Duration) {
