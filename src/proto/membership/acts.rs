@@ -225,9 +225,8 @@ impl Membership {
     /// Whether a member has a credential by this invitation that holds. One that an issuer renewed since has one by that issuer instead.
     #[must_use]
     pub fn has_credential_by(&self, now: Now, node: &NodeId, invitation: &[u8; 32]) -> bool {
-        let by = |id: &&StatementId| self.set.get(id).is_some_and(|e| e.statement.signer == *invitation);
-        self.set.invitations.contains_key(invitation)
-            && self.set.credentials.get(node).into_iter().flatten().filter(by).any(|id| self.set.holds(id, now.wall).is_some())
+        let credential = self.set.credential(node, invitation, Role::Participant);
+        self.set.invitations.contains_key(invitation) && credential.is_some_and(|id| self.holds(now, &id))
     }
 
     /// The keys of the members that came through an invitation.
