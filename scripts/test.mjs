@@ -1,5 +1,5 @@
 // `npm test`: every stage in order, a summary at the end. `npm test -- web wire` runs the stages so named.
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { at, chromium, entry, good, heading, say, status, Trouble } from './lib.mjs';
 import { setup } from './setup.mjs';
 import { build } from './build.mjs';
@@ -7,12 +7,16 @@ import { build } from './build.mjs';
 const cargo = (...args) => () => status('cargo', args);
 const clippy = (...args) => cargo('clippy', '--all-targets', '--locked', ...args, '--', '-D', 'warnings');
 
+/** What the browser stages say of tests that failed, to be said again at the end. */
+const FAILURES = 'target/failures';
+
 function node(folder, pattern = /\.test\.mjs$/, { minutes = 10, env = {} } = {}) {
   return async () => {
     const files = existsSync(at('tests', folder)) ? readdirSync(at('tests', folder)).filter((f) => pattern.test(f)).sort() : [];
     if (files.length === 0) throw new Trouble(`tests/${folder} has no such tests`);
     // One file at a time: each has browsers and a binary of its own, and two cores are all there may be.
-    const args = ['--test', '--test-concurrency=1', `--test-timeout=${minutes * 60_000}`, ...files.map((f) => at('tests', folder, f))];
+    const reporters = ['--test-reporter=spec', '--test-reporter-destination=stdout', `--test-reporter=${at('scripts/failures.mjs')}`, `--test-reporter-destination=${at(FAILURES, `${folder}-${Date.now()}`)}`];
+    const args = ['--test', '--test-concurrency=1', `--test-timeout=${minutes * 60_000}`, ...reporters, ...files.map((f) => at('tests', folder, f))];
     return status(process.execPath, args, { env: { CHROMIUM: chromium(), ...env } });
   };
 }
@@ -44,6 +48,8 @@ await entry(async () => {
   if (unknown.length > 0) throw new Trouble(`no such stage: ${unknown.join(', ')}; there are ${stages.map(([key]) => key).join(', ')}`);
   heading('tools');
   await setup({ tests: true });
+  rmSync(at(FAILURES), { recursive: true, force: true });
+  mkdirSync(at(FAILURES), { recursive: true });
   const failed = [];
   let passed = 0;
   for (const [key, title, stage] of stages) {
@@ -57,6 +63,7 @@ await entry(async () => {
     if (code !== 0 && key === 'build') break;
   }
   heading('summary');
+  for (const file of readdirSync(at(FAILURES))) process.stdout.write(readFileSync(at(FAILURES, file)));
   if (failed.length > 0) console.log(`failed: ${failed.join(', ')}`);
   console.log(`${passed} passed, ${failed.length} failed`);
   process.exitCode = failed.length > 0 ? 1 : 0;
