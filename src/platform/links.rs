@@ -2,6 +2,8 @@
 //! the transports and, if it likes, one more behaviour (a relay server; the signalling of `/webrtc`).
 
 pub mod address;
+mod ahead;
+mod brief;
 pub mod datagrams;
 mod dialling;
 pub mod handler;
@@ -26,11 +28,13 @@ use libp2p::{Multiaddr, PeerId, Transport, connection_limits, identify, identity
 
 use crate::base::{Code, Error, Map, NodeId, Rng, limit};
 use crate::peer::{Lane, LinkCommand, LinkEvent};
+use ahead::ReadAhead;
+use brief::Brief;
 use datagrams::Datagrams;
 use dialling::Pending;
 use relays::{Relays, Standing};
 use start::{Staggered, Starts};
-use streams::LinkStreams;
+use streams::{LinkStreams, Ways};
 
 /// How long a connection without lanes or other streams stays, for foreign nodes that ping now and then.
 const IDLE: Duration = Duration::from_secs(60);
@@ -47,6 +51,10 @@ const PENDING: u32 = 256;
 const PROOF: Duration = Duration::from_secs(7);
 /// Addresses told to others.
 const ADDRESSES: usize = 32;
+/// What is read of a stream transport while writing waits, bytes; and of a circuit, which is a yamux stream itself: its sender hears of room
+/// only when half of a window is read, and a window is as large as the way to the relay is fast and long.
+const AHEAD: usize = 256 * 1024;
+const CIRCUIT_AHEAD: usize = 4 * 1024 * 1024;
 /// Of one relay: who is connected to it needs none, and others need one that they can dial.
 const CIRCUITS: usize = 2;
 
@@ -66,7 +74,7 @@ pub(crate) struct Behaviour<X: NetworkBehaviour> {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     circuit: relay::client::Behaviour,
-    streams: libp2p_stream::Behaviour,
+    streams: streams::Behaviour,
     extra: X,
 }
 
@@ -145,12 +153,25 @@ where
     T::ListenerUpgrade: Send + 'static,
     S: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
 {
+    reading_ahead(transport, key, AHEAD)
+}
+
+fn reading_ahead<T, S>(transport: T, key: &identity::Keypair, most: usize) -> Result<Boxed<Upgraded>, Error>
+where
+    T: Transport<Output = S> + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    S: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+{
     let noise = noise::Config::new(key).map_err(|e| Error::new(Code::Unsupported, "no noise identity").caused_by(e))?;
     Ok(transport
+        .map(move |stream, _| ReadAhead::new(stream, most))
         .upgrade(libp2p::core::upgrade::Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux::Config::default())
         .timeout(Duration::from_secs(20))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Brief::new(muxer))))
         .boxed())
 }
 
@@ -160,7 +181,7 @@ where
 /// As [`secure`].
 pub fn circuit(key: &identity::Keypair) -> Result<(Boxed<Upgraded>, relay::client::Behaviour), Error> {
     let (transport, behaviour) = relay::client::new(key.public().to_peer_id());
-    Ok((secure(transport, key)?, behaviour))
+    Ok((reading_ahead(transport, key, CIRCUIT_AHEAD)?, behaviour))
 }
 
 impl<X: NetworkBehaviour> Links<X>
@@ -194,13 +215,14 @@ where
             // A relay's clients learn where else it is; nobody learns where its clients are.
             .with_hide_listen_addrs(!config.vouch)
             .with_cache_size(0);
+        let ways = Ways::default();
         let behaviour = Behaviour {
             limits: connection_limits::Behaviour::new(limits),
-            lanes: lanes::Behaviour::new(config.datagrams.clone()),
+            lanes: lanes::Behaviour::new(config.datagrams.clone(), ways.clone()),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
             circuit,
-            streams: libp2p_stream::Behaviour::new(),
+            streams: streams::Behaviour(ways),
             extra,
         };
         let starts = Starts::default();
@@ -277,7 +299,7 @@ where
     /// Opens and takes streams of the data protocol on the links' connections.
     #[must_use]
     pub fn streams(&self) -> LinkStreams {
-        LinkStreams::new(self.swarm.behaviour().streams.new_control())
+        LinkStreams::new(self.swarm.behaviour().streams.0.clone())
     }
 
     /// The platform's own behaviour.
@@ -575,8 +597,8 @@ where
             }
             BehaviourEvent::Ping(ping::Event { connection, result, .. }) => self.on_ping(connection, result),
             BehaviourEvent::Extra(event) => self.events.extend((self.observe)(event)),
-            BehaviourEvent::Limits(never) => match never {},
-            BehaviourEvent::Identify(_) | BehaviourEvent::Circuit(_) | BehaviourEvent::Streams(()) => {}
+            BehaviourEvent::Limits(never) | BehaviourEvent::Streams(never) => match never {},
+            BehaviourEvent::Identify(_) | BehaviourEvent::Circuit(_) => {}
         }
     }
 

@@ -11,6 +11,8 @@ use web_sys::MessageEvent;
 
 /// Received bytes that may wait to be read; beyond, the stream fails.
 const INBOUND: usize = 16 * 1024 * 1024;
+/// What a message costs beside its bytes.
+const MESSAGE: usize = 64;
 
 /// Everybody who waits for something to change.
 #[derive(Default)]
@@ -55,7 +57,7 @@ impl Inbox {
             return self.failed.set(Some("a message that is not binary"));
         };
         let bytes = Uint8Array::new(&buffer).to_vec();
-        let queued = self.queued.get() + bytes.len();
+        let queued = self.queued.get() + bytes.len() + MESSAGE;
         if queued > INBOUND {
             self.queue.borrow_mut().clear();
             return self.failed.set(Some("more arrived than was read"));
@@ -69,7 +71,7 @@ impl Inbox {
     /// The oldest message.
     pub(super) fn take(&self) -> Option<Vec<u8>> {
         let bytes = self.queue.borrow_mut().pop_front()?;
-        self.queued.set(self.queued.get() - bytes.len());
+        self.queued.set(self.queued.get() - bytes.len() - MESSAGE);
         Some(bytes)
     }
 

@@ -14,6 +14,7 @@ use libp2p::swarm::{
 use super::address;
 use super::datagrams::Datagrams;
 use super::handler::{End, Handler, Order, Report};
+use super::streams::Ways;
 use crate::base::{LinkId, Map, limit};
 use crate::peer::{Lane, LinkEvent, Path, Side};
 
@@ -35,6 +36,8 @@ struct Connection {
     point: Option<ConnectedPoint>,
     orders: mpsc::UnboundedSender<Order>,
     link: Option<LinkId>,
+    /// It is a link no more, and there only for the streams on it.
+    retired: bool,
 }
 
 /// Lanes on every connection.
@@ -47,13 +50,14 @@ pub struct Behaviour {
     keep: Vec<PeerId>,
     waker: Option<Waker>,
     datagrams: Datagrams,
+    streams: Ways,
 }
 
 impl Behaviour {
     /// Without connections.
-    pub fn new(datagrams: Datagrams) -> Behaviour {
+    pub fn new(datagrams: Datagrams, streams: Ways) -> Behaviour {
         let (connections, links, actions) = (Map::new(), Map::new(), VecDeque::new());
-        Behaviour { connections, links, next_link: 1, actions, keep: Vec::new(), waker: None, datagrams }
+        Behaviour { connections, links, next_link: 1, actions, keep: Vec::new(), waker: None, datagrams, streams }
     }
 
     /// Queues a frame. Dropped if the link is gone or the frame too long, as the port says.
@@ -100,6 +104,7 @@ impl Behaviour {
     /// nobody takes long.
     pub fn cut(&mut self, connection: ConnectionId) {
         self.down(connection);
+        self.streams.cut(connection);
         if let Some(peer) = self.connections.get(&connection).map(|c| c.peer) {
             self.push(ToSwarm::CloseConnection { peer_id: peer, connection: CloseConnection::One(connection) });
         }
@@ -121,7 +126,7 @@ impl Behaviour {
 
     fn add(&mut self, id: ConnectionId, peer: PeerId, side: Side) -> Handler {
         let (orders, inbox) = mpsc::unbounded();
-        self.connections.insert(id, Connection { peer, side, point: None, orders, link: None });
+        self.connections.insert(id, Connection { peer, side, point: None, orders, link: None, retired: false });
         Handler::new(side, address::node_id(&peer).is_none(), inbox)
     }
 
@@ -141,6 +146,7 @@ impl Behaviour {
         connection.link = Some(link);
         self.next_link += 1;
         self.links.insert(link, id);
+        self.streams.linked(id, path, link);
         self.push(ToSwarm::GenerateEvent(Event::Link(event)));
         self.push(ToSwarm::GenerateEvent(Event::Opened(id)));
     }
@@ -148,7 +154,25 @@ impl Behaviour {
     fn down(&mut self, id: ConnectionId) {
         if let Some(link) = self.connections.get_mut(&id).and_then(|c| c.link.take()) {
             self.links.remove(&link);
+            self.streams.unlinked(id);
             self.push(ToSwarm::GenerateEvent(Event::Link(LinkEvent::Down { link })));
+        }
+    }
+
+    /// A link ended because this side wanted it: its connection is cut. It stays if streams are on it and another link leads there too,
+    /// until they have ended or that one is let go as well.
+    fn let_go(&mut self, id: ConnectionId, peer: PeerId) {
+        if self.connections.values().any(|c| c.peer == peer && c.link.is_some()) {
+            match self.connections.get_mut(&id) {
+                Some(connection) if self.streams.is_in_use(id) => connection.retired = true,
+                _ => self.cut(id),
+            }
+            return;
+        }
+        let gone = |(other, c): (&ConnectionId, &Connection)| (*other == id || (c.peer == peer && c.retired)).then_some(*other);
+        let gone: Vec<ConnectionId> = self.connections.iter().filter_map(gone).collect();
+        for connection in gone {
+            self.cut(connection);
         }
     }
 }
@@ -209,8 +233,10 @@ impl NetworkBehaviour for Behaviour {
             }
             (Report::Ended(end), _) => {
                 self.down(id);
-                if end == End::Violation || (end == End::Ours && !self.keep.contains(&peer)) {
-                    self.cut(id);
+                match end {
+                    End::Violation => self.cut(id),
+                    End::Ours if !self.keep.contains(&peer) => self.let_go(id, peer),
+                    End::Ours | End::Theirs => {}
                 }
             }
             (Report::Open, Some(_)) | (Report::Frame(..) | Report::Drained(..), None) => {}
