@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use futures::channel::oneshot;
-use futures::future::{BoxFuture, Either, Shared, select};
+use futures::future::{BoxFuture, Either, LocalBoxFuture, Shared, select};
 use futures::lock::Mutex;
 use futures::{AsyncRead, AsyncReadExt as _, FutureExt as _};
 use js_sys::{Array, Function, Promise, Uint8Array};
@@ -64,7 +64,7 @@ impl Exchange {
     }
 
     pub fn request(&self, domain: DomainId, order: Order, open: Function) -> Result<TaskCore, Error> {
-        Ok(TaskCore(Some(self.tasks(domain).request(order, input(open))?)))
+        Ok(TaskCore { task: Some(self.tasks(domain).request(order, input(open))?), cancelled: None })
     }
 
     pub fn tasks(&self, domain: DomainId) -> Tasks {
@@ -196,24 +196,28 @@ fn gone() -> JsValue {
 
 /// A task that this node asked for.
 #[wasm_bindgen]
-pub struct TaskCore(Option<Task>);
+pub struct TaskCore {
+    task: Option<Task>,
+    cancelled: Option<Cancelled>,
+}
 
 #[wasm_bindgen]
 impl TaskCore {
     /// The task's id.
     #[wasm_bindgen(getter)]
     pub fn id(&self) -> String {
-        self.0.as_ref().map(|task| super::hex(&task.id())).unwrap_or_default()
+        self.task.as_ref().map(|task| super::hex(&task.id())).unwrap_or_default()
     }
 
-    /// What happens next: `[kind, …]`; `undefined` once it is done. `cancel` settling ends the task. One call at a time.
+    /// What happens next: `[kind, …]`; `undefined` once it is done. `cancel` settling ends the task; it is that of the first call. One call at
+    /// a time.
     ///
     /// # Errors
     /// As [`Task::next`]; `aborted`.
     pub async fn next(&mut self, cancel: Promise) -> Result<Option<Array>, JsValue> {
-        let mut task = self.0.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the task is over")))?;
-        let next = unless(cancel, pin!(task.next())).await?;
-        self.0 = Some(task);
+        let mut task = self.task.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the task is over")))?;
+        let next = unless(&mut self.cancelled, cancel, pin!(task.next())).await?;
+        self.task = Some(task);
         Ok(next.map(told))
     }
 }
@@ -224,11 +228,12 @@ pub struct JobHandleCore {
     tasks: Tasks,
     specs: Vec<TaskSpec>,
     job: Option<JobHandle>,
+    cancelled: Option<Cancelled>,
 }
 
 impl JobHandleCore {
     pub(super) fn new(tasks: Tasks) -> JobHandleCore {
-        JobHandleCore { tasks, specs: Vec::new(), job: None }
+        JobHandleCore { tasks, specs: Vec::new(), job: None, cancelled: None }
     }
 }
 
@@ -268,13 +273,14 @@ impl JobHandleCore {
         Ok(())
     }
 
-    /// What happens next: `[task, kind, …]`; `undefined` once it is done. `cancel` settling ends the job. One call at a time.
+    /// What happens next: `[task, kind, …]`; `undefined` once it is done. `cancel` settling ends the job; it is that of the first call. One
+    /// call at a time.
     ///
     /// # Errors
     /// As [`JobHandle::next`]; `aborted`.
     pub async fn next(&mut self, cancel: Promise) -> Result<Option<Array>, JsValue> {
         let mut job = self.job.take().ok_or_else(|| error::to_js(&Error::new(Code::Closed, "the job is over")))?;
-        let next = unless(cancel, pin!(job.next())).await?;
+        let next = unless(&mut self.cancelled, cancel, pin!(job.next())).await?;
         self.job = Some(job);
         Ok(next.map(|JobEvent { task, step }| {
             let step = match step {
@@ -289,9 +295,17 @@ impl JobHandleCore {
     }
 }
 
-/// What happens next, unless `cancel` settles before.
-async fn unless<T>(cancel: Promise, next: impl Future<Output = Result<T, Error>> + Unpin) -> Result<T, JsValue> {
-    let next = match select(next, JsFuture::from(cancel)).await {
+/// Set off once the page does not want any more.
+type Cancelled = Shared<LocalBoxFuture<'static, ()>>;
+
+/// What happens next, unless `cancel` settles before. A promise keeps whoever waits for it until it settles, so it is waited for once only.
+async fn unless<T>(
+    cancelled: &mut Option<Cancelled>,
+    cancel: Promise,
+    next: impl Future<Output = Result<T, Error>> + Unpin,
+) -> Result<T, JsValue> {
+    let cancelled = cancelled.get_or_insert_with(|| JsFuture::from(cancel).map(drop).boxed_local().shared()).clone();
+    let next = match select(next, cancelled).await {
         Either::Left((next, _)) => next,
         Either::Right(_) => Err(Error::new(Code::Aborted, "it was cancelled")),
     };

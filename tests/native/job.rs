@@ -9,14 +9,26 @@ use peerage::base::{Code, NodeId};
 use peerage::platform::native;
 use peerage::proto::directory::Capability;
 use peerage::proto::task::message::{MESSAGE, Reply, Request, ResultKey};
-use peerage::proto::task::{Seat, Ticket};
+use peerage::proto::task::{Seat, TaskId, Ticket};
 use peerage::runtime::streams::{Frames, Streams as _, framed, reach};
 use peerage::runtime::task::{Event, JobStep, Order, TaskSpec};
 
 use crate::cli::Scratch;
 use crate::pairing::{Jobs, Member, Town, in_time, input};
 
-async fn said(frames: &mut Frames) -> Reply {
+/// Begins at a supplier of `echo`, by a ticket of the demander's own.
+pub async fn begin(by: &Member, supplier: NodeId, seat: Seat, task: TaskId, keep: Option<ResultKey>) -> Frames {
+    let until = native::clock().wall.after(Duration::from_secs(30));
+    let ticket = Ticket { issuer: by.id(), term: 0, task, seat, demander: by.id(), supplier, until, capability: "echo".into() };
+    reach(&by.node, by.domain, supplier).await.unwrap();
+    let mut frames = framed(by.streams.tasks().open(supplier).await.unwrap(), MESSAGE);
+    let ticket = ticket.sign(&by.domain, &by.key).unwrap();
+    let begin = Request::Begin { domain: by.domain, time: Duration::from_secs(60), keep, ticket };
+    frames.send(begin.encode().into()).await.unwrap();
+    frames
+}
+
+pub async fn said(frames: &mut Frames) -> Reply {
     Reply::decode(&in_time("a word", frames.next()).await.unwrap().unwrap()).unwrap()
 }
 
@@ -50,21 +62,8 @@ async fn a_kept_result_is_for_those_who_know_its_name_and_as_long_as_its_demande
 
     let key = ResultKey([7; 32]);
     let begin = async |attempt: u32, task: u8| {
-        let ticket = Ticket {
-            issuer: ann.id(),
-            term: 0,
-            task: [task; 16],
-            seat: Seat { place: 0, attempt },
-            demander: ann.id(),
-            supplier: bob.id(),
-            until: native::clock().wall.after(Duration::from_secs(30)),
-            capability: "echo".into(),
-        };
-        reach(&ann.node, ann.domain, bob.id()).await.unwrap();
-        let mut frames = framed(ann.streams.tasks().open(bob.id()).await.unwrap(), MESSAGE);
-        let ticket = ticket.sign(&ann.domain, &ann.key).unwrap();
-        let begin = Request::Begin { domain: ann.domain, time: Duration::from_secs(60), keep: Some(key), ticket };
-        for request in [begin, Request::Input(b"what is kept".to_vec()), Request::End] {
+        let mut frames = begin(&ann, bob.id(), Seat { place: 0, attempt }, [task; 16], Some(key)).await;
+        for request in [Request::Input(b"what is kept".to_vec()), Request::End] {
             frames.send(request.encode().into()).await.unwrap();
         }
         assert_eq!(said(&mut frames).await, Reply::Begun);

@@ -3,6 +3,7 @@
 mod appoint;
 mod cli;
 mod cluster;
+mod credit;
 mod data;
 mod failover;
 mod hostile;

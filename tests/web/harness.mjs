@@ -281,6 +281,14 @@ export const scripts = {
       set onicecandidate(_) {}
     };
   },
+  /** Candidates are held back until the page calls `heldIce()`: a direct way is found only then. */
+  lateIce: () => {
+    const released = new Promise((resolve) => { window.heldIce = resolve; });
+    const Original = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Original {
+      async addIceCandidate(...args) { await released; return super.addIceCandidate(...args); }
+    };
+  },
   /** The page draws no room but lists who is there: eight software renderers are too much for two cores. */
   withoutWebGl: () => {
     const original = HTMLCanvasElement.prototype.getContext;

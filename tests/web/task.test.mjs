@@ -5,7 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { inMemory } from './evidence.mjs';
-import { browser, Child, direct, domain, joined, run, scratch, scripts, until } from './harness.mjs';
+import { browser, Child, direct, domain, joined, reached, run, scratch, scripts, until } from './harness.mjs';
 
 const before = [scripts.withoutWebGl];
 const LISTEN = ['--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws', '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct'];
@@ -221,5 +221,100 @@ test('tabs and natives have things done by one another', { timeout: 300_000 }, a
     await other.evaluate(() => window.finish());
     assert.equal(await a.evaluate(async () => new TextDecoder().decode(await window.task)), `done by ${other.node}`);
     assert.equal(await a.evaluate(() => window.seen.filter(({ type }) => type === 'lost').length), 1);
+  });
+});
+
+test('a stream outlives the link that it was opened on, and the next one takes the better link', { timeout: 300_000 }, async (t) => {
+  const home = await domain(t);
+  const started = await browser(t);
+  const late = { before: [scripts.withoutWebGl, scripts.lateIce] };
+  const [a, b] = [await joined(started, home.link, late), await joined(started, home.link, late)];
+  await reached(a, [b.node], 'relayed');
+  await b.evaluate(() => window.peerage.domain.serve('echo', (job) => job.stream()));
+  await offered(a, 'echo');
+  const size = 8 << 20;
+  await a.evaluate((size) => {
+    const goes = new Promise((resolve) => { window.go = resolve; });
+    let sent = 0;
+    const input = new ReadableStream({
+      async pull(controller) {
+        if (sent > 0) await goes;
+        controller.enqueue(new Uint8Array(1 << 20));
+        if ((sent += 1 << 20) === size) controller.close();
+      },
+    });
+    window.task = window.peerage.domain.request('echo', input);
+    [window.got, window.lost] = [0, []];
+    void (async () => { for await (const event of window.task) if (event.type === 'lost') window.lost.push(event.error.message); })().catch(() => {});
+    window.done = (async () => { for await (const bytes of window.task.stream()) window.got += bytes.length; await window.task; })();
+    window.done.catch(() => {});
+  }, size);
+  await until(a, () => window.got === 1 << 20, null, 'the first part does not come back');
+  await Promise.all([a, b].map((page) => page.evaluate(() => window.heldIce())));
+  await direct(a, [b.node]);
+  await until(a, (id) => window.peerage.node.links().filter(({ peer }) => peer === id).length === 1, b.node, 'the relayed link stays');
+  const before = await home.relay.received();
+  await a.evaluate(async () => { window.go(); await window.done.catch((error) => { throw new Error(`${error.message} ${window.lost}`); }); });
+  assert.deepEqual(await a.evaluate(() => [window.got, window.lost]), [size, []]);
+  const between = await home.relay.received();
+  assert.ok(between - before >= size, `${between - before} bytes went through the relay: it was no stream of the relayed link`);
+  await a.evaluate(async (size) => { await window.peerage.domain.request('echo', new Uint8Array(size)); }, size);
+  assert.ok(await home.relay.received() - between < size / 2, 'the next one went through the relay');
+});
+
+test('who takes input or output slowly holds back who sends it, and loses nothing', { timeout: 300_000 }, async (t) => {
+  const home = await domain(t);
+  const started = await browser(t);
+  const [a, b] = [await joined(started, home.link, { before }), await joined(started, home.link, { before })];
+  await direct(a, [b.node]);
+  // More than a tab takes of what it does not read.
+  const size = 40 << 20;
+  const source = `(size, count) => { let sent = 0; return new ReadableStream({ pull(c) { c.enqueue(new Uint8Array(1 << 20)); count(sent += 1 << 20); if (sent === size) c.close(); } }, { highWaterMark: 0 }); }`;
+  await b.evaluate(([size, source]) => {
+    const gate = () => { let open; const gate = new Promise((resolve) => { open = resolve; }); return Object.assign(gate, { open }); };
+    Object.assign(window, { read: gate(), put: 0 });
+    window.peerage.domain.serve('slow reader', async (job) => {
+      let got = 0;
+      for await (const part of job.stream()) { got += part.length; await window.read; }
+      return new TextEncoder().encode(String(got));
+    });
+    // Here and now: later the page's policy forbids it.
+    const make = new Function(`return ${source}`)();
+    window.peerage.domain.serve('writer', () => make(size, (sent) => { window.put = sent; }));
+  }, [size, source]);
+  for (const name of ['slow reader', 'writer']) await offered(a, name);
+
+  const still = async (page, name) => {
+    // It goes as far as it may, and no further while nobody reads.
+    await until(page, (name) => window[name] > 0, name, 'nothing is sent');
+    await page.waitForFunction((name) => {
+      const now = performance.now();
+      if (window[name] !== window.last?.value) window.last = { value: window[name], since: now };
+      return now - window.last.since > 3_000;
+    }, name, { polling: 200, timeout: 60_000 });
+    const sent = await page.evaluate((name) => window[name], name);
+    assert.ok(sent < 8 << 20, `${sent} bytes were under way`);
+  };
+
+  await t.test('a supplier', async () => {
+    await a.evaluate(([size, source]) => {
+      window.given = 0;
+      window.counted = window.peerage.domain.request('slow reader', new Function(`return ${source}`)()(size, (sent) => { window.given = sent; })).then((bytes) => Number(new TextDecoder().decode(bytes)));
+    }, [size, source]);
+    await still(a, 'given');
+    await b.evaluate(() => window.read.open());
+    assert.equal(await a.evaluate(() => window.counted), size);
+  });
+
+  await t.test('a demander', async () => {
+    const first = await a.evaluate(async () => {
+      window.reader = window.peerage.domain.request('writer').stream().getReader();
+      return (await window.reader.read()).value.length;
+    });
+    await still(b, 'put');
+    assert.equal(await a.evaluate(async () => {
+      let rest = 0;
+      for (;;) { const { value, done } = await window.reader.read(); if (done) return rest; rest += value.length; }
+    }), size - first);
   });
 });

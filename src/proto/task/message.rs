@@ -17,6 +17,8 @@ pub const PROTOCOL: &str = "/peerage/task/1";
 pub const PART: usize = 64 * 1024;
 /// The longest message, bytes.
 pub const MESSAGE: usize = 1 + PART;
+/// Bytes of input, and of output, that may be under way: sent, and neither taken at the other side nor given credit for.
+pub const WINDOW: u32 = 2 * 1024 * 1024;
 /// The longest signed ticket, bytes.
 pub(super) const TICKET: usize = 512;
 
@@ -71,6 +73,8 @@ pub enum Request {
         /// The result's name.
         key: ResultKey,
     },
+    /// So many bytes of the output were taken: as many more may come.
+    Credit(u32),
 }
 
 /// What a supplier says.
@@ -100,6 +104,8 @@ pub enum Reply {
         /// Its BLAKE3 hash.
         hash: [u8; 32],
     },
+    /// So many bytes of the input were taken: as many more may come.
+    Credit(u32),
 }
 
 impl Request {
@@ -120,6 +126,7 @@ impl Request {
             Request::End => w.u8(3),
             Request::From(Kept { holder, key, size, hash }) => w.u8(4).raw(holder.as_bytes()).raw(&key.0).u64(*size).raw(hash),
             Request::Take { domain, key } => w.u8(5).raw(domain.as_bytes()).raw(&key.0),
+            Request::Credit(bytes) => w.u8(6).u32(*bytes),
         };
         w.finish()
     }
@@ -147,6 +154,7 @@ impl Request {
                 Request::From(Kept { holder, key, size: r.u64()?, hash: r.array()? })
             }
             5 => Request::Take { domain: DomainId::from_bytes(r.array()?), key: ResultKey(r.array()?) },
+            6 => Request::Credit(r.u32()?),
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -167,6 +175,7 @@ impl Reply {
             Reply::Output(bytes) => w.u8(5).raw(bytes),
             Reply::Done => w.u8(6),
             Reply::Kept { size, hash } => w.u8(7).u64(*size).raw(hash),
+            Reply::Credit(bytes) => w.u8(8).u32(*bytes),
         };
         w.finish()
     }
@@ -188,6 +197,7 @@ impl Reply {
             5 => Reply::Output(r.rest_within(PART)?),
             6 => Reply::Done,
             7 => Reply::Kept { size: r.u64()?, hash: r.array()? },
+            8 => Reply::Credit(r.u32()?),
             _ => return Err(Reject::UnknownKind),
         };
         r.end()?;
@@ -207,7 +217,9 @@ mod tests {
         let kept = Kept { holder: NodeId::from_public_key([6; 32]), key, size: u64::MAX, hash: [7; 32] };
         let begin = |keep| Request::Begin { domain, time, keep, ticket: vec![2; TICKET] };
         let take = Request::Take { domain, key };
-        for request in [begin(None), begin(Some(key)), Request::Input(vec![3; PART]), Request::End, Request::From(kept), take] {
+        for request in
+            [begin(None), begin(Some(key)), Request::Input(vec![3; PART]), Request::End, Request::From(kept), take, Request::Credit(1)]
+        {
             assert!(request.encode().len() <= MESSAGE);
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
@@ -220,6 +232,7 @@ mod tests {
             Reply::Output(Vec::new()),
             Reply::Done,
             Reply::Kept { size: 1, hash: [8; 32] },
+            Reply::Credit(u32::MAX),
         ] {
             assert!(reply.encode().len() <= MESSAGE);
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));

@@ -5,6 +5,7 @@
 //! demander sees it end once. `docs/protocol.md` section 17.
 
 mod choice;
+pub mod credit;
 mod machine;
 pub mod message;
 pub mod pairing;

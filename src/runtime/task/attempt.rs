@@ -13,6 +13,7 @@ use super::demander::{Inner, Tasks, Wanted};
 use super::pairer::Heard;
 use super::{HOLD, OPEN, SILENT, framed, within};
 use crate::base::{Code, DomainId, Error, Mono, NodeId, Reject};
+use crate::proto::task::credit::{Receiving, Sending};
 use crate::proto::task::message::{Kept, PART, Reply, Request, ResultKey};
 use crate::proto::task::{Seat, Ticket};
 use crate::runtime::handle::Node;
@@ -38,6 +39,8 @@ pub(super) struct Attempt {
     pub keep: Option<ResultKey>,
     /// What of the input was not sent yet; none once all was and its end was said.
     input: Option<VecDeque<Source>>,
+    sending: Sending,
+    receiving: Receiving,
     buffer: Vec<u8>,
     /// When its link was last wanted.
     pub held: Mono,
@@ -135,7 +138,8 @@ impl Shown<'_> {
             });
         }
         let now = node.now().mono;
-        Ok(Attempt { supplier, seat, frames, keep, input: Some(sources), buffer: vec![0; PART], held: now, heard: now })
+        let (sending, receiving, buffer) = (Sending::default(), Receiving::default(), vec![0; PART]);
+        Ok(Attempt { supplier, seat, frames, keep, input: Some(sources), sending, receiving, buffer, held: now, heard: now })
     }
 }
 
@@ -155,11 +159,11 @@ pub(super) fn unreadable(cause: io::Error) -> Error {
 impl Attempt {
     /// Sends the input as far as it goes, and hears what the supplier says. Nothing is lost if it is not polled to its end.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if let Poll::Ready(step) = self.poll_input(cx) {
+        if let Poll::Ready(step) = self.poll_send(cx) {
             return Poll::Ready(step);
         }
         Poll::Ready(match ready!(self.frames.poll_next_unpin(cx)) {
-            Some(Ok(bytes)) => match Reply::decode(&bytes) {
+            Some(Ok(bytes)) => match Reply::decode(&bytes).and_then(|reply| self.count(&reply).map(|()| reply)) {
                 Ok(reply) => Step::Said(reply),
                 Err(reject) => Step::Failed(senseless(reject)),
             },
@@ -168,9 +172,18 @@ impl Attempt {
         })
     }
 
+    fn count(&mut self, reply: &Reply) -> Result<(), Reject> {
+        match reply {
+            Reply::Credit(more) => self.sending.more(*more),
+            // It is told one part after the other, and this is polled only when the next is wanted.
+            Reply::Output(bytes) => self.receiving.came(bytes.len()).map(|()| self.receiving.taken(bytes.len())),
+            _ => Ok(()),
+        }
+    }
+
     /// Ready only if it cannot go on.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        while let Some(sources) = &mut self.input {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
             match Pin::new(&mut self.frames).poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 // What it said before is heard first, so that a refusal is told and not the broken stream behind it.
@@ -180,16 +193,42 @@ impl Attempt {
                 }
                 Poll::Pending => return Poll::Pending,
             }
-            let request = match sources.front_mut() {
-                Some(Source::Own(input)) => match Pin::new(input).poll_read(cx, &mut self.buffer) {
-                    Poll::Ready(Ok(0)) => {
+            let request = match self.receiving.due() {
+                Some(credit) => Request::Credit(credit),
+                None => match self.poll_input(cx) {
+                    Poll::Ready(Ok(Some(request))) => request,
+                    Poll::Ready(Ok(None)) | Poll::Pending => break,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Input(error)),
+                },
+            };
+            if Pin::new(&mut self.frames).start_send(Bytes::from(request.encode())).is_err() {
+                self.input = None;
+                break;
+            }
+        }
+        // Whatever stands in the way of the rest is heard when the next is to be sent, or from the other side.
+        let _ = self.frames.poll_flush_unpin(cx);
+        Poll::Pending
+    }
+
+    /// What is to be said next of the input; none after its end.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Request>>> {
+        let Some(sources) = &mut self.input else { return Poll::Ready(Ok(None)) };
+        loop {
+            return Poll::Ready(Ok(Some(match sources.front_mut() {
+                Some(Source::Own(input)) => {
+                    let most = self.sending.credit().min(PART);
+                    if most == 0 {
+                        return Poll::Pending;
+                    }
+                    let n = ready!(Pin::new(input).poll_read(cx, &mut self.buffer[..most]))?;
+                    if n == 0 {
                         sources.pop_front();
                         continue;
                     }
-                    Poll::Ready(Ok(n)) => Request::Input(self.buffer[..n].to_vec()),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Input(error)),
-                    Poll::Pending => break,
-                },
+                    self.sending.sent(n);
+                    Request::Input(self.buffer[..n].to_vec())
+                }
                 Some(Source::Kept(kept)) => {
                     let request = Request::From(*kept);
                     sources.pop_front();
@@ -199,13 +238,7 @@ impl Attempt {
                     self.input = None;
                     Request::End
                 }
-            };
-            if Pin::new(&mut self.frames).start_send(Bytes::from(request.encode())).is_err() {
-                self.input = None;
-            }
+            })));
         }
-        // Whatever stands in the way of the rest is heard when the next is to be sent, or from the other side.
-        let _ = self.frames.poll_flush_unpin(cx);
-        Poll::Pending
     }
 }

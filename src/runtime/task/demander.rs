@@ -580,7 +580,7 @@ impl Task {
                     Reply::Begun => self.told.push_back(Event::Begun { supplier, attempt: seat.attempt }),
                     Reply::Progress(bytes) => self.told.push_back(Event::Progress(bytes)),
                     Reply::Output(bytes) => self.told.push_back(Event::Output(bytes)),
-                    Reply::Alive | Reply::Done | Reply::Kept { .. } | Reply::Error { .. } => {}
+                    Reply::Alive | Reply::Credit(_) | Reply::Done | Reply::Kept { .. } | Reply::Error { .. } => {}
                 }
             }
             Step::Failed(error) => self.lost(supplier, seat, error)?,

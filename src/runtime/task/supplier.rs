@@ -2,16 +2,20 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use asynchronous_codec::Bytes;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, Either, pending, select, try_join};
-use futures::stream::{FuturesUnordered, SplitSink, SplitStream};
-use futures::{AsyncRead, AsyncReadExt, FutureExt, SinkExt, Stream, StreamExt, TryStreamExt};
+use futures::stream::{self, FuturesUnordered, SplitSink, SplitStream};
+use futures::task::AtomicWaker;
+use futures::{AsyncRead, AsyncReadExt, FutureExt, SinkExt, Stream, StreamExt, TryStreamExt, poll};
 use futures_timer::Delay;
 
 use super::audience::{Audience, admits};
@@ -20,6 +24,7 @@ use super::{BEAT, HOLD, OPEN, SILENT, framed, within};
 use crate::base::{Code, DomainId, Error, Map, NodeId, Reject};
 use crate::crypto::Role;
 use crate::proto::directory::Capability;
+use crate::proto::task::credit::{Receiving, Sending};
 use crate::proto::task::message::{Kept, PART, Reply, Request, ResultKey};
 use crate::proto::task::{TaskId, Ticket};
 use crate::runtime::handle::Node;
@@ -34,6 +39,8 @@ const TICKETS: usize = 4_096;
 const TELL: Duration = Duration::from_secs(5);
 /// Messages between a stream and the work.
 const QUEUE: usize = 4;
+/// Kept results that an input may have in it.
+const FROM: usize = 256;
 /// The longest that anything may take.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
 
@@ -279,12 +286,15 @@ impl Supplier {
         let Begun { domain, time, ticket, work, mut keeping } = begun;
         let (sink, stream) = frames.split();
         let ((give, take), (out, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
-        let job = Job { ticket, input: Box::pin(take.into_async_read()), output: out };
+        let (heard, pieces) = mpsc::unbounded();
+        let flow = Flow::default();
+        let whole = Arc::new(AtomicBool::new(false));
+        let job = Job { ticket, input: Box::pin(take.chain(broken_off(Arc::clone(&whole))).into_async_read()), output: out };
         // Why the input cannot be gone on with.
         let lost = Mutex::new(None);
         let talking = async {
             // The work's end drops the job, and with it ends what it has to say. Who cannot be spoken to needs no work.
-            let (result, (mut sink, unkept)) = try_join(work.run(job).map(Ok), speak(sink, said, keeping.as_mut())).await?;
+            let (result, (mut sink, unkept)) = try_join(work.run(job).map(Ok), speak(sink, said, keeping.as_mut(), &flow)).await?;
             // What the work says of an input or output that broke is of no account.
             let result = unkept.or_else(|| lock(&lost).take()).map_or(result, Err);
             // What is only kept takes no place of another's.
@@ -307,7 +317,8 @@ impl Supplier {
             result
         };
         let hearing = async {
-            select(pin!(self.hear(domain, stream, give, &lost)), pin!(hold(&self.node, domain, demander))).await;
+            let feeding = self.feed(domain, pieces, give, &whole, &lost, &flow);
+            select(pin!(hear(stream, heard, &flow)), pin!(select(pin!(feeding), pin!(hold(&self.node, domain, demander))))).await;
         };
         match select(select(pin!(talking), pin!(hearing)), Delay::new(time.min(LONGEST))).await {
             Either::Left((Either::Left((result, _)), _)) => result,
@@ -325,10 +336,21 @@ impl Supplier {
         let unread = |e| Error::new(Code::Storage, "a kept result cannot be read").caused_by(e);
         let giving = async {
             let (mut content, mut part) = (spool.read().await.map_err(unread)?, vec![0; PART]);
+            let (gone, mut sending) = (|| Error::new(Code::Aborted, "who takes it is gone"), Sending::default());
             loop {
-                match content.read(&mut part).await.map_err(unread)? {
+                while sending.credit() == 0 {
+                    let said = frames.next().await.ok_or_else(gone)?.map_err(broken)?;
+                    let more =
+                        if let Ok(Request::Credit(more)) = Request::decode(&said) { sending.more(more) } else { Err(Reject::Malformed) };
+                    more.map_err(|r| Error::new(r.code(), "who takes it makes no sense"))?;
+                }
+                let most = sending.credit().min(PART);
+                match content.read(&mut part[..most]).await.map_err(unread)? {
                     0 => break,
-                    n => frames.send(Bytes::from(Reply::Output(part[..n].to_vec()).encode())).await.map_err(broken)?,
+                    n => {
+                        sending.sent(n);
+                        frames.send(Bytes::from(Reply::Output(part[..n].to_vec()).encode())).await.map_err(broken)?;
+                    }
                 }
             }
             frames.send(Bytes::from(Reply::Done.encode())).await.map_err(broken)?;
@@ -384,39 +406,43 @@ impl Supplier {
         Ok((Begun { domain, time, ticket, work, keeping }, Room { supplier: self, key }))
     }
 
-    /// Hands the input on until the demander is gone.
-    async fn hear(
+    /// Hands the input on to the work as it takes it. Does not return: that the demander is gone is heard elsewhere.
+    async fn feed(
         &self,
         domain: DomainId,
-        mut stream: SplitStream<Frames>,
+        mut pieces: mpsc::UnboundedReceiver<Piece>,
         give: mpsc::Sender<io::Result<Vec<u8>>>,
+        whole: &AtomicBool,
         lost: &Mutex<Option<Error>>,
+        flow: &Flow,
     ) {
         let mut give = Some(give);
-        while let Some(Ok(bytes)) = stream.next().await {
-            match Request::decode(&bytes) {
-                // Work that wants no more input is not bothered with it.
-                Ok(Request::Input(bytes)) => {
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Piece::Own(bytes) => {
+                    let length = bytes.len();
+                    // Work that wants no more input is not bothered with it.
                     if let Some(sender) = &mut give {
                         let _ = sender.send(Ok(bytes)).await;
                     }
+                    lock(&flow.receiving).taken(length);
+                    flow.speaker.wake();
                 }
-                Ok(Request::From(kept)) => {
+                Piece::Kept(kept) => {
                     if let Some(sender) = &mut give
                         && let Err(error) = self.fetch(domain, &kept, sender).await
                     {
                         *lock(lost) = Some(error);
-                        let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
                         give = None;
                     }
                 }
-                Ok(Request::End) => give = None,
-                Ok(Request::Begin { .. } | Request::Take { .. }) | Err(_) => return,
+                Piece::End => {
+                    whole.store(give.is_some(), Ordering::Release);
+                    give = None;
+                }
             }
         }
-        if let Some(mut sender) = give {
-            let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
-        }
+        pending().await
     }
 
     /// Hands on what another supplier keeps, or this one itself. That it is what it was said to be shows at its end.
@@ -432,7 +458,7 @@ impl Supplier {
             let mut frames = framed(opened.map_err(|e| gone().caused_by(e))?);
             let request = Request::Take { domain, key: kept.key };
             within(OPEN, frames.send(Bytes::from(request.encode()))).await.ok_or_else(gone)?.map_err(|e| gone().caused_by(e))?;
-            Parts::There(Box::new(frames))
+            Parts::There(Box::new(frames), Receiving::default(), 0)
         };
         let (mut hasher, mut size) = (blake3::Hasher::new(), 0_u64);
         while let Some(part) = parts.next().await.ok_or_else(gone)? {
@@ -454,7 +480,8 @@ impl Supplier {
 /// Where a kept result comes from.
 enum Parts {
     Here(Box<dyn AsyncRead + Send + Unpin>),
-    There(Box<Frames>),
+    /// The stream, what may come on it, and how long the part was that came last.
+    There(Box<Frames>, Receiving, usize),
 }
 
 impl Parts {
@@ -467,11 +494,21 @@ impl Parts {
                 part.truncate(n);
                 Some((n > 0).then_some(part))
             }
-            Parts::There(frames) => match Reply::decode(&within(SILENT, frames.next()).await??.ok()?).ok()? {
-                Reply::Output(part) => Some(Some(part)),
-                Reply::Done => Some(None),
-                _ => None,
-            },
+            Parts::There(frames, receiving, last) => {
+                receiving.taken(std::mem::take(last));
+                if let Some(credit) = receiving.due() {
+                    within(SILENT, frames.send(Bytes::from(Request::Credit(credit).encode()))).await?.ok()?;
+                }
+                match Reply::decode(&within(SILENT, frames.next()).await??.ok()?).ok()? {
+                    Reply::Output(part) => {
+                        *last = part.len();
+                        receiving.came(*last).ok()?;
+                        Some(Some(part))
+                    }
+                    Reply::Done => Some(None),
+                    _ => None,
+                }
+            }
         }
     }
 }
@@ -514,30 +551,104 @@ async fn hold(node: &Node, domain: DomainId, demander: NodeId) {
     }
 }
 
+/// What comes of the input.
+enum Piece {
+    Own(Vec<u8>),
+    /// To be fetched.
+    Kept(Kept),
+    End,
+}
+
+/// Takes what the demander says until it is gone, or makes no sense. Nothing holds it up: credit for the output may be behind much input.
+async fn hear(mut stream: SplitStream<Frames>, pieces: mpsc::UnboundedSender<Piece>, flow: &Flow) {
+    let mut kept = 0;
+    while let Some(Ok(bytes)) = stream.next().await {
+        let piece = match Request::decode(&bytes) {
+            Ok(Request::Credit(more)) if lock(&flow.sending).more(more).is_ok() => {
+                flow.speaker.wake();
+                continue;
+            }
+            Ok(Request::Input(bytes)) if !bytes.is_empty() && lock(&flow.receiving).came(bytes.len()).is_ok() => Piece::Own(bytes),
+            Ok(Request::From(result)) if kept < FROM => {
+                kept += 1;
+                Piece::Kept(result)
+            }
+            Ok(Request::End) => Piece::End,
+            _ => return,
+        };
+        let end = matches!(piece, Piece::End);
+        let _ = pieces.unbounded_send(piece);
+        if end {
+            pieces.close_channel();
+        }
+    }
+}
+
+/// What comes after the last of an input: an error, unless it was whole.
+fn broken_off(whole: Arc<AtomicBool>) -> impl Stream<Item = io::Result<Vec<u8>>> {
+    stream::poll_fn(move |_| Poll::Ready((!whole.load(Ordering::Acquire)).then(|| Err(io::ErrorKind::UnexpectedEof.into()))))
+}
+
+/// What may be under way between a demander and the work.
+#[derive(Default)]
+struct Flow {
+    sending: Mutex<Sending>,
+    receiving: Mutex<Receiving>,
+    /// Woken when there is more to say, or more may be said.
+    speaker: AtomicWaker,
+}
+
 /// Says what the work puts out, or keeps it, and, when there is nothing to say, that it goes on. The error is of what could not be kept.
 async fn speak(
     mut sink: SplitSink<Frames, Bytes>,
     mut said: mpsc::Receiver<Reply>,
     mut keeping: Option<&mut Keeping>,
+    flow: &Flow,
 ) -> Result<(SplitSink<Frames, Bytes>, Option<Error>), Error> {
     let mut beat = Delay::new(BEAT);
+    // An output that waits until it may be sent.
+    let mut held = None;
     loop {
-        // The beat first: of an output that is kept nothing is said, however much comes.
-        let next = match (select(&mut beat, said.next()).await, &mut keeping) {
-            (Either::Left(_), _) => Reply::Alive,
-            (Either::Right((Some(Reply::Output(bytes)), _)), Some(keeping)) => match keeping.add(bytes).await {
+        let mut next = poll_fn(|cx| {
+            flow.speaker.register(cx.waker());
+            if let Some(credit) = lock(&flow.receiving).due() {
+                return Poll::Ready(Some(Reply::Credit(credit)));
+            }
+            // Before the rest: of an output that is kept nothing is said, however much comes.
+            if beat.poll_unpin(cx).is_ready() {
+                return Poll::Ready(Some(Reply::Alive));
+            }
+            if held.is_none() {
+                let Some(next) = ready!(said.poll_next_unpin(cx)) else { return Poll::Ready(None) };
+                held = Some(next);
+            }
+            if let (Some(Reply::Output(bytes)), None) = (&held, &keeping) {
+                let mut sending = lock(&flow.sending);
+                if sending.credit() < bytes.len() {
+                    return Poll::Pending;
+                }
+                sending.sent(bytes.len());
+            }
+            Poll::Ready(held.take())
+        });
+        // What comes at once goes together.
+        let next = match poll!(&mut next) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                sink.flush().await.map_err(broken)?;
+                next.await
+            }
+        };
+        let next = match (next, &mut keeping) {
+            (Some(Reply::Output(bytes)), Some(keeping)) => match keeping.add(bytes).await {
                 Ok(()) => continue,
                 Err(error) => return Ok((sink, Some(error))),
             },
-            (Either::Right((Some(reply), _)), _) => reply,
-            (Either::Right((None, _)), _) => return Ok((sink, None)),
+            (Some(reply), _) => reply,
+            (None, _) => return Ok((sink, None)),
         };
         beat.reset(BEAT);
         sink.feed(Bytes::from(next.encode())).await.map_err(broken)?;
-        // What comes at once goes together.
-        if said.size_hint().0 == 0 {
-            sink.flush().await.map_err(broken)?;
-        }
     }
 }
 
