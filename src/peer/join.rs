@@ -11,7 +11,7 @@ use super::{
     domain::Domain,
     find::Finder,
     hello::{Contact, JoinAnswer, JoinBody, Welcome},
-    members::Affairs,
+    members::{Affairs, bearer},
     signal::{Signals, is_signalled},
     spread::Spread,
     views::Views,
@@ -25,7 +25,7 @@ use crate::proto::{
     detector::Detector,
     directory::{self, Directory},
     membership::{self, Membership},
-    overlay::{self, Answer, DomainRequest, DomainResponse, Locator, RequestKind, Seeker, Status},
+    overlay::{self, ANSWER_BODY, Answer, DomainRequest, DomainResponse, Locator, RequestKind, Seeker, Status},
     session::Session,
     state::State,
 };
@@ -45,8 +45,16 @@ const ASK_AGAIN: Duration = Duration::from_secs(4);
 /// Bytes of addresses in an answer.
 const CONTACT_BYTES: usize = 1_200;
 
-/// For word of an invitation that was made a moment ago to reach the members.
+/// For word of an invitation that was made a moment ago to reach the members; and for another member to say otherwise, where one refuses
+/// without showing why.
 const WORD: Duration = Duration::from_secs(4);
+/// How often others are asked meanwhile.
+const ASK_OTHERS: Duration = Duration::from_secs(1);
+
+/// Statements in an answer.
+const STATEMENTS: usize = 16;
+/// Bytes of them in a refusal, the genesis included.
+const GROUNDS: usize = ANSWER_BODY - 256;
 
 /// Nobody let the joiner in yet, for a reason that may pass: it asks again.
 #[derive(Clone, Copy)]
@@ -152,16 +160,11 @@ impl Peer {
             }
         }
         let Some((id, answer)) = answer else { return Ok(()) };
-        match self.enter(now, id, &answer) {
-            Ok(()) => Ok(()),
-            // Another domain's genesis is an attack or a mix-up, not something that a second try mends.
-            Err(Reject::Misdirected) => {
-                let hint = "Ask for a fresh invitation link; somebody between you and the domain may be interfering.";
-                self.fail_join(id, Error::new(Code::WrongDomain, "the answer came from another domain than the link names").hint(hint));
-                Err(Reject::Misdirected)
-            }
-            Err(reject) => Err(reject),
+        let result = self.enter(now, id, &answer);
+        if result == Err(Reject::Misdirected) {
+            self.doubt(now, id, Code::WrongDomain);
         }
+        result
     }
 
     /// Checks a member's answer and dials the contacts it names, besides those that others named before.
@@ -169,10 +172,10 @@ impl Peer {
         let body: JoinAnswer = cbor::decode(&answer.body)?;
         if let Some(code) = &body.refused {
             let code = Code::ALL.iter().copied().find(|c| c.as_str() == code).unwrap_or(Code::Forbidden);
-            match code {
-                Code::InvitePending => self.wait(now, id, code, ASK_AGAIN, APPROVAL),
-                Code::InviteUnknown => self.wait(now, id, code, Duration::from_secs(1), WORD),
-                _ => self.fail_join(id, refusal(code)),
+            match (self.shown(now, id, &body), code) {
+                (Some(code), _) => self.fail_join(id, refusal(code)),
+                (None, Code::InvitePending) => self.wait(now, id, code, ASK_AGAIN, APPROVAL),
+                (None, _) => self.doubt(now, id, code),
             }
             return Ok(());
         }
@@ -182,7 +185,7 @@ impl Peer {
             return Err(Reject::Misdirected);
         }
         let mut effects = Vec::new();
-        for statement in body.statements.iter().take(16) {
+        for statement in body.statements.iter().take(STATEMENTS) {
             membership.learn(now, None, statement, &mut effects)?;
         }
         membership.learn(now, None, &join.credential, &mut effects)?;
@@ -190,14 +193,16 @@ impl Peer {
             return Err(Reject::Forbidden);
         }
         if membership.member(now, &self.me).is_none() {
-            let code = membership.invitation_status(now, &invite::derive(&id, &join.link.secret).sign.public()).err();
-            self.fail_join(id, refusal(code.unwrap_or(Code::InviteUsed)));
+            match self.shown(now, id, &body) {
+                Some(code) => self.fail_join(id, refusal(code)),
+                None => self.doubt(now, id, Code::Forbidden),
+            }
             return Ok(());
         }
         let (profile, secret) = (join.profile.clone(), join.link.secret.clone());
         self.wait(now, id, Code::NoMember, ASK_AGAIN, ENTER);
         if self.domains.contains_key(&id) {
-            for statement in body.statements.iter().take(16) {
+            for statement in body.statements.iter().take(STATEMENTS) {
                 self.insert_from(now, id, answer.member, statement)?;
             }
         } else {
@@ -227,6 +232,28 @@ impl Peer {
         }
         self.dial_members(now);
         Ok(())
+    }
+
+    /// Why this node cannot be let in, as far as what came with an answer shows it: nobody has to be believed.
+    fn shown(&self, now: Now, id: DomainId, body: &JoinAnswer) -> Option<Code> {
+        let join = self.joins.get(&id)?;
+        let mut membership = Membership::new(id, &body.genesis).ok().filter(|m| m.genesis().rendezvous == join.link.rendezvous)?;
+        for statement in body.statements.iter().take(STATEMENTS) {
+            membership.learn(now, None, statement, &mut Vec::new()).ok()?;
+        }
+        let key = invite::derive(&id, &join.link.secret).sign.public();
+        membership.admits(now, &key, &self.me).err().filter(|code| *code != Code::InviteUnknown)
+    }
+
+    /// A member refuses, and does not show why: it may lie, or not have heard. Others are asked, unless one of them said better already.
+    fn doubt(&mut self, now: Now, id: DomainId, code: Code) {
+        match self.joins.get_mut(&id) {
+            Some(Join { seeker, waiting: Some(wait), .. }) => {
+                *seeker = None;
+                wait.next = now.mono.after(wait.every);
+            }
+            _ => self.wait(now, id, code, ASK_OTHERS, WORD),
+        }
     }
 
     /// An issuer has to decide first, word of the invitation is on its way, or who answered has to be reached: the joiner asks again for
@@ -297,10 +324,23 @@ impl Peer {
     }
 
     fn admit(&mut self, now: Now, id: DomainId, relay: NodeId, body: &JoinBody) -> JoinAnswer {
+        let mut answer = JoinAnswer { refused: None, genesis: Vec::new().into(), statements: Vec::new(), contacts: Vec::new() };
         let checked = self.check_joiner(now, id, body);
-        let refused = checked.err().map(|code| String::from(code.as_str()));
-        let mut answer = JoinAnswer { refused, genesis: Vec::new().into(), statements: Vec::new(), contacts: Vec::new() };
-        let (Some(domain), Ok(joiner)) = (self.domains.get(&id), checked) else { return answer };
+        let Some(domain) = self.domains.get(&id) else { return answer };
+        let joiner = match checked {
+            Ok(joiner) => joiner,
+            Err(code) => {
+                answer.refused = Some(code.as_str().into());
+                let genesis = domain.membership.genesis_bytes();
+                let bearer = bearer(&id, &body.credential, &body.invitation);
+                if let (Some(node), Some(room)) = (bearer, GROUNDS.checked_sub(genesis.len())) {
+                    let grounds = domain.membership.grounds(now, &body.invitation, &node, STATEMENTS, room);
+                    answer.genesis = genesis.to_vec().into();
+                    answer.statements = grounds.into_iter().map(Into::into).collect();
+                }
+                return answer;
+            }
+        };
         answer.genesis = domain.membership.genesis_bytes().to_vec().into();
         let mut statements = domain.membership.chain(now, &self.me);
         for statement in domain.membership.invitation_chain(&body.invitation).into_iter().chain(domain.membership.chain(now, &joiner)) {
@@ -395,6 +435,10 @@ fn refusal(code: Code) -> Error {
             ("nobody in the domain knows this invitation", "Was it made just now on a machine that is offline? Ask for a new one.")
         }
         Code::InviteDenied => ("the domain's owner, or somebody in charge, turned this device away", "Ask them why."),
+        Code::WrongDomain => (
+            "the answer came from another domain than the link names",
+            "Ask for a fresh invitation link; somebody between you and the domain may be interfering.",
+        ),
         Code::InvitePending => ("nobody in charge has let this device in yet", "Tell the person who sent the invitation, and try again."),
         Code::Timeout => ("this device's clock differs from the domain's by more than five minutes", "Set the clock right."),
         Code::NoRelay => ("no relay of this invitation could be reached", "Check the network; is the relay running?"),
@@ -404,3 +448,6 @@ fn refusal(code: Code) -> Error {
     };
     Error::new(code, Cow::Borrowed(message)).hint(hint)
 }
+
+#[cfg(test)]
+mod tests;

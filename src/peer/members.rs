@@ -365,7 +365,7 @@ impl Peer {
 }
 
 /// Who signed itself a credential with this invitation's key.
-fn bearer(domain: &DomainId, credential: &[u8], invitation: &[u8; 32]) -> Option<NodeId> {
+pub(super) fn bearer(domain: &DomainId, credential: &[u8], invitation: &[u8; 32]) -> Option<NodeId> {
     let statement = Statement::verify(domain, credential).ok().filter(|s| s.signer == *invitation)?;
     match statement.body {
         Body::Credential { member, role: Role::Participant, .. } => Some(member),

@@ -281,6 +281,25 @@ impl Membership {
         self.set.admits(sign_pk, node)
     }
 
+    /// What [`Membership::admits`] goes by and what that rests on, that first, for a node that has nothing but the genesis: at most so many
+    /// statements of so many bytes together, though there may be more.
+    #[must_use]
+    pub fn grounds(&self, now: Now, sign_pk: &[u8; 32], node: &NodeId, most: usize, bytes: usize) -> Vec<Vec<u8>> {
+        let mut grounds: Vec<Vec<u8>> = Vec::new();
+        let mut room = bytes;
+        for statement in self.set.grounds(sign_pk, node, now.wall).iter().flat_map(|id| self.set.chain(id)) {
+            if grounds.contains(&statement) {
+                continue;
+            }
+            if statement.len() > room || grounds.len() >= most {
+                break;
+            }
+            room -= statement.len();
+            grounds.push(statement);
+        }
+        grounds
+    }
+
     // ---- storing ----------------------------------------------------------------------------------------------------
 
     /// All statements, in the order in which they came.

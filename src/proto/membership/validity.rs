@@ -171,6 +171,20 @@ impl Set {
         result
     }
 
+    /// What [`Set::admits`] and [`Set::invitation_status`] go by, for somebody who knows nothing of it yet: the invitation, and whatever
+    /// revokes it, uses it up, or is about this member.
+    pub fn grounds(&self, key: &[u8; 32], member: &NodeId, now: Wall) -> Vec<StatementId> {
+        let mut grounds: Vec<StatementId> = self.invitation(key).copied().collect();
+        for id in self.invitation(key) {
+            let Some(entry) = self.get(id) else { continue };
+            grounds.extend(self.paths(id, entry, now).into_iter().flat_map(|path| path.hits));
+        }
+        grounds.extend(self.by_key.get(member.as_bytes()).into_iter().flatten());
+        grounds.extend(self.approvals.get(member).into_iter().flatten());
+        grounds.extend(self.uses(key).iter().filter(|m| *m != member).filter_map(|m| self.credential(m, key, Role::Participant)));
+        grounds
+    }
+
     /// Whether a credential came after as many others as its invitation allows, and nobody decided about it.
     pub fn is_surplus(&self, statement: &Statement) -> bool {
         let Body::Credential { member, .. } = &statement.body else { return false };

@@ -19,7 +19,7 @@ pub use locator::{Ask, Locator};
 pub use msg::{DomainRequest, DomainResponse, Msg, RequestId, Status};
 pub use record::Record;
 pub use registry::Registry;
-pub use sealed::{Answer, RequestKind};
+pub use sealed::{ANSWER_BODY, Answer, RequestKind};
 pub use seeker::{Seek, Seeker};
 
 use alloc::vec::Vec;
