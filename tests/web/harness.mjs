@@ -40,7 +40,7 @@ export async function browser(t, place = HERE) {
     executablePath = script;
   }
   const started = await chromium.launch({ executablePath, args: FLAGS });
-  t.after(() => started.close());
+  atEnd(t, () => started.close());
   return started;
 }
 
@@ -73,20 +73,37 @@ export async function noded(started, url, relay) {
 export async function serve(t, folder, extra = {}, place = HERE) {
   if (!place.inside) {
     const { server, base } = await listen(folder, extra);
-    t.after(() => { server.closeAllConnections(); server.close(); });
+    atEnd(t, () => { server.closeAllConnections(); server.close(); });
     return base;
   }
   const [command, ...args] = within(place, process.execPath, at('tests/web/serve.mjs'), folder, JSON.stringify(extra));
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.after(() => child.kill());
+  atEnd(t, () => child.kill());
   const [base] = await once(createInterface({ input: child.stdout }), 'line');
   return base;
+}
+
+const ends = new WeakMap();
+
+/** Does this after the test. What was asked for last is done first, for it may use what was there before; and all of it, whatever fails. */
+function atEnd(t, end) {
+  if (!ends.has(t)) {
+    ends.set(t, []);
+    t.after(async () => {
+      const failed = [];
+      for (const end of ends.get(t).reverse()) {
+        try { await end(); } catch (error) { failed.push(error); }
+      }
+      if (failed.length > 0) throw new AggregateError(failed, failed.map(String).join('; '));
+    });
+  }
+  ends.get(t).push(end);
 }
 
 /** A folder that is gone after the test. */
 export async function scratch(t) {
   const folder = await mkdtemp(join(tmpdir(), 'peerage-test-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
+  atEnd(t, () => rm(folder, { recursive: true, force: true }));
   return folder;
 }
 
@@ -106,7 +123,7 @@ export class Child {
     this.process.stdout.on('data', (data) => { this.#printed = (this.#printed + data).slice(-32_000); });
     createInterface({ input: this.process.stdout }).on('line', (line) => this.#take(line));
     this.ended.then((end) => this.#settle(end));
-    t.after(() => this.stop('SIGKILL'));
+    atEnd(t, () => this.stop('SIGKILL'));
   }
 
   get pid() { return this.process.pid; }
