@@ -50,6 +50,8 @@ await entry(async () => {
   await bench('--features', 'sim', '--bench', 'join');
   heading('stored objects');
   await run('cargo', ['bench', '--locked', '--bench', 'objects', '--bench', 'data']);
+  heading('tasks');
+  await run('cargo', ['bench', '--locked', '--bench', 'tasks']);
   heading('wasm');
   const measured = wasm();
   heading('sealing');

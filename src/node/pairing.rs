@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use crate::base::{Code, DomainId, Error, Mono, NodeId, Now};
 use crate::crypto::Role;
 use crate::proto::directory::{Capability, Predicate, Query, decode_predicates};
-use crate::proto::task::pairing::{Answer, Call, MESSAGE, SILENCE};
+use crate::proto::task::pairing::{Answer, Call, MESSAGE, REST, SILENCE};
 use crate::proto::task::{COUNT, Config, Demand, Effect, Ledger, Offer, Offers, Seat, TaskId, Ticket, Word};
 use crate::runtime::handle::Node;
 use crate::runtime::streams::{ByteStream, Frames, Places, framed};
 use crate::runtime::task::admits;
 
-/// Streams at once, one for each task, and of one demander.
+/// Streams at once, each with one task at a time, and of one demander.
 const STREAMS: usize = 8_192;
 const PER_MEMBER: usize = 256;
 /// How long a demander may take for its first words, or to read an answer.
@@ -118,56 +118,68 @@ impl Service {
         }
     }
 
-    /// Pairs one task until its demander ends the stream, or is told the task's end.
+    /// Pairs one task after the other, until the demander ends the stream.
     async fn converse(&self, demander: NodeId, mut frames: Frames) {
-        let Ok(Some(Ok(first))) = timeout(PATIENCE, frames.next()).await else { return };
-        let (task, stream, mut answers) = match self.open(demander, &first) {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::debug!(%demander, "refused: {}", error.one_line());
-                let refusal = Answer::Error { code: error.code(), message: error.message().to_owned() };
-                say(&mut frames, &refusal).await;
-                let _ = timeout(PATIENCE, frames.close()).await;
-                return;
+        let mut patience = PATIENCE;
+        while let Ok(Some(Ok(first))) = timeout(patience, frames.next()).await {
+            match self.open(demander, &first) {
+                Ok((task, stream, answers)) => {
+                    let ended = self.pair(demander, task, answers, &mut frames).await;
+                    self.close(demander, task, stream);
+                    if !ended {
+                        break;
+                    }
+                    patience = REST;
+                }
+                // What was said of the task before, when its end had not been heard.
+                Err(_) if patience == REST && matches!(Call::decode(&first), Ok(Call::Alive | Call::Failed { .. } | Call::Done(_))) => {}
+                Err(error) => {
+                    tracing::debug!(%demander, "refused: {}", error.one_line());
+                    say(&mut frames, &Answer::Error { code: error.code(), message: error.message().to_owned() }).await;
+                    break;
+                }
             }
-        };
+        }
+        let _ = timeout(PATIENCE, frames.close()).await;
+    }
+
+    /// Pairs one task; whether its demander was told its end.
+    async fn pair(&self, demander: NodeId, task: TaskId, mut answers: mpsc::Receiver<Answer>, frames: &mut Frames) -> bool {
         let mut called = true;
         loop {
             // What a call led to answers it.
             let next = match answers.try_recv() {
                 Ok(answer) => Some(answer),
-                Err(_) if std::mem::take(&mut called) => Some(Answer::Noted),
-                Err(_) => None,
+                Err(_) => std::mem::take(&mut called).then_some(Answer::Noted),
             };
-            if let Some(answer) = next {
-                called = false;
-                let over = matches!(answer, Answer::Ended(_));
-                if !say(&mut frames, &answer).await || over {
-                    break;
-                }
-                continue;
+            let answer = match next {
+                Some(answer) => answer,
+                None => tokio::select! {
+                    answer = answers.recv() => {
+                        let Some(answer) = answer else { return false };
+                        answer
+                    }
+                    heard = timeout(SILENCE, frames.next()) => {
+                        let Ok(Some(Ok(bytes))) = heard else { return false };
+                        let Ok(call) = Call::decode(&bytes) else { return false };
+                        // Looked at each time: somebody may be evicted meanwhile.
+                        if !self.node.is_member(self.domain, demander) || !self.take(demander, task, call) {
+                            return false;
+                        }
+                        called = true;
+                        continue;
+                    }
+                },
+            };
+            called = false;
+            let ended = matches!(answer, Answer::Ended(_));
+            if !say(frames, &answer).await {
+                return false;
             }
-            tokio::select! {
-                answer = answers.recv() => {
-                    let Some(answer) = answer else { break };
-                    let over = matches!(answer, Answer::Ended(_));
-                    if !say(&mut frames, &answer).await || over {
-                        break;
-                    }
-                }
-                heard = timeout(SILENCE, frames.next()) => {
-                    let Ok(Some(Ok(bytes))) = heard else { break };
-                    let Ok(call) = Call::decode(&bytes) else { break };
-                    // Looked at each time: somebody may be evicted meanwhile.
-                    if !self.node.is_member(self.domain, demander) || !self.take(demander, task, call) {
-                        break;
-                    }
-                    called = true;
-                }
+            if ended {
+                return true;
             }
         }
-        self.close(demander, task, stream);
-        let _ = timeout(PATIENCE, frames.close()).await;
     }
 
     /// Takes a demand: its task, the number of its stream, and what is to be said on it.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -252,6 +253,43 @@ async fn demanders_take_turns_at_what_the_manager_pairs() {
     for round in order.as_bytes().chunks(3) {
         assert_eq!(BTreeSet::from_iter(round).len(), 3, "each comes once in each round: {order}");
     }
+}
+
+#[tokio::test]
+async fn tasks_one_after_the_other_share_a_stream_to_the_manager() {
+    let scratch = Scratch::new("shared");
+    let town = Town::found(&scratch).await;
+    let came = Arc::new(AtomicUsize::new(0));
+    let counting = came.clone();
+    let incoming = town.manager.streams.pairing().incoming().unwrap();
+    let service = Service::new(town.manager.node.clone(), town.manager.domain).unwrap();
+    tokio::spawn(service.serve(incoming.inspect(move |_| _ = counting.fetch_add(1, Ordering::SeqCst))));
+    let (bob, ann) = (town.participant("bob").await, town.participant("ann").await);
+    let jobs = Jobs::new(true);
+    bob.supplier().offer(bob.domain, Capability { capacity: 4, ..Capability::new("echo", 1) }, Arc::new(jobs.clone())).unwrap();
+    ann.knows(bob.id(), "echo").await;
+    town.manager.knows(bob.id(), "echo").await;
+
+    let tasks = ann.tasks();
+    let again = |text: &'static [u8]| finish(tasks.request(Order::new("echo"), input(text)).unwrap());
+    for _ in 0..20 {
+        assert_eq!(again(b"in turn").await, (b"in turn".to_vec(), 1, 0));
+    }
+    assert_eq!(came.load(Ordering::SeqCst), 1);
+    for _ in 0..3 {
+        let all = futures::future::join_all([again(b"a"), again(b"b"), again(b"c")]).await;
+        assert_eq!(all.iter().map(|(output, ..)| output.as_slice()).collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+    }
+    assert_eq!(came.load(Ordering::SeqCst), 3, "as many as tasks at once");
+    // One that is given up takes its stream with it, and what rests is not disturbed.
+    jobs.open.send_replace(false);
+    let mut given_up = tasks.request(Order::new("echo"), input(b"never done")).unwrap();
+    assert!(matches!(in_time("it begins", given_up.next()).await.unwrap(), Some(Event::Begun { .. })));
+    drop(given_up);
+    jobs.open.send_replace(true);
+    assert_eq!(again(b"after").await, (b"after".to_vec(), 1, 0));
+    assert_eq!(came.load(Ordering::SeqCst), 3);
+    assert_eq!(jobs.issuers(), BTreeSet::from([town.manager.id()]), "the manager paired all of them");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ pub const MESSAGE: usize = 1 + 32 + 16 + 8 + 2 + 1 + 1 + 2 + CAPABILITY + QUERY;
 pub const BEAT: Duration = Duration::from_secs(2);
 /// What a demander says nothing of for so long is given to others.
 pub const SILENCE: Duration = Duration::from_secs(20);
+/// How long a manager waits for another demand on a stream that had one before.
+pub const REST: Duration = Duration::from_secs(60);
 
 /// What a demander says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ const ASKED: u32 = 3;
 const MUTE: Duration = Duration::from_secs(30);
 /// … and one that paired with somebody who does not do what was asked for.
 const LIED: Duration = Duration::from_secs(600);
+/// Streams to managers that are kept for the next task.
+const RESTING: usize = 8;
 
 /// A demand that asks what a directory knows.
 pub(super) type Wanted = Demand<Vec<Predicate>>;
@@ -109,6 +111,8 @@ pub(super) struct Inner {
     managers: Arc<dyn Streams>,
     /// Managers that are not asked before then.
     avoided: Mutex<Map<NodeId, Mono>>,
+    /// Streams to managers that had a task before: the next one need not open another.
+    resting: Mutex<Vec<Pairer>>,
 }
 
 impl fmt::Debug for Tasks {
@@ -121,7 +125,7 @@ impl Tasks {
     /// For a domain that `node` is in; `streams` are those of the task protocol, `managers` those of the pairing protocol.
     #[must_use]
     pub fn new(node: Node, domain: DomainId, streams: Arc<dyn Streams>, managers: Arc<dyn Streams>) -> Tasks {
-        Tasks(Arc::new(Inner { node, domain, streams, managers, avoided: Mutex::default() }))
+        Tasks(Arc::new(Inner { node, domain, streams, managers, avoided: Mutex::default(), resting: Mutex::default() }))
     }
 
     /// Asks for something to be done. Nothing happens until [`Task::next`] is called; dropped, the task is cancelled.
@@ -179,7 +183,7 @@ impl Tasks {
     fn manager(&self) -> Result<Option<NodeId>, Error> {
         let Inner { node, domain, avoided, .. } = &*self.0;
         let now = node.now().mono;
-        let mut avoided = avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut avoided = lock(avoided);
         avoided.retain(|_, until| *until > now);
         // By rank: the same for everybody who sees the same.
         let mut online = node.managers(*domain)?.into_iter().filter(Manager::is_another_online);
@@ -188,7 +192,22 @@ impl Tasks {
 
     fn avoid(&self, manager: NodeId, time: Duration) {
         let until = self.0.node.now().mono.after(time);
-        self.0.avoided.lock().unwrap_or_else(PoisonError::into_inner).insert(manager, until);
+        lock(&self.0.avoided).insert(manager, until);
+    }
+
+    fn rest(&self, pairer: Pairer) {
+        let mut resting = lock(&self.0.resting);
+        if resting.len() >= RESTING {
+            resting.remove(0);
+        }
+        resting.push(pairer);
+    }
+
+    /// The one that rests least, if there is one to this manager.
+    fn rested(&self, manager: NodeId) -> Option<Pairer> {
+        let mut resting = lock(&self.0.resting);
+        let at = resting.iter().rposition(|pairer| pairer.manager == manager)?;
+        resting.remove(at).again(self.0.node.now().mono)
     }
 
     /// Who offers what, at this moment.
@@ -356,7 +375,7 @@ impl Task {
         };
         let Ok(query) = directory::encode_predicates(&self.demand.query) else { return self.alone() };
         let tasks = self.tasks.clone();
-        let Inner { node, domain, managers, .. } = &*tasks.0;
+        let Inner { node, domain, managers, resting, .. } = &*tasks.0;
         let call = Call::Demand {
             domain: *domain,
             task: self.id,
@@ -371,11 +390,17 @@ impl Task {
             reach(node, *domain, manager).await?;
             let mut again = (1..ASKED).rev();
             loop {
-                let mut pairer = Pairer::new(manager, managers.open(manager).await?);
+                let mut pairer = match tasks.rested(manager) {
+                    Some(pairer) => pairer,
+                    None => Pairer::new(manager, managers.open(manager).await?),
+                };
                 pairer.say(node.now().mono, &call)?;
                 match poll_fn(|cx| pairer.poll(cx, node.now().mono)).await {
-                    // Where many come at once streams are dropped unseen.
-                    Err(error) if error.code() == Code::Unreachable && again.next().is_some() => Delay::new(LOOK).await,
+                    // Where many come at once streams are dropped unseen; and with a connection all that rest on it are gone.
+                    Err(error) if error.code() == Code::Unreachable && again.next().is_some() => {
+                        lock(resting).retain(|pairer| pairer.manager != manager);
+                        Delay::new(LOOK).await;
+                    }
                     heard => return Ok::<_, Error>((pairer, heard)),
                 }
             }
@@ -611,9 +636,11 @@ impl Task {
     /// An attempt succeeded.
     fn done(&mut self, now: Mono, seat: Seat) {
         (self.attempt, self.held, self.over) = (None, None, true);
-        if let Pairing::Manager(pairer) = &mut self.pairing {
-            // If it does not hear of it, it does of the stream's end.
-            let _ = pairer.say(now, &Call::Done(seat));
+        // If the manager does not hear of it, it does of the stream's end.
+        if let Pairing::Manager(pairer) = std::mem::replace(&mut self.pairing, Pairing::Unasked)
+            && let Some(pairer) = pairer.rest(now, &Call::Done(seat))
+        {
+            self.tasks.rest(pairer);
         }
         self.next.push_back(Next::Ended(End::Done));
     }
@@ -658,4 +685,8 @@ impl Task {
 
 fn silent() -> Error {
     Error::new(Code::Timeout, "the supplier fell silent")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

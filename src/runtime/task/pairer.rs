@@ -10,7 +10,7 @@ use futures_timer::Delay;
 
 use crate::base::{Code, Error, Mono, NodeId};
 use crate::proto::task::End;
-use crate::proto::task::pairing::{Answer, BEAT, Call, MESSAGE};
+use crate::proto::task::pairing::{Answer, BEAT, Call, MESSAGE, REST};
 use crate::runtime::handle::Node;
 use crate::runtime::streams::{ByteStream, Frames, framed};
 
@@ -32,6 +32,8 @@ pub(super) struct Pairer {
     beat: Delay,
     /// Since when an answer is owed.
     owed: Option<Mono>,
+    /// Since when it rests, if it had a task before, whose end the manager may have to say yet.
+    rested: Option<Mono>,
 }
 
 fn lost() -> Error {
@@ -40,7 +42,21 @@ fn lost() -> Error {
 
 impl Pairer {
     pub fn new(manager: NodeId, stream: Box<dyn ByteStream>) -> Pairer {
-        Pairer { manager, frames: framed(stream, MESSAGE), beat: Delay::new(BEAT), owed: None }
+        Pairer { manager, frames: framed(stream, MESSAGE), beat: Delay::new(BEAT), owed: None, rested: None }
+    }
+
+    /// Says what is the last of a task, and keeps the stream for the next one; none if that did not leave.
+    pub fn rest(mut self, now: Mono, last: &Call) -> Option<Pairer> {
+        self.say(now, last).ok()?;
+        self.frames.flush().now_or_never()?.ok()?;
+        (self.owed, self.rested) = (None, Some(now));
+        Some(self)
+    }
+
+    /// For another task, unless the manager may have given it up.
+    pub fn again(mut self, now: Mono) -> Option<Pairer> {
+        self.beat.reset(BEAT);
+        self.rested.is_some_and(|since| now.since(since) < REST / 2).then_some(self)
     }
 
     /// Says something. So little is said that there is room for it, unless nobody reads.
@@ -65,19 +81,27 @@ impl Pairer {
     /// Listens, and says now and then that this demander is there. Nothing is lost if it is not polled to its end. After an error the
     /// manager is of no more use.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Mono) -> Poll<Result<Heard, Error>> {
-        match self.frames.poll_next_unpin(cx) {
-            Poll::Ready(Some(Ok(bytes))) => {
-                self.owed = None;
-                return Poll::Ready(match Answer::decode(&bytes) {
-                    Ok(Answer::Noted) => Ok(Heard::Noted),
-                    Ok(Answer::Paired(ticket)) => Ok(Heard::Paired(ticket)),
-                    Ok(Answer::Ended(end)) => Ok(Heard::Ended(end)),
-                    Ok(Answer::Error { code, message }) => Err(Error::new(code, message)),
-                    Err(reject) => Err(Error::new(reject.code(), "the domain manager makes no sense")),
-                });
+        loop {
+            match self.frames.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    let answer = Answer::decode(&bytes);
+                    // Of the task before, up to its end.
+                    if self.rested.is_some() && matches!(answer, Ok(Answer::Noted | Answer::Paired(_) | Answer::Ended(_))) {
+                        self.rested.take_if(|_| matches!(answer, Ok(Answer::Ended(_))));
+                        continue;
+                    }
+                    self.owed = None;
+                    return Poll::Ready(match answer {
+                        Ok(Answer::Noted) => Ok(Heard::Noted),
+                        Ok(Answer::Paired(ticket)) => Ok(Heard::Paired(ticket)),
+                        Ok(Answer::Ended(end)) => Ok(Heard::Ended(end)),
+                        Ok(Answer::Error { code, message }) => Err(Error::new(code, message)),
+                        Err(reject) => Err(Error::new(reject.code(), "the domain manager makes no sense")),
+                    });
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(lost())),
+                Poll::Pending => break,
             }
-            Poll::Ready(_) => return Poll::Ready(Err(lost())),
-            Poll::Pending => {}
         }
         while self.beat.poll_unpin(cx).is_ready() {
             if self.owed.is_some_and(|since| now.since(since) >= ANSWER) {
