@@ -45,7 +45,7 @@ struct Way {
     /// Held by every stream on it, beside this and the handler.
     in_use: Arc<()>,
     /// Once this is dropped, its streams break.
-    _life: oneshot::Sender<Infallible>,
+    _life: oneshot::Sender<()>,
 }
 
 /// A stream that somebody waits for.
@@ -57,7 +57,7 @@ struct Order {
 #[derive(Default)]
 struct Shared {
     ways: Map<ConnectionId, Way>,
-    takers: Map<&'static str, mpsc::Sender<Incoming>>,
+    takers: Vec<(&'static str, mpsc::Sender<Incoming>)>,
 }
 
 /// The connections that streams can be opened on, and who takes those that others open; clones are the same.
@@ -115,10 +115,11 @@ impl Ways {
     fn accept(&self, protocol: &'static str) -> Option<mpsc::Receiver<Incoming>> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let takers = &mut self.lock().takers;
-        if takers.get(protocol).is_some_and(|taker| !taker.is_closed()) {
+        takers.retain(|(_, taker)| !taker.is_closed());
+        if takers.iter().any(|(taken, _)| *taken == protocol) {
             return None;
         }
-        takers.insert(protocol, sender);
+        takers.push((protocol, sender));
         Some(receiver)
     }
 
@@ -127,7 +128,7 @@ impl Ways {
     }
 
     fn came(&self, protocol: &'static str, node: NodeId, stream: LinkStream) {
-        if let Some(taker) = self.lock().takers.get_mut(protocol)
+        if let Some((_, taker)) = self.lock().takers.iter_mut().find(|(taken, _)| *taken == protocol)
             && taker.try_send((node, Box::new(stream))).is_err()
         {
             tracing::debug!(%node, protocol, "a stream is reset: too many wait, or nobody takes them any more");
@@ -190,7 +191,7 @@ impl Streams for LinkStreams {
 }
 
 /// Set off when the connection is cut.
-type Cut = SharedFuture<oneshot::Receiver<Infallible>>;
+type Cut = SharedFuture<oneshot::Receiver<()>>;
 
 /// A stream that breaks with its connection, however long that takes to close.
 pub struct LinkStream {

@@ -177,7 +177,9 @@ impl Set {
         let mut grounds: Vec<StatementId> = self.invitation(key).copied().collect();
         for id in self.invitation(key) {
             let Some(entry) = self.get(id) else { continue };
-            grounds.extend(self.paths(id, entry, now).into_iter().flat_map(|path| path.hits));
+            for path in self.paths(id, entry, now) {
+                grounds.extend(&path.hits);
+            }
         }
         grounds.extend(self.by_key.get(member.as_bytes()).into_iter().flatten());
         grounds.extend(self.approvals.get(member).into_iter().flatten());
