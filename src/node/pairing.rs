@@ -8,7 +8,7 @@ use std::time::Duration;
 use asynchronous_codec::Bytes;
 use futures::{SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::base::{Code, DomainId, Error, Mono, NodeId, Now};
 use crate::crypto::Role;
@@ -120,8 +120,8 @@ impl Service {
 
     /// Pairs one task after the other, until the demander ends the stream.
     async fn converse(&self, demander: NodeId, mut frames: Frames) {
-        let mut patience = PATIENCE;
-        while let Ok(Some(Ok(first))) = timeout(patience, frames.next()).await {
+        let (mut until, mut rests) = (Instant::now() + PATIENCE, false);
+        while let Ok(Some(Ok(first))) = timeout_at(until, frames.next()).await {
             match self.open(demander, &first) {
                 Ok((task, stream, answers)) => {
                     let ended = self.pair(demander, task, answers, &mut frames).await;
@@ -129,10 +129,10 @@ impl Service {
                     if !ended {
                         break;
                     }
-                    patience = REST;
+                    (until, rests) = (Instant::now() + REST, true);
                 }
                 // What was said of the task before, when its end had not been heard.
-                Err(_) if patience == REST && matches!(Call::decode(&first), Ok(Call::Alive | Call::Failed { .. } | Call::Done(_))) => {}
+                Err(_) if rests && matches!(Call::decode(&first), Ok(Call::Alive | Call::Failed { .. } | Call::Done(_))) => {}
                 Err(error) => {
                     tracing::debug!(%demander, "refused: {}", error.one_line());
                     say(&mut frames, &Answer::Error { code: error.code(), message: error.message().to_owned() }).await;

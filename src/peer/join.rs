@@ -234,15 +234,11 @@ impl Peer {
         Ok(())
     }
 
-    /// Why this node cannot be let in, as far as what came with an answer shows it: nobody has to be believed.
+    /// Why this node cannot be let in, as far as what came with an answer shows it: whoever answers does not have to be believed.
     fn shown(&self, now: Now, id: DomainId, body: &JoinAnswer) -> Option<Code> {
-        let join = self.joins.get(&id)?;
-        let mut membership = Membership::new(id, &body.genesis).ok().filter(|m| m.genesis().rendezvous == join.link.rendezvous)?;
-        for statement in body.statements.iter().take(STATEMENTS) {
-            membership.learn(now, None, statement, &mut Vec::new()).ok()?;
-        }
-        let key = invite::derive(&id, &join.link.secret).sign.public();
-        membership.admits(now, &key, &self.me).err().filter(|code| *code != Code::InviteUnknown)
+        let key = invite::derive(&id, &self.joins.get(&id)?.link.secret).sign.public();
+        let statements = body.statements.iter().take(STATEMENTS).map(|s| &s[..]);
+        Membership::shown(id, &body.genesis, statements, now, &key, &self.me).ok()?
     }
 
     /// A member refuses, and does not show why: it may lie, or not have heard. Others are asked, unless one of them said better already.
@@ -331,12 +327,13 @@ impl Peer {
             Ok(joiner) => joiner,
             Err(code) => {
                 answer.refused = Some(code.as_str().into());
-                let genesis = domain.membership.genesis_bytes();
-                let bearer = bearer(&id, &body.credential, &body.invitation);
-                if let (Some(node), Some(room)) = (bearer, GROUNDS.checked_sub(genesis.len())) {
-                    let grounds = domain.membership.grounds(now, &body.invitation, &node, STATEMENTS, room);
+                let (membership, genesis) = (&domain.membership, domain.membership.genesis_bytes());
+                if let (Some(node), Some(room)) = (bearer(&id, &body.credential, &body.invitation), GROUNDS.checked_sub(genesis.len())) {
+                    answer.statements = membership.grounds(&body.invitation, &node, STATEMENTS, room).into_iter().map(Into::into).collect();
+                }
+                // Who has no invitation of this domain's learns nothing of it.
+                if !answer.statements.is_empty() {
                     answer.genesis = genesis.to_vec().into();
-                    answer.statements = grounds.into_iter().map(Into::into).collect();
                 }
                 return answer;
             }

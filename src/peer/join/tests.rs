@@ -155,6 +155,30 @@ fn what_shows_that_an_invitation_lets_nobody_in_is_believed_at_once() {
 }
 
 #[test]
+fn an_issuer_shows_nothing_for_its_right_may_have_been_taken_back() {
+    let (mut owner, id, link) = founded(InviteOptions::default());
+    let root = SigningKey::from_seed(&owner.export_root(id).unwrap());
+    let issuer = SigningKey::from_seed(&[5; 32]);
+    let dates = membership::Dates { not_before: at(0).wall, expires: at(30 * DAY).wall };
+    let given = membership::delegate(&id, &root, issuer.public(), membership::Rights::INVITE, dates);
+    let mut joiner = joining(2, 0, &link);
+    let denied = membership::decide(&id, &issuer, &joiner.me, false);
+    let mut refusal = answer(&mut owner, &joiner, 0, id);
+    refusal.refused = bare(Code::InviteDenied).refused;
+    refusal.statements.extend([given, denied].map(Into::into));
+    hears(&mut joiner, &owner, 0, id, &refusal);
+    assert_eq!(ended(&mut joiner, 0, 3_000), None);
+}
+
+#[test]
+fn who_bears_no_invitation_of_the_domain_learns_nothing_of_it() {
+    let (mut owner, id, link) = founded(InviteOptions::default());
+    let made_up = InviteLink { secret: Zeroizing::new([7; 32]), ..link };
+    let stranger = joining(2, 0, &made_up);
+    assert_eq!(answer(&mut owner, &stranger, 0, id), bare(Code::InviteUnknown));
+}
+
+#[test]
 fn who_gives_another_genesis_or_lets_in_without_what_it_rests_on_does_not_end_a_join() {
     let (mut owner, id, link) = founded(InviteOptions::default());
     let (mut other, elsewhere, way) = founded_by(peer(8), InviteOptions::default());

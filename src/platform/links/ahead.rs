@@ -35,7 +35,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReadAhead<S> {
         if written.is_ready() {
             return written;
         }
-        let before = self.ahead.len();
+        // Or what is read a little at a time would pile up behind it.
+        if self.read > self.ahead.len() / 2 {
+            self.ahead.drain(..self.read);
+            self.read = 0;
+        }
+        let (before, whole) = (self.ahead.len(), self.failed.is_none());
         while self.failed.is_none() && self.ahead.len() - self.read < self.most {
             let end = self.ahead.len();
             self.ahead.resize(end + PART, 0);
@@ -48,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReadAhead<S> {
                 Poll::Ready(Ok(_)) | Poll::Pending => break,
             }
         }
-        if self.ahead.len() > before || self.failed.is_some() {
+        if self.ahead.len() > before || (whole && self.failed.is_some()) {
             // Whoever waits to read was not told by the stream.
             cx.waker().wake_by_ref();
         }
@@ -159,6 +164,25 @@ mod tests {
         fill(&mut far, &mut back);
         assert!(drain(&mut near, &mut got).is_none());
         assert_eq!(got, back);
+    }
+
+    #[test]
+    fn who_reads_a_little_and_waits_again_does_not_pile_up_what_was_read() {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let (mut near, mut far) = (ReadAhead::new(near.compat(), MOST), far.compat());
+        let (mut there, mut back, mut got) = (0, 0, 0);
+        let mut cx = Context::from_waker(noop_waker_ref());
+        for _ in 0..200 {
+            for _ in 0..MOST / PIPE {
+                fill(&mut far, &mut back);
+                fill(&mut near, &mut there);
+            }
+            let mut part = [0; 1_000];
+            let Poll::Ready(Ok(n)) = Pin::new(&mut near).poll_read(&mut cx, &mut part) else { panic!("there is something") };
+            got += n;
+            assert!(near.ahead.capacity() <= 4 * (MOST + PART), "{} bytes are held after {got} were read", near.ahead.capacity());
+        }
+        assert!(got > 2 * MOST);
     }
 
     #[test]

@@ -36,7 +36,7 @@ struct Connection {
     point: Option<ConnectedPoint>,
     orders: mpsc::UnboundedSender<Order>,
     link: Option<LinkId>,
-    /// It is a link no more, and there only for the streams on it.
+    /// It was a link, and is none any more: it is there only for the streams on it.
     retired: bool,
 }
 
@@ -152,7 +152,11 @@ impl Behaviour {
     }
 
     fn down(&mut self, id: ConnectionId) {
-        if let Some(link) = self.connections.get_mut(&id).and_then(|c| c.link.take()) {
+        let ended = self.connections.get_mut(&id).and_then(|c| {
+            c.retired |= c.link.is_some();
+            c.link.take()
+        });
+        if let Some(link) = ended {
             self.links.remove(&link);
             self.streams.unlinked(id);
             self.push(ToSwarm::GenerateEvent(Event::Link(LinkEvent::Down { link })));
@@ -163,9 +167,8 @@ impl Behaviour {
     /// until they have ended or that one is let go as well.
     fn let_go(&mut self, id: ConnectionId, peer: PeerId) {
         if self.connections.values().any(|c| c.peer == peer && c.link.is_some()) {
-            match self.connections.get_mut(&id) {
-                Some(connection) if self.streams.is_in_use(id) => connection.retired = true,
-                _ => self.cut(id),
+            if !self.streams.is_in_use(id) {
+                self.cut(id);
             }
             return;
         }

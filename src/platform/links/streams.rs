@@ -42,7 +42,7 @@ struct Way {
     /// Its link: how it leads there, and which it is.
     link: Option<(Path, LinkId)>,
     orders: mpsc::UnboundedSender<Order>,
-    /// Held by every stream on it, beside this and the handler.
+    /// Held by every stream on it or about to be, beside this and the handler.
     in_use: Arc<()>,
     /// Once this is dropped, its streams break.
     _life: oneshot::Sender<()>,
@@ -51,8 +51,11 @@ struct Way {
 /// A stream that somebody waits for.
 struct Order {
     protocol: &'static str,
-    reply: oneshot::Sender<Result<LinkStream, Error>>,
+    reply: Reply,
 }
+
+/// Where it goes, and what keeps the connection until it is there.
+type Reply = (oneshot::Sender<Result<LinkStream, Error>>, Option<Arc<()>>);
 
 #[derive(Default)]
 struct Shared {
@@ -102,11 +105,12 @@ impl Ways {
         self.lock().ways.remove(&id);
     }
 
-    fn order(&self, peer: &PeerId, order: Order) {
+    fn order(&self, peer: &PeerId, mut order: Order) {
         let shared = self.lock();
         let links = shared.ways.values().filter(|way| way.peer == *peer).filter_map(|way| Some((way.link?, way)));
         // Direct ones first, and of those the newest.
         if let Some((_, best)) = links.max_by_key(|((path, link), _)| (*path == Path::Direct, *link)) {
+            order.reply.1 = Some(Arc::clone(&best.in_use));
             // A handler that is gone drops it, which tells whoever waits.
             let _ = best.orders.unbounded_send(order);
         }
@@ -182,7 +186,7 @@ impl Streams for LinkStreams {
         async move {
             let peer = peer_id(to).ok_or_else(|| Error::new(Code::BadId, "no node has this id"))?;
             let (reply, answer) = oneshot::channel();
-            ways.order(&peer, Order { protocol, reply });
+            ways.order(&peer, Order { protocol, reply: (reply, None) });
             let stream = answer.await.unwrap_or_else(|_| Err(Error::new(Code::Unreachable, "there is no connection to it")))?;
             Ok(Box::new(stream) as Box<dyn ByteStream>)
         }
@@ -274,7 +278,7 @@ impl ConnectionHandler for Handler {
     type InboundProtocol = Accepted;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = oneshot::Sender<Result<LinkStream, Error>>;
+    type OutboundOpenInfo = Reply;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Accepted> {
         let accepted = if self.node.is_some() { self.ways.accepted() } else { Vec::new() };
@@ -300,10 +304,10 @@ impl ConnectionHandler for Handler {
             }
             // Whoever asked may have given up meanwhile: then the stream is reset.
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
-                drop(info.send(Ok(self.stream(protocol))));
+                drop(info.0.send(Ok(self.stream(protocol))));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
-                drop(info.send(Err(match error {
+                drop(info.0.send(Err(match error {
                     StreamUpgradeError::NegotiationFailed => Error::new(Code::Unreachable, "it does not serve this"),
                     error => Error::new(Code::Unreachable, "a stream to it could not be opened").caused_by(error),
                 })));

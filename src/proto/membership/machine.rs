@@ -281,23 +281,37 @@ impl Membership {
         self.set.admits(sign_pk, node)
     }
 
-    /// What [`Membership::admits`] goes by and what that rests on, that first, for a node that has nothing but the genesis: at most so many
-    /// statements of so many bytes together, though there may be more.
+    /// What shows somebody who has nothing but the genesis that an invitation of the root's lets a node in no more: at most so many
+    /// statements of so many bytes together, though there may be more. Nothing of an issuer's invitation, or of one that is not known.
     #[must_use]
-    pub fn grounds(&self, now: Now, sign_pk: &[u8; 32], node: &NodeId, most: usize, bytes: usize) -> Vec<Vec<u8>> {
-        let mut grounds: Vec<Vec<u8>> = Vec::new();
+    pub fn grounds(&self, sign_pk: &[u8; 32], node: &NodeId, most: usize, bytes: usize) -> Vec<Vec<u8>> {
         let mut room = bytes;
-        for statement in self.set.grounds(sign_pk, node, now.wall).iter().flat_map(|id| self.set.chain(id)) {
-            if grounds.contains(&statement) {
-                continue;
+        let statements = self.set.grounds(sign_pk, node).into_iter().filter_map(|id| self.set.get(&id)).map(|e| e.bytes.clone());
+        let fits = |s: &Vec<u8>| room.checked_sub(s.len()).map(|left| room = left).is_some();
+        statements.take(most).take_while(fits).collect()
+    }
+
+    /// Why an invitation lets a node in no more, as far as these statements show it by themselves ([`Membership::grounds`]); the rest of
+    /// what there may be is withheld by whoever sends them, and does not change it.
+    ///
+    /// # Errors
+    /// As [`Membership::new`] and [`Membership::learn`].
+    pub fn shown<'a>(
+        domain: DomainId,
+        genesis: &[u8],
+        statements: impl Iterator<Item = &'a [u8]>,
+        now: Now,
+        sign_pk: &[u8; 32],
+        node: &NodeId,
+    ) -> Result<Option<Code>, Reject> {
+        let mut membership = Membership::new(domain, genesis)?;
+        for bytes in statements {
+            let signer = Statement::verify(&domain, bytes)?.signer;
+            if signer == membership.genesis().root || signer == *sign_pk {
+                membership.learn(now, None, bytes, &mut Vec::new())?;
             }
-            if statement.len() > room || grounds.len() >= most {
-                break;
-            }
-            room -= statement.len();
-            grounds.push(statement);
         }
-        grounds
+        Ok(membership.admits(now, sign_pk, node).err().filter(|code| *code != Code::InviteUnknown))
     }
 
     // ---- storing ----------------------------------------------------------------------------------------------------

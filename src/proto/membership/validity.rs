@@ -171,19 +171,17 @@ impl Set {
         result
     }
 
-    /// What [`Set::admits`] and [`Set::invitation_status`] go by, for somebody who knows nothing of it yet: the invitation, and whatever
-    /// revokes it, uses it up, or is about this member.
-    pub fn grounds(&self, key: &[u8; 32], member: &NodeId, now: Wall) -> Vec<StatementId> {
-        let mut grounds: Vec<StatementId> = self.invitation(key).copied().collect();
-        for id in self.invitation(key) {
-            let Some(entry) = self.get(id) else { continue };
-            for path in self.paths(id, entry, now) {
-                grounds.extend(&path.hits);
-            }
-        }
-        grounds.extend(self.by_key.get(member.as_bytes()).into_iter().flatten());
-        grounds.extend(self.approvals.get(member).into_iter().flatten());
-        grounds.extend(self.uses(key).iter().filter(|m| *m != member).filter_map(|m| self.credential(m, key, Role::Participant)));
+    /// What of an invitation by the root shows that it lets a member in no more, to somebody who knows nothing of it yet: what the root
+    /// said of either, or the credentials that used it up. An issuer's word shows nothing by itself: it may have been taken back.
+    pub fn grounds(&self, key: &[u8; 32], member: &NodeId) -> Vec<StatementId> {
+        let by_root = |id: &&StatementId| self.get(id).is_some_and(|e| e.statement.signer == self.root);
+        let mut grounds: Vec<StatementId> = self.invitation(key).filter(by_root).copied().collect();
+        let Some(Body::Invitation(i)) = grounds.first().and_then(|id| self.get(id)).map(|e| &e.statement.body) else { return Vec::new() };
+        let said = self.about(&grounds[0], key).map(|(id, _)| id).chain(self.by_key.get(member.as_bytes()).into_iter().flatten());
+        let said = said.chain(self.approvals.get(member).into_iter().flatten()).filter(by_root).copied();
+        let used = self.uses(key).iter().filter_map(|m| self.credential(m, key, Role::Participant)).take(i.max_uses as usize);
+        let all: Vec<StatementId> = said.chain(used).collect();
+        grounds.extend(all);
         grounds
     }
 

@@ -30,9 +30,9 @@ impl Sending {
     /// The other side gives more.
     ///
     /// # Errors
-    /// [`Reject::Malformed`] if it has no more to give.
+    /// [`Reject::Malformed`] if it has no more to give, or gives nothing.
     pub fn more(&mut self, credit: u32) -> Result<(), Reject> {
-        self.0 = self.0.checked_add(credit).filter(|all| *all <= WINDOW).ok_or(Reject::Malformed)?;
+        self.0 = self.0.checked_add(credit).filter(|all| credit > 0 && *all <= WINDOW).ok_or(Reject::Malformed)?;
         Ok(())
     }
 }
@@ -113,6 +113,7 @@ mod tests {
         assert_eq!(sending.more(1), Err(Reject::Malformed));
         sending.sent(10);
         assert_eq!(sending.more(11), Err(Reject::Malformed));
+        assert_eq!(sending.more(0), Err(Reject::Malformed));
         assert_eq!(sending.more(u32::MAX), Err(Reject::Malformed));
         assert_eq!((sending.more(10), sending.credit()), (Ok(()), WINDOW as usize));
         let mut receiving = Receiving::default();

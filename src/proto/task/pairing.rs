@@ -1,6 +1,6 @@
-//! The pairing protocol, `/peerage/pairing/1`: what the demander of one task and a domain manager say on a stream between them, each
-//! message behind its length as an unsigned varint. The demander begins with [`Call::Demand`]; every call is answered, and the stream's
-//! end is the demand's. What the task is done with, and what comes of it, the manager is not told.
+//! The pairing protocol, `/peerage/pairing/1`: what the demander of one task after the other and a domain manager say on a stream between
+//! them, each message behind its length as an unsigned varint. The demander begins with [`Call::Demand`]; every call is answered, and the
+//! stream's end is the demand's, if that has not ended. What the task is done with, and what comes of it, the manager is not told.
 //!
 //! ```text
 //! tag u8 | fields, big-endian; what is of variable length is last, or behind its length
@@ -32,7 +32,7 @@ pub const REST: Duration = Duration::from_secs(60);
 /// What a demander says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Pair this task. First, and once.
+    /// Pair this task. First, and again behind [`Call::Done`].
     Demand {
         /// The domain.
         domain: DomainId,

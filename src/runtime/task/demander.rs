@@ -196,7 +196,8 @@ impl Tasks {
     }
 
     fn rest(&self, pairer: Pairer) {
-        let mut resting = lock(&self.0.resting);
+        let (mut resting, now) = (lock(&self.0.resting), self.0.node.now().mono);
+        resting.retain(|pairer| pairer.serves(now));
         if resting.len() >= RESTING {
             resting.remove(0);
         }
@@ -205,9 +206,10 @@ impl Tasks {
 
     /// The one that rests least, if there is one to this manager.
     fn rested(&self, manager: NodeId) -> Option<Pairer> {
-        let mut resting = lock(&self.0.resting);
+        let (mut resting, now) = (lock(&self.0.resting), self.0.node.now().mono);
+        resting.retain(|pairer| pairer.serves(now));
         let at = resting.iter().rposition(|pairer| pairer.manager == manager)?;
-        resting.remove(at).again(self.0.node.now().mono)
+        Some(resting.remove(at).again())
     }
 
     /// Who offers what, at this moment.

@@ -53,10 +53,15 @@ impl Pairer {
         Some(self)
     }
 
-    /// For another task, unless the manager may have given it up.
-    pub fn again(mut self, now: Mono) -> Option<Pairer> {
+    /// Whether it serves another task: the manager may have given up waiting for that.
+    pub fn serves(&self, now: Mono) -> bool {
+        self.rested.is_some_and(|since| now.since(since) < REST / 2)
+    }
+
+    /// For another task.
+    pub fn again(mut self) -> Pairer {
         self.beat.reset(BEAT);
-        self.rested.is_some_and(|since| now.since(since) < REST / 2).then_some(self)
+        self
     }
 
     /// Says something. So little is said that there is room for it, unless nobody reads.

@@ -286,7 +286,6 @@ impl Supplier {
         let Begun { domain, time, ticket, work, mut keeping } = begun;
         let (sink, stream) = frames.split();
         let ((give, take), (out, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
-        let (heard, pieces) = mpsc::unbounded();
         let flow = Flow::default();
         let whole = Arc::new(AtomicBool::new(false));
         let job = Job { ticket, input: Box::pin(take.chain(broken_off(Arc::clone(&whole))).into_async_read()), output: out };
@@ -317,8 +316,8 @@ impl Supplier {
             result
         };
         let hearing = async {
-            let feeding = self.feed(domain, pieces, give, &whole, &lost, &flow);
-            select(pin!(hear(stream, heard, &flow)), pin!(select(pin!(feeding), pin!(hold(&self.node, domain, demander))))).await;
+            let feeding = self.feed(domain, give, &whole, &lost, &flow);
+            select(pin!(hear(stream, &flow)), pin!(select(pin!(feeding), pin!(hold(&self.node, domain, demander))))).await;
         };
         match select(select(pin!(talking), pin!(hearing)), Delay::new(time.min(LONGEST))).await {
             Either::Left((Either::Left((result, _)), _)) => result,
@@ -410,15 +409,18 @@ impl Supplier {
     async fn feed(
         &self,
         domain: DomainId,
-        mut pieces: mpsc::UnboundedReceiver<Piece>,
         give: mpsc::Sender<io::Result<Vec<u8>>>,
         whole: &AtomicBool,
         lost: &Mutex<Option<Error>>,
         flow: &Flow,
     ) {
         let mut give = Some(give);
-        while let Some(piece) = pieces.next().await {
-            match piece {
+        loop {
+            let next = poll_fn(|cx| {
+                flow.feeder.register(cx.waker());
+                lock(&flow.pieces).pop_front().map_or(Poll::Pending, Poll::Ready)
+            });
+            match next.await {
                 Piece::Own(bytes) => {
                     let length = bytes.len();
                     // Work that wants no more input is not bothered with it.
@@ -442,7 +444,6 @@ impl Supplier {
                 }
             }
         }
-        pending().await
     }
 
     /// Hands on what another supplier keeps, or this one itself. That it is what it was said to be shows at its end.
@@ -560,26 +561,23 @@ enum Piece {
 }
 
 /// Takes what the demander says until it is gone, or makes no sense. Nothing holds it up: credit for the output may be behind much input.
-async fn hear(mut stream: SplitStream<Frames>, pieces: mpsc::UnboundedSender<Piece>, flow: &Flow) {
-    let mut kept = 0;
+async fn hear(mut stream: SplitStream<Frames>, flow: &Flow) {
+    let (mut kept, mut ended) = (0, false);
     while let Some(Ok(bytes)) = stream.next().await {
-        let piece = match Request::decode(&bytes) {
-            Ok(Request::Credit(more)) if lock(&flow.sending).more(more).is_ok() => {
-                flow.speaker.wake();
-                continue;
+        match Request::decode(&bytes) {
+            Ok(Request::Credit(more)) if lock(&flow.sending).more(more).is_ok() => flow.speaker.wake(),
+            Ok(Request::Input(bytes)) if !ended && !bytes.is_empty() && lock(&flow.receiving).came(bytes.len()).is_ok() => {
+                flow.add(Piece::Own(bytes));
             }
-            Ok(Request::Input(bytes)) if !bytes.is_empty() && lock(&flow.receiving).came(bytes.len()).is_ok() => Piece::Own(bytes),
-            Ok(Request::From(result)) if kept < FROM => {
+            Ok(Request::From(result)) if !ended && kept < FROM => {
                 kept += 1;
-                Piece::Kept(result)
+                flow.add(Piece::Kept(result));
             }
-            Ok(Request::End) => Piece::End,
+            Ok(Request::End) if !ended => {
+                ended = true;
+                flow.add(Piece::End);
+            }
             _ => return,
-        };
-        let end = matches!(piece, Piece::End);
-        let _ = pieces.unbounded_send(piece);
-        if end {
-            pieces.close_channel();
         }
     }
 }
@@ -596,6 +594,21 @@ struct Flow {
     receiving: Mutex<Receiving>,
     /// Woken when there is more to say, or more may be said.
     speaker: AtomicWaker,
+    /// What came of the input, and the work has not taken.
+    pieces: Mutex<VecDeque<Piece>>,
+    feeder: AtomicWaker,
+}
+
+impl Flow {
+    /// Parts that are small go together: each costs more than its bytes.
+    fn add(&self, piece: Piece) {
+        let mut pieces = lock(&self.pieces);
+        match (pieces.back_mut(), piece) {
+            (Some(Piece::Own(last)), Piece::Own(more)) if last.len() + more.len() <= PART => last.extend(more),
+            (_, piece) => pieces.push_back(piece),
+        }
+        self.feeder.wake();
+    }
 }
 
 /// Says what the work puts out, or keeps it, and, when there is nothing to say, that it goes on. The error is of what could not be kept.
