@@ -241,10 +241,11 @@ impl Peer {
         Membership::shown(id, &body.genesis, statements, now, &key, &self.me).ok()?
     }
 
-    /// A member refuses, and does not show why: it may lie, or not have heard. Others are asked, unless one of them said better already.
+    /// A member refuses, and does not show why: it may lie, or not have heard. Others are asked, unless one of them let this node in
+    /// already; that it was to wait may be over.
     fn doubt(&mut self, now: Now, id: DomainId, code: Code) {
         match self.joins.get_mut(&id) {
-            Some(Join { seeker, waiting: Some(wait), .. }) => {
+            Some(Join { seeker, waiting: Some(wait), .. }) if wait.code != Code::InvitePending => {
                 *seeker = None;
                 wait.next = now.mono.after(wait.every);
             }
