@@ -53,7 +53,7 @@ const PROOF: Duration = Duration::from_secs(7);
 const ADDRESSES: usize = 32;
 /// What is read of a stream transport while writing waits, bytes; and of a circuit, which is a yamux stream itself: its sender hears of room
 /// only when half of a window is read, and a window is as large as the way to the relay is fast and long.
-const AHEAD: usize = 256 * 1024;
+pub const AHEAD: usize = 256 * 1024;
 const CIRCUIT_AHEAD: usize = 4 * 1024 * 1024;
 /// Of one relay: who is connected to it needs none, and others need one that they can dial.
 const CIRCUITS: usize = 2;
@@ -141,22 +141,12 @@ pub struct Links<X: NetworkBehaviour> {
     ticks: FuturesUnordered<BoxFuture<'static, Tick>>,
 }
 
-/// Noise and yamux on a stream transport: what every byte stream (TCP, WebSocket, circuit) gets.
+/// Noise and yamux on a stream transport: what every byte stream (TCP, WebSocket, circuit) gets. `ahead`: bytes read while writing
+/// waits, [`AHEAD`].
 ///
 /// # Errors
 /// [`Code::Unsupported`] if the key cannot make a noise identity.
-pub fn secure<T, S>(transport: T, key: &identity::Keypair) -> Result<Boxed<Upgraded>, Error>
-where
-    T: Transport<Output = S> + Send + Unpin + 'static,
-    T::Error: Send + Sync + 'static,
-    T::Dial: Send + 'static,
-    T::ListenerUpgrade: Send + 'static,
-    S: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
-{
-    reading_ahead(transport, key, AHEAD)
-}
-
-fn reading_ahead<T, S>(transport: T, key: &identity::Keypair, most: usize) -> Result<Boxed<Upgraded>, Error>
+pub fn secure<T, S>(transport: T, key: &identity::Keypair, ahead: usize) -> Result<Boxed<Upgraded>, Error>
 where
     T: Transport<Output = S> + Send + Unpin + 'static,
     T::Error: Send + Sync + 'static,
@@ -166,7 +156,7 @@ where
 {
     let noise = noise::Config::new(key).map_err(|e| Error::new(Code::Unsupported, "no noise identity").caused_by(e))?;
     Ok(transport
-        .map(move |stream, _| ReadAhead::new(stream, most))
+        .map(move |stream, _| ReadAhead::new(stream, ahead))
         .upgrade(libp2p::core::upgrade::Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux::Config::default())
@@ -181,7 +171,7 @@ where
 /// As [`secure`].
 pub fn circuit(key: &identity::Keypair) -> Result<(Boxed<Upgraded>, relay::client::Behaviour), Error> {
     let (transport, behaviour) = relay::client::new(key.public().to_peer_id());
-    Ok((reading_ahead(transport, key, CIRCUIT_AHEAD)?, behaviour))
+    Ok((secure(transport, key, CIRCUIT_AHEAD)?, behaviour))
 }
 
 impl<X: NetworkBehaviour> Links<X>

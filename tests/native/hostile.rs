@@ -6,7 +6,7 @@ use libp2p::swarm::StreamProtocol;
 use libp2p::{Multiaddr, Swarm, identity, ping};
 use peerage::base::limit;
 use peerage::peer::{Lane, LinkCommand, LinkEvent};
-use peerage::platform::links::{address, secure};
+use peerage::platform::links::{AHEAD, address, secure};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{Node, PATIENCE, connect};
@@ -106,7 +106,7 @@ mod stranger {
 fn swarm<B: libp2p::swarm::NetworkBehaviour>(behaviour: B) -> Swarm<B> {
     let key = identity::Keypair::generate_ed25519();
     let tcp = libp2p::tcp::tokio::Transport::new(libp2p::tcp::Config::default());
-    let transport = secure(tcp, &key).unwrap();
+    let transport = secure(tcp, &key, AHEAD).unwrap();
     Swarm::new(transport, behaviour, key.public().to_peer_id(), libp2p::swarm::Config::with_tokio_executor())
 }
 

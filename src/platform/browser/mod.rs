@@ -178,7 +178,7 @@ fn transports(
         c.join(peer, &own);
         (peer, StreamMuxerBox::new(c))
     });
-    let web = any(TransportTimeout::new(session, SESSION).boxed(), links::secure(Dialler(websocket::WebSockets), key)?);
+    let web = any(TransportTimeout::new(session, SESSION).boxed(), links::secure(Dialler(websocket::WebSockets), key, links::AHEAD)?);
     let Some(rtc) = rtc else { return Ok((any(circuit, web), None)) };
     let (private, signals) = private::new(rtc);
     let private = private.map(move |(peer, c), _| {

@@ -55,7 +55,7 @@ struct Order {
 }
 
 /// Where it goes, and what keeps the connection until it is there.
-type Reply = (oneshot::Sender<Result<LinkStream, Error>>, Option<Arc<()>>);
+type Reply = (oneshot::Sender<Result<LinkStream, Error>>, Arc<()>);
 
 #[derive(Default)]
 struct Shared {
@@ -105,15 +105,16 @@ impl Ways {
         self.lock().ways.remove(&id);
     }
 
-    fn order(&self, peer: &PeerId, mut order: Order) {
+    /// A new stream to a node. Nothing comes where there is no link, or its connection is gone.
+    fn order(&self, peer: &PeerId, protocol: &'static str) -> oneshot::Receiver<Result<LinkStream, Error>> {
+        let (reply, answer) = oneshot::channel();
         let shared = self.lock();
         let links = shared.ways.values().filter(|way| way.peer == *peer).filter_map(|way| Some((way.link?, way)));
         // Direct ones first, and of those the newest.
         if let Some((_, best)) = links.max_by_key(|((path, link), _)| (*path == Path::Direct, *link)) {
-            order.reply.1 = Some(Arc::clone(&best.in_use));
-            // A handler that is gone drops it, which tells whoever waits.
-            let _ = best.orders.unbounded_send(order);
+            let _ = best.orders.unbounded_send(Order { protocol, reply: (reply, Arc::clone(&best.in_use)) });
         }
+        answer
     }
 
     fn accept(&self, protocol: &'static str) -> Option<mpsc::Receiver<Incoming>> {
@@ -185,9 +186,8 @@ impl Streams for LinkStreams {
         let LinkStreams { ways, protocol } = self.clone();
         async move {
             let peer = peer_id(to).ok_or_else(|| Error::new(Code::BadId, "no node has this id"))?;
-            let (reply, answer) = oneshot::channel();
-            ways.order(&peer, Order { protocol, reply: (reply, None) });
-            let stream = answer.await.unwrap_or_else(|_| Err(Error::new(Code::Unreachable, "there is no connection to it")))?;
+            let stream =
+                ways.order(&peer, protocol).await.unwrap_or_else(|_| Err(Error::new(Code::Unreachable, "there is no connection to it")))?;
             Ok(Box::new(stream) as Box<dyn ByteStream>)
         }
         .boxed()

@@ -223,10 +223,10 @@ fn transports(
     datagrams: Datagrams,
 ) -> Result<Boxed<Upgraded>, Error> {
     let dialling = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let plain = links::secure(dialling(), key)?;
+    let plain = links::secure(dialling(), key, links::AHEAD)?;
     let mut web = websocket::Config::new(dialling());
     web.set_max_data_size(WS_MESSAGE);
-    let web = links::secure(web, key)?;
+    let web = links::secure(web, key, links::AHEAD)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     let session = session.map(move |(peer, c), _| {
         datagram::join(peer, c.session(), &datagrams);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use futures_timer::Delay;
 use super::attempt::{Attempt, Input, KeptResult, Part, Shown, Step, senseless, unreadable};
 use super::audience::admits;
 use super::pairer::{ANSWER, Heard, Pairer};
+use super::supplier::lock;
 use super::{HOLD, within};
 use crate::base::{Code, DomainId, Error, Map, Mono, NodeId, Reject};
 use crate::crypto::Role;
@@ -687,8 +688,4 @@ impl Task {
 
 fn silent() -> Error {
     Error::new(Code::Timeout, "the supplier fell silent")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,6 +7,7 @@
 mod attempt;
 mod audience;
 mod demander;
+mod flow;
 mod job;
 mod pairer;
 mod shelf;
