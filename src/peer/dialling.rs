@@ -93,10 +93,12 @@ impl Peer {
             .filter(|a| if is_webrtc(a) { self.config.webrtc && relayed } else { !is_circuit(a) || !relayed })
             .collect();
         // Where there is no other way, or none that leads there.
-        if path.is_none() && (usable.is_empty() || self.dials.get(&node).is_some_and(|d| d.failures > 0)) && self.may_signal(&node) {
+        let stuck = path.is_none() && (usable.is_empty() || self.dials.get(&node).is_some_and(|d| d.failures > 0));
+        if stuck && self.may_offer(&node) {
             usable.extend(signalled);
         }
-        if usable.is_empty() {
+        let call = stuck && self.may_call(&node);
+        if usable.is_empty() && !call {
             return;
         }
         let polite = self.me > node && !self.domains.values().any(|d| d.contacts.contains_key(&node));
@@ -108,7 +110,14 @@ impl Peer {
             return;
         }
         dial.running = true;
-        self.command_link(LinkCommand::Dial { node, addresses: usable });
+        if call {
+            self.call(now, node);
+        }
+        if usable.is_empty() {
+            self.dial_failed(now, node);
+        } else {
+            self.command_link(LinkCommand::Dial { node, addresses: usable });
+        }
     }
 
     /// A dial ended without a link.

@@ -2,6 +2,9 @@
 //! linked to both. `docs/protocol.md` section 13.
 //!
 //! Who says it signs it with its identity key: whoever carries it may drop it, and can neither change it nor say it itself.
+//!
+//! A native node cannot be told so how to reach a browser, but a browser can reach it: it asks to be dialled (connection reversal, RFC
+//! 5128 section 3.2), with a signal that is empty.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
@@ -9,6 +12,7 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 
 use super::{
     Peer,
+    dialling::is_own,
     domain::Domain,
     link::{Lane, LinkCommand},
     seal::Topic,
@@ -39,7 +43,7 @@ pub(super) struct Signal {
     /// When, by the sender's clock; higher in each of its messages.
     #[n(2)]
     at: u64,
-    /// For the platform: an offer or an answer.
+    /// For the platform: an offer or an answer. Empty: please dial me.
     #[n(3)]
     message: ByteVec,
     /// The sender's identity signature over all of that.
@@ -121,9 +125,19 @@ impl Domain {
 }
 
 impl Peer {
-    /// Whether somebody might carry signals to this node.
-    pub(super) fn may_signal(&self, node: &NodeId) -> bool {
+    /// Whether somebody might carry an offer to this node.
+    pub(super) fn may_offer(&self, node: &NodeId) -> bool {
         self.config.webrtc && self.domains.values().any(|d| d.may_signal(node))
+    }
+
+    /// Whether this node can be dialled by one that it cannot dial, and somebody might carry its word.
+    pub(super) fn may_call(&self, node: &NodeId) -> bool {
+        self.addresses.iter().any(|a| is_own(a)) && self.domains.values().any(|d| d.may_signal(node))
+    }
+
+    /// Asks a node that no way leads to that it dial this one.
+    pub(super) fn call(&mut self, now: Now, node: NodeId) {
+        self.signal(now, node, Vec::new());
     }
 
     /// The platform has something to tell a node that it is about to connect to.
@@ -157,7 +171,8 @@ impl Peer {
             self.send_sealed(now, id, Topic::Signals, &only(to), Lane::Control, bytes);
             return Ok(());
         }
-        if !self.config.webrtc || !domain.known.contains_key(&from) {
+        let is_call = signal.message.is_empty();
+        if !(is_call || self.config.webrtc) || !domain.known.contains_key(&from) {
             return Err(Reject::Forbidden);
         }
         signal.verify(&id)?;
@@ -172,8 +187,27 @@ impl Peer {
         }
         told.taken.count(now, TAKEN)?;
         (told.last, told.carrier) = (at, Some(sender));
-        self.command_link(LinkCommand::Signal { node: from, message: signal.message.into() });
+        if is_call {
+            self.called(now, id, from);
+        } else {
+            self.command_link(LinkCommand::Signal { node: from, message: signal.message.into() });
+        }
         Ok(())
+    }
+
+    /// A member has no way to this node and asks to be dialled. Its record says where; if that leads nowhere, it is dialled no more often
+    /// than anybody, so that nobody can have a third party dialled by all.
+    fn called(&mut self, now: Now, id: DomainId, node: NodeId) {
+        // Nor can many that call have a link dropped that this node wants itself.
+        if !self.domains.get(&id).is_some_and(|d| d.spread.may_want(&node)) {
+            return;
+        }
+        self.want_links(now, id, &[node]);
+        let dial = self.dials.entry(node).or_default();
+        if dial.failures == 0 {
+            dial.next = dial.next.min(now.mono);
+        }
+        self.tick_within(now, Duration::ZERO);
     }
 }
 

@@ -118,6 +118,11 @@ impl Spread {
         })
     }
 
+    /// Whether a link to this node can be wanted without another that is wanted being given up.
+    pub fn may_want(&self, node: &NodeId) -> bool {
+        self.wanted.contains_key(node) || self.wanted.len() < limit::WANTED
+    }
+
     /// A node's row in the directory changed.
     pub fn row(&mut self, node: NodeId, status: Option<Status>, role: Option<Role>) {
         let status = status.filter(|_| role == Some(Role::Participant));

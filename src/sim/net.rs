@@ -2,7 +2,8 @@
 //!
 //! Addresses are `/memory/<n>/p2p/<relay>` for a relay, and through it `…/p2p-circuit/p2p/<node>` (relayed) and
 //! `…/p2p-circuit/webrtc/p2p/<node>` (direct, signalled through the relay). `/webrtc/p2p/<node>` is direct and signalled by whoever is
-//! linked to both: the nodes carry [`OFFER`] and [`ANSWER`].
+//! linked to both: the nodes carry [`OFFER`] and [`ANSWER`]. A node that listens, as native ones do, has an address of its own like a
+//! relay's, and none that is signalled.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -65,6 +66,7 @@ impl Default for Conditions {
 #[derive(Debug)]
 struct Host {
     relay: bool,
+    listens: bool,
     /// Relays kept, by address; whether each is reported as up.
     kept: BTreeMap<String, bool>,
     addresses: Vec<String>,
@@ -139,8 +141,16 @@ impl Net {
 
     /// Adds a node, or brings back one that crashed. Returns its address, which others can use if it is a relay.
     pub fn add(&mut self, node: NodeId, relay: bool) -> String {
-        self.hosts.insert(node, Host { relay, kept: BTreeMap::new(), addresses: Vec::new() });
+        self.hosts.insert(node, Host { relay, listens: false, kept: BTreeMap::new(), addresses: Vec::new() });
         relay_address(&node)
+    }
+
+    /// Lets a node be dialled at an address of its own, which it is told.
+    pub fn listen(&mut self, node: NodeId) {
+        if let Some(host) = self.hosts.get_mut(&node) {
+            host.listens = true;
+        }
+        self.tell_addresses(node);
     }
 
     /// Takes a node off the network: its links break, and those that go through it.
@@ -542,10 +552,12 @@ impl Net {
         let direct = self.conditions.direct;
         let Some(host) = self.hosts.get_mut(&node) else { return };
         let relays: BTreeSet<&String> = host.kept.iter().filter(|(_, up)| **up).map(|(a, _)| a).collect();
-        let webrtc = relays.iter().filter(|_| direct).map(|r| format!("{r}/p2p-circuit/webrtc/p2p/{node}"));
+        let signals = direct && !host.listens;
+        let own = host.listens.then(|| relay_address(&node));
+        let webrtc = relays.iter().filter(|_| signals).map(|r| format!("{r}/p2p-circuit/webrtc/p2p/{node}"));
         let circuits = relays.iter().map(|r| format!("{r}/p2p-circuit/p2p/{node}"));
-        let signalled = direct.then(|| format!("/webrtc/p2p/{node}"));
-        let addresses: Vec<String> = webrtc.chain(circuits).chain(signalled).collect();
+        let signalled = signals.then(|| format!("/webrtc/p2p/{node}"));
+        let addresses: Vec<String> = own.into_iter().chain(webrtc).chain(circuits).chain(signalled).collect();
         if host.addresses != addresses {
             host.addresses.clone_from(&addresses);
             self.at(self.now, Step::Deliver(node, LinkEvent::Addresses(addresses)));

@@ -85,6 +85,39 @@ fn without_a_relay_links_still_grow() {
     assert!(v.agree(1).is_some());
 }
 
+/// A native node cannot be told how to reach a browser that no relay leads to. It asks it to dial.
+#[test]
+fn without_a_relay_who_cannot_dial_a_browser_is_dialled_by_it() {
+    let mut v = Village::new(25, 18, Conditions::default());
+    let natives: Vec<NodeId> = (0..2)
+        .map(|_| {
+            let node = v.world.add(false, 0, |_, key, seed| Member::new(Config::native(), key, seed)).0;
+            v.world.net().listen(node);
+            v.world.act(node, |p, now| p.join(now, v.link.clone(), profile("native"))).unwrap();
+            node
+        })
+        .collect();
+    v.nodes.extend(&natives);
+    assert!(v.agree(120).is_some());
+    v.world.run(seconds(90));
+    for (relay, _) in v.relays.drain(..) {
+        v.world.crash(relay);
+    }
+    v.world.run(seconds(10));
+    let linked = |v: &Village, a, b| v.world.look(a, |p, now| p.links(now, Some(v.domain))).iter().any(|l| l.node == b && l.path.is_some());
+    for from in natives {
+        let strangers: Vec<NodeId> = v.nodes.iter().copied().filter(|to| *to != from && !linked(&v, from, *to)).take(3).collect();
+        assert!(!strangers.is_empty());
+        for to in strangers {
+            let took = v.tell(from, to);
+            println!("linked and heard {took:?} ms after it was said");
+            assert!(took.is_some_and(|ms| ms <= 15_000), "{took:?}");
+        }
+    }
+    assert_eq!(v.downs(), Default::default());
+    assert!(v.agree(1).is_some());
+}
+
 /// A message that takes most of a minute, with others before and behind it, while the way between the two becomes direct and is relayed again.
 #[test]
 fn a_long_message_under_way_outlives_two_changes_of_the_path() {
