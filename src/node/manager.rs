@@ -12,13 +12,13 @@ use super::children::Ready;
 use super::domain::{DomainFiles, MANAGING, STORING};
 use super::objects::Service;
 use super::pairing;
-use super::relay::listeners;
+use super::relay::{listeners, wanted};
 use super::replica::{Replica, Turn};
 use crate::base::{Code, DomainId, Error, NodeId};
 use crate::crypto::{Role, sign::SigningKey};
 use crate::peer::{Config, Event, Profile, SavedDomain};
 use crate::platform::native::objects::{Directory, EmbeddedStore};
-use crate::platform::native::{self, NativeConfig, NativePlatform};
+use crate::platform::native::{self, NativeConfig, NativePlatform, TlsFiles};
 use crate::proto::directory::Capability;
 use crate::runtime::handle::Node;
 use crate::runtime::objects::{ObjectStore, Quota};
@@ -33,6 +33,10 @@ const COLLECT: Duration = Duration::from_secs(3_600);
 pub struct ManagerConfig {
     /// Multiaddrs to listen on.
     pub listen: Vec<String>,
+    /// Multiaddrs told to others besides.
+    pub announce: Vec<String>,
+    /// The certificate for `/tls/ws`, if it listens on that.
+    pub tls: Option<TlsFiles>,
     /// Relays to be found through.
     pub relays: Vec<String>,
     /// The certificate for WebRTC-direct, with its key, as PEM.
@@ -63,9 +67,11 @@ pub async fn run(
 ) -> Result<(), Error> {
     let saved = files.existing()?;
     appointed(files, &saved, &key.node_id())?;
-    let wanted = config.listen.len();
+    let wanted = wanted(&config.listen, &config.announce);
     let native = NativeConfig {
         listen: config.listen,
+        announce: config.announce,
+        tls: config.tls,
         reserve: true,
         certificate: Some(config.certificate),
         record: config.record,

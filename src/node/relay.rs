@@ -11,7 +11,7 @@ use super::web::{self, Health};
 use crate::base::Error;
 use crate::crypto::sign::SigningKey;
 use crate::peer::{Config, Event};
-use crate::platform::native::{self, NativeConfig, NativePlatform, RelayLimits, Served, Traffic};
+use crate::platform::native::{self, NativeConfig, NativePlatform, RelayLimits, Served, TlsFiles, Traffic};
 
 /// What a relay is to do.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct RelayConfig {
     pub listen: Vec<String>,
     /// Multiaddrs told to others besides.
     pub announce: Vec<String>,
+    /// The certificate for `/tls/ws`, if it listens on that.
+    pub tls: Option<TlsFiles>,
     /// Where health and counters are served, if at all. Port 0 takes a free one.
     pub http: Option<SocketAddr>,
     /// The certificate for WebRTC-direct, with its key, as PEM.
@@ -69,9 +71,10 @@ pub async fn run(
         Some(address) => Some(web::bind(address).await?),
         None => None,
     };
-    let wanted = config.listen.len();
+    let wanted = wanted(&config.listen, &config.announce);
     let settings = NativeConfig {
         listen: config.listen,
+        tls: config.tls,
         announce: config.announce,
         reserve: false,
         certificate: Some(config.certificate),
@@ -115,11 +118,40 @@ pub async fn run(
     Ok(())
 }
 
-/// How many listeners stand behind these addresses: each has a port of its own, on one or more interfaces.
+/// How many listeners will be told of. Of those in TLS names are told, where names are announced.
+pub(super) fn wanted(listen: &[String], announce: &[String]) -> usize {
+    let is_tls = |a: &String| a.split('/').any(|part| matches!(part, "tls" | "wss"));
+    listen.iter().filter(|a| !(is_tls(a) && announce.iter().any(is_tls))).count()
+}
+
+/// How many listeners stand behind these addresses: each is on one or more interfaces, with a port or a protocol of its own.
 pub(super) fn listeners(addresses: &[String]) -> usize {
-    let ends = |a: &String| {
-        let mut parts = a.split('/').skip(3);
-        (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
+    let own = |a: &String| {
+        let mut parts = a.trim_start_matches('/').split('/');
+        parts.next().filter(|host| matches!(*host, "ip4" | "ip6"))?;
+        let rest = parts.skip(1).take_while(|part| !matches!(*part, "certhash" | "p2p")).collect::<Vec<_>>();
+        Some(rest.join("/"))
     };
-    addresses.iter().map(ends).collect::<std::collections::BTreeSet<_>>().len()
+    addresses.iter().filter_map(own).collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_counted_once_whatever_its_interfaces_and_not_what_is_announced() {
+        let addresses = [
+            "/ip4/127.0.0.1/tcp/443",
+            "/ip4/192.0.2.1/tcp/443",
+            "/ip4/192.0.2.1/tcp/443/tls/ws",
+            "/ip6/::1/udp/443/quic-v1/webtransport/certhash/uEiA/certhash/uEiB/p2p/12D3",
+            "/ip4/127.0.0.1/udp/443/quic-v1/webtransport/certhash/uEiA",
+            "/dns4/relay.example/tcp/443/tls/ws",
+        ];
+        let addresses = addresses.map(String::from);
+        assert_eq!(listeners(&addresses), 3);
+        let (listen, announce) = ([addresses[0].clone(), addresses[2].clone()], [addresses[5].clone()]);
+        assert_eq!((wanted(&listen, &[]), wanted(&listen, &announce)), (2, 1));
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::base::{Code, Error};
-use crate::platform::native::RelayLimits;
+use crate::platform::native::{RelayLimits, TlsFiles};
 
 /// All of a settings file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -21,6 +21,24 @@ pub struct Settings {
     pub manager: NodeSettings,
     /// For the web server of `peerage up`.
     pub page: PageSettings,
+    /// The certificate of whoever listens on `/tls/ws`.
+    pub tls: Option<TlsSettings>,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The file of the certificate and those behind it, as PEM.
+    pub certificate: PathBuf,
+    /// The file of its private key, as PEM.
+    pub key: PathBuf,
+}
+
+impl From<TlsSettings> for TlsFiles {
+    fn from(TlsSettings { certificate, key }: TlsSettings) -> TlsFiles {
+        TlsFiles { certificate, key }
+    }
 }
 
 /// `[relay]`
@@ -45,6 +63,8 @@ pub struct RelaySettings {
 pub struct NodeSettings {
     /// Multiaddrs to listen on.
     pub listen: Option<Vec<String>>,
+    /// Multiaddrs to be told to others besides.
+    pub announce: Vec<String>,
     /// Relays to use, as multiaddrs that end in `/p2p/…`.
     pub relays: Option<Vec<String>>,
     /// A file to make for a recording of everything received.

@@ -271,6 +271,12 @@ where
         }
     }
 
+    /// Whether somebody can dial an address that it listens on. In TLS it is the name that is dialled, where one is announced: the certificate
+    /// is for that.
+    fn leads_here(&self, address: &Multiaddr) -> bool {
+        address::is_dialable(address) && !(address::is_tls(address) && self.announced.iter().any(address::is_tls))
+    }
+
     /// What was announced, with the certificate hashes of now, which whoever announces an address cannot know.
     fn announce_all(&mut self) {
         // The latest first: a certificate that follows another is told of before that one expires.
@@ -542,7 +548,7 @@ where
                 {
                     self.relay_up(peer, Some(listener_id));
                 }
-                if self.config.vouch && address::is_dialable(&address) && !address::is_circuit(&address) {
+                if self.config.vouch && self.leads_here(&address) && !address::is_circuit(&address) {
                     self.swarm.add_external_address(address.clone());
                 }
                 if !self.listening.iter().any(|(_, a)| *a == address) {
@@ -626,7 +632,7 @@ where
     /// Tells the driver the addresses, if they changed: the one that others signal, direct ones, then circuits.
     fn tell_addresses(&mut self) {
         let mut all: Vec<Multiaddr> = self.listening.iter().map(|(_, a)| a).chain(&self.external).cloned().collect();
-        all.retain(address::is_dialable);
+        all.retain(|a| self.external.contains(a) || self.leads_here(a));
         all.sort_by_key(|a| (address::is_circuit(a), address::is_loopback(a), address::reach(a)));
         let mut of_relay: Map<PeerId, usize> = Map::new();
         all.retain(|a| {

@@ -292,3 +292,56 @@ async fn an_owner_backs_up_and_restores() {
     let (ok, link, said) = told(peerage(&other, &["invite", "--relay", nobody]), "").await;
     assert!(ok && link.contains('#'), "{said}");
 }
+
+/// One TCP port takes libp2p's own streams, WebSocket, and WebSocket in TLS under a name; who believes the certificate gets in.
+#[tokio::test]
+async fn one_tcp_port_takes_all_and_tls_takes_a_certificate() {
+    let scratch = Scratch::new("tls");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [plain, ws, wss] = ["", "/ws", "/tls/ws"].map(|rest| format!("/ip4/127.0.0.1/tcp/{port}{rest}"));
+    let named = format!("/dns4/localhost/tcp/{port}/tls/ws");
+    let listen = ["relay", "--http", "127.0.0.1:0", "--listen", &plain, "--listen", &ws, "--listen", &wss, "--announce", &named];
+
+    let (error, _) = failing(peerage(&scratch.0, &listen)).await;
+    assert!(error.contains("takes a certificate") && error.contains("--tls-certificate"), "{error}");
+
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let [certificate, key, settings] = ["fullchain.pem", "privkey.pem", "settings.toml"].map(|name| scratch.0.join(name));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&settings, format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n")).unwrap();
+    let with = [&["--config", settings.to_str().unwrap()], &listen[..]].concat();
+    let (error, _) = failing(peerage(&scratch.0, &with)).await;
+    assert!(error.contains("privkey.pem cannot be read"), "{error}");
+
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let mut child = peerage(&scratch.0, &with).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line in time").unwrap().expect("a line");
+    let told: Ready = serde_json::from_str(&line).unwrap();
+    // In TLS the name is told, and not the address, which the certificate is not for.
+    let ends = |a: &String| a.split("/p2p/").next().unwrap().to_owned();
+    let mut heads: Vec<String> = told.addresses.iter().map(ends).collect();
+    heads.sort();
+    assert_eq!(heads, [named.clone(), plain.clone(), ws.clone()]);
+
+    let doctor = |believes: bool| {
+        let addresses = told.addresses.iter().map(String::as_str);
+        let mut command = peerage(&scratch.0, &["doctor"].into_iter().chain(addresses).collect::<Vec<_>>());
+        if believes {
+            command.env("SSL_CERT_FILE", &certificate);
+        }
+        command
+    };
+    let works = |out: std::process::Output| {
+        let text = String::from_utf8(out.stdout).unwrap();
+        let mut works: Vec<String> =
+            text.lines().filter(|l| l.starts_with("works")).map(|l| ends(&l.rsplit(' ').next().unwrap().to_owned())).collect();
+        works.sort();
+        (works, text)
+    };
+    let (all, text) = works(doctor(true).output().await.unwrap());
+    assert_eq!(all, heads, "{text}");
+    let (some, text) = works(doctor(false).output().await.unwrap());
+    assert_eq!(some, [plain, ws], "{text}");
+    child.kill().await.unwrap();
+}

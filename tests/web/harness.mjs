@@ -31,7 +31,7 @@ export const HERE = { inside: undefined, address: '127.0.0.1' };
 const within = ({ inside }, ...command) => (inside ? ['ip', 'netns', 'exec', inside, ...command] : command);
 
 /** Starts a browser in a place; the test's end closes it. */
-export async function browser(t, place = HERE) {
+export async function browser(t, place = HERE, flags = []) {
   let executablePath = found();
   if (!executablePath) throw new Error('no Chromium; node scripts/setup.mjs says how to get one');
   if (place.inside) {
@@ -39,7 +39,7 @@ export async function browser(t, place = HERE) {
     await writeFile(script, `#!/bin/sh\nexec ${within(place, executablePath).join(' ')} "$@"\n`, { mode: 0o755 });
     executablePath = script;
   }
-  const started = await chromium.launch({ executablePath, args: FLAGS });
+  const started = await chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
   atEnd(t, () => started.close());
   return started;
 }

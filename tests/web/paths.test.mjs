@@ -1,11 +1,30 @@
 // The ways a tab reaches others: WebTransport and WebRTC-direct to a relay, and the relay when ICE fails.
 import assert from 'node:assert/strict';
+import { createHash, X509Certificate } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { generate } from 'selfsigned';
 import { at } from '../../scripts/lib.mjs';
-import { again, browser, carry, direct, domain, isDial, joined, reached, relay, run, scratch, scripts, serve, tab, until } from './harness.mjs';
+import {
+  again, browser, carry, Child, direct, domain, freePort, HERE, isDial, joined, manage, reached, relay, run, scratch, scripts, serve, tab, until,
+} from './harness.mjs';
 
 const light = { before: [scripts.withoutWebGl] };
+const SECURE = 'https://app.example/';
+
+/** A tab on a page over https. */
+async function secured(started) {
+  const page = await tab(started, { context: await started.newContext({ permissions: ['local-network-access'] }) });
+  // Its own server would need a certificate: the page is the same, and of the same origin.
+  await page.route(`${SECURE}**`, async (route) => {
+    const { pathname } = new URL(route.request().url());
+    if (pathname === '/') return route.fulfill({ contentType: 'text/html', body: '<!doctype html>' });
+    return route.fulfill({ path: join(at('pkg'), pathname) });
+  });
+  await page.goto(SECURE);
+  return page;
+}
 
 for (const way of ['webrtc-direct', 'webtransport']) test(`a link that names only a ${way} address of the relay leads in`, { timeout: 180_000 }, async (t) => {
   const home = await domain(t, { hint: (address) => address.includes(`/${way}/`) });
@@ -90,19 +109,10 @@ test('a page over https tries nothing that the browser forbids, and says what th
   const wt = home.relay.addresses.find((address) => address.includes('/webtransport/'));
   // A name, as this machine itself may be reached over ws: from anywhere.
   const ws = home.relay.addresses.find((address) => address.includes('/ws/')).replace('/ip4/127.0.0.1', '/dns4/relay.example');
-  const link = (await run('--data', home.data, 'invite', '--page', 'https://app.example/', '--relay', `${ws},${wt}`)).trim();
-  const started = await browser(t);
-  const context = await started.newContext({ permissions: ['local-network-access'] });
-  const page = await tab(started, { context });
+  const link = (await run('--data', home.data, 'invite', '--page', SECURE, '--relay', `${ws},${wt}`)).trim();
+  const page = await secured(await browser(t));
   const sockets = [];
   page.on('websocket', (socket) => sockets.push(socket.url()));
-  // Its own server would need a certificate: the page is the same, and of the same origin.
-  await page.route('https://app.example/**', async (route) => {
-    const { pathname } = new URL(route.request().url());
-    if (pathname === '/') return route.fulfill({ contentType: 'text/html', body: '<!doctype html>' });
-    return route.fulfill({ path: join(at('pkg'), pathname) });
-  });
-  await page.goto('https://app.example/');
   const { ways, blocked } = await page.evaluate(async (link) => {
     const { Node } = await import('/dist/index.js');
     const node = await Node.start();
@@ -112,6 +122,48 @@ test('a page over https tries nothing that the browser forbids, and says what th
   assert.deepEqual(ways.map((way) => [way.transport, way.state]).sort(), [['websocket', 'skipped'], ['webtransport', 'works']]);
   assert.deepEqual(blocked, ['mixed-content']);
   assert.deepEqual([sockets.filter((url) => url.includes('relay.example')), page.faults], [[], []]);
+});
+
+test('a page over https joins through a relay in TLS, whose certificate is renewed meanwhile', { timeout: 180_000 }, async (t) => {
+  const folder = await scratch(t);
+  const [certificate, key] = ['fullchain.pem', 'privkey.pem'].map((name) => join(folder, name));
+  const issue = async () => {
+    const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keyType: 'ec', extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'localhost' }] }] });
+    await Promise.all([writeFile(certificate, pems.cert), writeFile(key, pems.private)]);
+    return createHash('sha256').update(new X509Certificate(pems.cert).publicKey.export({ type: 'spki', format: 'der' })).digest('base64');
+  };
+  const first = await issue();
+  const port = await freePort();
+  const data = join(folder, 'relay');
+  const listens = ['', '/ws', '/tls/ws'].map((rest) => `/ip4/127.0.0.1/tcp/${port}${rest}`);
+  const child = new Child(t, [
+    '--data', data, 'relay', '--http', '127.0.0.1:0', ...listens.flatMap((address) => ['--listen', address]),
+    '--announce', `/dns4/localhost/tcp/${port}/tls/ws`, '--tls-certificate', certificate, '--tls-key', key,
+  ]);
+  const { addresses } = await child.line((line) => line.role === 'relay', 'ready line');
+  const named = addresses.filter((address) => address.includes('/tls/'));
+  assert.equal(named.length, 1, addresses.join());
+  const home = join(folder, 'home');
+  await run('--data', home, 'domain', 'create', 'the yard');
+  const link = (await run('--data', home, 'invite', '--page', SECURE, '--relay', named[0])).trim();
+  const manager = await manage(t, { data: home, relays: [{ addresses }] });
+
+  const open = async (trusted) => {
+    const page = await secured(await browser(t, HERE, [`--ignore-certificate-errors-spki-list=${trusted}`]));
+    await page.evaluate(async (link) => {
+      const { Node } = await import('/dist/index.js');
+      window.node = await Node.start();
+      window.domain = await window.node.join(link);
+    }, link);
+    return page;
+  };
+  const a = await open(first);
+  await until(a, (id) => window.domain.participants({ online: true }).some((p) => p.id === id), manager.id, 'no manager');
+  assert.ok((await a.evaluate(() => window.node.links().map((l) => l.address))).some((address) => address?.includes(`/tcp/${port}/tls/ws`)));
+
+  const b = await open(await issue());
+  await until(a, () => window.domain.participants({ online: true }).length === 3, null, 'the first one does not see who came after the renewal');
+  assert.deepEqual([...a.faults, ...b.faults], []);
 });
 
 test('when ICE fails the node says so, and the relayed path stays and carries messages', { timeout: 300_000 }, async (t) => {

@@ -12,7 +12,7 @@ use peerage::node::settings::MANAGER_LISTEN;
 use peerage::runtime::objects::Quota;
 use serde_json::json;
 
-use super::{Common, say};
+use super::{Common, Tls, say};
 
 /// Run the manager of the domain in the data directory
 ///
@@ -31,11 +31,19 @@ Settings file:
   record = \"heard.bin\"      # as --record
   [manager.quota]           # these are the defaults
   total_bytes = 68719476736
-  member_bytes = 17179869184")]
+  member_bytes = 17179869184
+  [tls]
+  certificate = \"fullchain.pem\"   # as --tls-certificate
+  key = \"privkey.pem\"             # as --tls-key")]
 pub struct Manager {
     /// A multiaddr to listen on; may be given several times
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_MANAGER_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
+    /// A multiaddr at which others reach this manager, if not those it listens on; certificate hashes are added to it
+    #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_MANAGER_ANNOUNCE", value_delimiter = ',')]
+    announce: Vec<String>,
+    #[command(flatten)]
+    tls: Tls,
     /// A relay through which joiners find this domain; may be given several times
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_RELAYS", value_delimiter = ',')]
     relay: Vec<String>,
@@ -80,10 +88,13 @@ impl Manager {
             return Ok(());
         }
         let stop = stop_signal(self.follow_stdin)?;
+        let tls = self.tls.files(&settings);
         let listen = if self.listen.is_empty() { settings.manager.listen } else { Some(self.listen) };
         let stock = Quota::default();
         let config = ManagerConfig {
             listen: listen.unwrap_or_else(|| MANAGER_LISTEN.map(String::from).to_vec()),
+            announce: if self.announce.is_empty() { settings.manager.announce } else { self.announce },
+            tls,
             relays: if self.relay.is_empty() { settings.manager.relays.unwrap_or_default() } else { self.relay },
             certificate: own.certificate()?,
             name: self.name,

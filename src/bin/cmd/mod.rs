@@ -19,6 +19,7 @@ use clap::Args;
 use peerage::base::{Code, Error};
 use peerage::node::data::DataDir;
 use peerage::node::settings::Settings;
+use peerage::platform::native::TlsFiles;
 
 /// Flags of every subcommand.
 #[derive(Args)]
@@ -43,6 +44,25 @@ impl Common {
             Some(path) => DataDir::open(path),
             None => DataDir::open(&DataDir::default_path()?),
         }
+    }
+}
+
+/// The certificate for `/tls/ws`.
+#[derive(Args)]
+pub struct Tls {
+    /// This server's certificate and those behind it, as a PEM file, for addresses that end in /tls/ws. When it is renewed, new connections get the new one
+    #[arg(long, value_name = "FILE", env = "PEERAGE_TLS_CERTIFICATE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Its private key, as a PEM file
+    #[arg(long, value_name = "FILE", env = "PEERAGE_TLS_KEY", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+}
+
+impl Tls {
+    /// The files, as flags or as the settings name them.
+    pub fn files(self, settings: &Settings) -> Option<TlsFiles> {
+        let flags = self.tls_certificate.zip(self.tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+        flags.or_else(|| settings.tls.clone().map(TlsFiles::from))
     }
 }
 

@@ -9,7 +9,7 @@ use peerage::node::children::stop_signal;
 use peerage::node::relay::{self, RelayConfig};
 use peerage::node::settings::{RELAY_HTTP, RELAY_LISTEN};
 
-use super::{Common, say};
+use super::{Common, Tls, say};
 
 /// Run a relay: it lets browsers be reached, and sees only ciphertext
 ///
@@ -19,6 +19,8 @@ use super::{Common, say};
 #[command(after_help = "Examples:
   peerage relay
   peerage relay --listen /ip4/0.0.0.0/udp/9610/quic-v1 --listen /ip4/0.0.0.0/tcp/9611/ws --listen /ip4/0.0.0.0/udp/9611/quic-v1/webtransport
+  peerage relay --listen /ip4/0.0.0.0/tcp/443/tls/ws --announce /dns4/relay.example/tcp/443/tls/ws \\
+    --tls-certificate fullchain.pem --tls-key privkey.pem    # for pages over https; tcp, ws and tls/ws may share a port
   curl http://127.0.0.1:9613/metrics
   peerage relay --record heard.bin; strings heard.bin
 
@@ -33,7 +35,10 @@ Settings file:
   circuits = 1024
   circuits_per_peer = 32
   circuit_secs = 86400
-  circuit_bytes = 4294967296")]
+  circuit_bytes = 4294967296
+  [tls]
+  certificate = \"fullchain.pem\"   # as --tls-certificate
+  key = \"privkey.pem\"             # as --tls-key")]
 pub struct Relay {
     /// A multiaddr to listen on; may be given several times
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_RELAY_LISTEN", value_delimiter = ',')]
@@ -41,6 +46,8 @@ pub struct Relay {
     /// A multiaddr at which others reach this relay, if not those it listens on; certificate hashes are added to it
     #[arg(long, value_name = "MULTIADDR", env = "PEERAGE_RELAY_ANNOUNCE", value_delimiter = ',')]
     announce: Vec<String>,
+    #[command(flatten)]
+    tls: Tls,
     /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9613]
     #[arg(long, value_name = "ADDRESS:PORT", env = "PEERAGE_RELAY_HTTP")]
     http: Option<SocketAddr>,
@@ -57,10 +64,12 @@ impl Relay {
         let stop = stop_signal(self.follow_stdin)?;
         let settings = common.settings()?;
         let data = common.data(&settings)?.folder("relay")?;
+        let tls = self.tls.files(&settings);
         let listen = if self.listen.is_empty() { settings.relay.listen } else { Some(self.listen) };
         let config = RelayConfig {
             listen: listen.unwrap_or_else(|| RELAY_LISTEN.map(String::from).to_vec()),
             announce: if self.announce.is_empty() { settings.relay.announce } else { self.announce },
+            tls,
             http: Some(self.http.or(settings.relay.http).unwrap_or(RELAY_HTTP)),
             certificate: data.certificate()?,
             limits: settings.relay.limits,

@@ -82,6 +82,11 @@ pub fn host(part: &Protocol<'_>) -> Option<String> {
     }
 }
 
+/// Spoken in TLS, as a certificate authority knows it?
+pub fn is_tls(address: &Multiaddr) -> bool {
+    address.iter().any(|p| matches!(p, Protocol::Tls | Protocol::Wss(_)))
+}
+
 /// Only for this machine?
 pub fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {

@@ -8,6 +8,7 @@ mod rtc;
 pub mod server;
 pub mod store;
 mod stun;
+mod tcp;
 pub mod webtransport;
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{Multiaddr, Transport, dns, identity, quic, relay, tcp, websocket};
+use libp2p::{Multiaddr, Transport, dns, identity, quic, relay, websocket};
 use libp2p_webrtc::tokio as webrtc;
 
 use super::links::{self, Links, LinksConfig, Upgraded, datagrams::Datagrams, streams::LinkStreams};
@@ -31,6 +32,8 @@ pub use count::Traffic;
 use count::Watch;
 pub use record::RECORDING;
 pub use server::{RelayLimits, Served};
+pub use tcp::TlsFiles;
+use tcp::{Ports, Speaks, Wss, is_wss};
 use webtransport::WebTransport;
 
 /// The largest WebSocket message taken, bytes. Noise frames have at most 64 KiB; a sender may pack several.
@@ -75,8 +78,11 @@ pub fn entropy() -> Result<Rng, Error> {
 #[derive(Clone, Debug, Default)]
 pub struct NativeConfig {
     /// Addresses to listen on, such as `/ip4/127.0.0.1/udp/4001/quic-v1`, `/ip4/…/tcp/4001`, `/ip4/…/tcp/4002/ws`,
-    /// `/ip4/…/udp/4002/quic-v1/webtransport`, `/ip4/…/udp/4003/webrtc-direct`. Port 0 takes a free one.
+    /// `/ip4/…/udp/4002/quic-v1/webtransport`, `/ip4/…/udp/4003/webrtc-direct`. Port 0 takes a free one. `tcp`, `ws` and `tls/ws` may
+    /// share a port.
     pub listen: Vec<String>,
+    /// The certificate for addresses that end in `/tls/ws`.
+    pub tls: Option<TlsFiles>,
     /// Addresses at which others reach this node, where they are not those it listens on (behind a port forwarding).
     pub announce: Vec<String>,
     /// Hold a reservation on every relay in use: for nodes that nobody can dial.
@@ -110,8 +116,9 @@ impl NativePlatform {
     /// Starts listening.
     ///
     /// # Errors
-    /// [`Code::AddressInUse`] for a taken port, [`Code::BadArgument`] for an address or certificate that does not parse,
-    /// [`Code::Unsupported`] for an address no transport listens on, [`Code::Storage`] if the recording cannot be made.
+    /// [`Code::AddressInUse`] for a taken port, [`Code::BadArgument`] for an address or certificate that does not parse, or an address
+    /// that lacks a certificate, [`Code::Unsupported`] for an address no transport listens on, [`Code::Storage`] if the recording cannot
+    /// be made or a certificate cannot be read.
     pub fn new(key: &SigningKey, config: &NativeConfig) -> Result<NativePlatform, Error> {
         install_crypto();
         let mut seed = key.seed();
@@ -129,7 +136,13 @@ impl NativePlatform {
         let watch = Watch { traffic: Some(traffic.clone()), recorder, most: None };
         let session = WebTransport::new(key.clone(), &secret, Arc::new(|| clock().wall)).over(stun::answering);
         let datagrams = Datagrams::default();
-        let transport = transports(&key, session, certificate, circuit, &watch, datagrams.clone())?;
+        let listen = config.listen.iter().map(|text| parse(text)).collect::<Result<Vec<Multiaddr>, Error>>()?;
+        if let Some(address) = listen.iter().find(|a| is_wss(a) && config.tls.is_none()) {
+            return Err(Error::new(Code::BadArgument, format!("{address} takes a certificate"))
+                .hint("Name its files: --tls-certificate fullchain.pem --tls-key privkey.pem"));
+        }
+        let ports = Ports::new(config.tls.as_ref().map(tcp::acceptor).transpose()?);
+        let transport = transports(&key, &ports, session, certificate, circuit, &watch, datagrams.clone())?;
         let served = Arc::new(Served::default());
         let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));
         let agent = concat!("peerage/", env!("CARGO_PKG_VERSION")).into();
@@ -148,8 +161,8 @@ impl NativePlatform {
             hears.on_event(&event);
             None
         });
-        for text in &config.listen {
-            links.listen(parse(text)?)?;
+        for address in listen {
+            links.listen(address)?;
         }
         for text in &config.announce {
             links.announce(parse(text)?);
@@ -216,17 +229,22 @@ fn parse(text: &str) -> Result<Multiaddr, Error> {
 /// recorded, because only their ends can read them.
 fn transports(
     key: &identity::Keypair,
+    ports: &Ports,
     session: WebTransport,
     certificate: webrtc::Certificate,
     circuit: Boxed<Upgraded>,
     watch: &Watch,
     datagrams: Datagrams,
 ) -> Result<Boxed<Upgraded>, Error> {
-    let dialling = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let plain = links::secure(dialling(), key, links::AHEAD)?;
-    let mut web = websocket::Config::new(dialling());
+    let unnamed = |e| Error::new(Code::Unsupported, "no name resolution").caused_by(e);
+    let plain = links::secure(ports.face(Speaks::Libp2p), key, links::AHEAD)?;
+    let mut web = websocket::Config::new(ports.face(Speaks::WebSocket));
     web.set_max_data_size(WS_MESSAGE);
     let web = links::secure(web, key, links::AHEAD)?;
+    // It resolves names itself: the certificate is for the name.
+    let mut wss = websocket::Config::new(dns::tokio::Transport::system(ports.face(Speaks::Tls)).map_err(unnamed)?);
+    wss.set_max_data_size(WS_MESSAGE).set_tls_config(trust());
+    let wss = links::secure(Wss(wss), key, links::AHEAD)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, c), _| (peer, StreamMuxerBox::new(c))).boxed();
     let session = session.map(move |(peer, c), _| {
         datagram::join(peer, c.session(), &datagrams);
@@ -241,15 +259,27 @@ fn transports(
         watched(any(any(web, plain), any(session, quic)), watch.clone()),
         watched(rtc, Watch { most: Some(RTC_WRITE), ..watch.clone() }),
     );
-    let named = dns::tokio::Transport::system(all).map_err(|e| Error::new(Code::Unsupported, "no name resolution").caused_by(e))?;
-    Ok(any(watched(circuit, Watch { traffic: None, ..watch.clone() }), named.boxed()))
+    let named = dns::tokio::Transport::system(all).map_err(unnamed)?;
+    let named = any(watched(wss, watch.clone()), named.boxed());
+    Ok(any(watched(circuit, Watch { traffic: None, ..watch.clone() }), named))
+}
+
+/// Whom to believe when a server shows a certificate: Mozilla's list, and what the machine's owner trusts (`SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`, where they are set). It keeps strangers from the connection, no more: who a node is, its own key says.
+fn trust() -> websocket::tls::Config {
+    let mut config = websocket::tls::Config::builder();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One that rustls cannot read is not trusted.
+        let _ = config.add_trust(&websocket::tls::Certificate::new(certificate.to_vec()));
+    }
+    config.finish()
 }
 
 fn any(first: Boxed<Upgraded>, second: Boxed<Upgraded>) -> Boxed<Upgraded> {
     OrTransport::new(first, second).map(|either, _| either.into_inner()).boxed()
 }
 
-/// Can these transports dial the address? Plain `ws` only: `wss` asks for a certificate authority.
+/// Can these transports dial the address?
 fn usable(address: &Multiaddr) -> bool {
     let mut parts = address.iter();
     let host = parts
@@ -259,7 +289,8 @@ fn usable(address: &Multiaddr) -> bool {
     host && matches!(
         rest.as_slice(),
         [Protocol::Tcp(_)]
-            | [Protocol::Tcp(_), Protocol::Ws(_)]
+            | [Protocol::Tcp(_), Protocol::Ws(_) | Protocol::Wss(_)]
+            | [Protocol::Tcp(_), Protocol::Tls, Protocol::Ws(_)]
             | [Protocol::Udp(_), Protocol::QuicV1]
             | [Protocol::Udp(_), Protocol::WebRTCDirect, Protocol::Certhash(_)]
             | [Protocol::Udp(_), Protocol::QuicV1, Protocol::WebTransport, Protocol::Certhash(_), ..]
@@ -272,10 +303,16 @@ mod tests {
 
     #[test]
     fn only_addresses_of_these_transports_are_dialled() {
-        for yes in ["/ip4/127.0.0.1/tcp/1", "/dns4/localhost/tcp/1/ws", "/ip6/::1/udp/1/quic-v1"] {
+        for yes in [
+            "/ip4/127.0.0.1/tcp/1",
+            "/dns4/localhost/tcp/1/ws",
+            "/ip6/::1/udp/1/quic-v1",
+            "/dns4/localhost/tcp/1/wss",
+            "/dns4/localhost/tcp/1/tls/ws",
+        ] {
             assert!(usable(&yes.parse().unwrap()), "{yes}");
         }
-        for no in ["/webrtc", "/ip4/127.0.0.1/udp/1", "/ip4/127.0.0.1/tcp/1/wss", "/ip4/127.0.0.1/udp/1/webrtc-direct", "/memory/1"] {
+        for no in ["/webrtc", "/ip4/127.0.0.1/udp/1", "/ip4/127.0.0.1/tcp/1/tls", "/ip4/127.0.0.1/udp/1/webrtc-direct", "/memory/1"] {
             assert!(!usable(&no.parse().unwrap()), "{no}");
         }
     }
