@@ -45,12 +45,22 @@ pub fn framed(stream: Box<dyn ByteStream>, longest: usize) -> Frames {
 /// # Errors
 /// [`Code::Unreachable`] if there is none in time.
 pub async fn reach(node: &Node, domain: DomainId, to: NodeId) -> Result<(), Error> {
+    reach_any(node, domain, &[to]).await.map(drop)
+}
+
+/// Waits for a link to one of these at least, and seeks them all; those that there are links to, in the order given.
+///
+/// # Errors
+/// As [`reach`].
+pub async fn reach_any(node: &Node, domain: DomainId, to: &[NodeId]) -> Result<Vec<NodeId>, Error> {
     let begun = node.now().mono;
     // For a minute, which is longer than it is waited for.
-    node.want_link(domain, to);
+    to.iter().for_each(|to| node.want_link(domain, *to));
     loop {
-        if node.links(Some(domain)).iter().any(|l| l.node == to && l.path.is_some()) {
-            return Ok(());
+        let links = node.links(Some(domain));
+        let linked: Vec<NodeId> = to.iter().copied().filter(|to| links.iter().any(|l| l.node == *to && l.path.is_some())).collect();
+        if !linked.is_empty() {
+            return Ok(linked);
         }
         if node.now().mono.since(begun) >= REACH {
             return Err(Error::new(Code::Unreachable, "there is no connection to it"));

@@ -20,7 +20,7 @@ use session::{Session, Trouble, astray, within};
 
 use super::handle::Node;
 use super::store::Store;
-use super::streams::{Streams, reach};
+use super::streams::{Streams, reach_any};
 use crate::base::{Code, DomainId, Error, NodeId, Wall};
 use crate::crypto::object::ObjectKey;
 use crate::peer::Manager;
@@ -389,24 +389,20 @@ impl<S: Store> DomainData<S> {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Managers that are online: by rank, and before those there is no link to at the moment those there is one to.
-    fn managers(&self) -> Result<Vec<NodeId>, Error> {
-        let links = self.0.node.links(Some(self.0.domain));
-        let linked = |node: &NodeId| links.iter().any(|l| l.node == *node && l.path.is_some());
+    /// Managers that are online and that there is a link to, by rank. One that there is none to may have been killed a moment ago: it is
+    /// waited for only if there is no other, since the next in rank may lead any moment.
+    async fn managers(&self) -> Result<Vec<NodeId>, Error> {
         let online = self.0.node.managers(self.0.domain)?.into_iter().filter(Manager::is_another_online);
-        let (near, far): (Vec<NodeId>, Vec<NodeId>) = online.map(|m| m.node).partition(linked);
-        Ok([near, far].concat())
+        match online.map(|m| m.node).collect::<Vec<_>>() {
+            none if none.is_empty() => Err(absent()),
+            online => reach_any(&self.0.node, self.0.domain, &online).await,
+        }
     }
 
     /// A stream to a manager that answers.
     async fn session(&self) -> Result<Session, Trouble> {
-        let absent = || Error::new(Code::NoParticipant, "no domain manager is online").hint("Domain data needs it: start it, or wait");
         let mut last = Trouble::Lost(absent());
-        for manager in self.managers()? {
-            if let Err(error) = reach(&self.0.node, self.0.domain, manager).await {
-                last = Trouble::Lost(error);
-                continue;
-            }
+        for manager in self.managers().await.map_err(Trouble::Lost)? {
             let opened = match within(self.0.streams.open(manager)).await {
                 Ok(Ok(stream)) => Session::open(stream, self.0.domain).await,
                 Ok(Err(error)) => Err(Trouble::Lost(error)),
@@ -474,6 +470,10 @@ impl<S: Store> DomainData<S> {
     fn nonsense(&self) -> Error {
         astray().into()
     }
+}
+
+fn absent() -> Error {
+    Error::new(Code::NoParticipant, "no domain manager is online").hint("Domain data needs it: start it, or wait")
 }
 
 fn nothing(path: &str) -> Error {
