@@ -97,11 +97,12 @@ async fn main() {
 
         let start = Instant::now();
         let mut body = data.get("large", None).await.unwrap();
-        let mut file = tokio::fs::File::create(folder.join("got")).await.unwrap();
+        let mut file = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::create(folder.join("got")).await.unwrap());
         while let Some(part) = body.next().await.unwrap() {
             tokio::io::AsyncWriteExt::write_all(&mut file, &part).await.unwrap();
         }
-        file.sync_all().await.unwrap();
+        tokio::io::AsyncWriteExt::flush(&mut file).await.unwrap();
+        file.get_ref().sync_all().await.unwrap();
         best(&mut times[2], start);
 
         let start = Instant::now();

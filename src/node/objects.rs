@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use asynchronous_codec::Bytes;
-use futures::{SinkExt, Stream, StreamExt};
+use futures::{FutureExt, SinkExt, Stream, StreamExt};
 use tokio::sync::{RwLock, RwLockReadGuard, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -39,6 +39,8 @@ const FOLLOW: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// Headers of one object in one answer.
 const HISTORY: u32 = 64;
+/// Chunks that are written or read at once: each time costs two changes of threads.
+const TOGETHER: usize = 16;
 
 /// A signed text as a manager keeps it.
 #[derive(Default)]
@@ -98,6 +100,8 @@ impl From<Error> for Fault {
 struct Conversation {
     asker: NodeId,
     frames: Frames,
+    /// A request that was looked at already, and is not answered yet.
+    ahead: Option<Request>,
     /// When something was asked last.
     heard: Instant,
     opened: bool,
@@ -118,6 +122,9 @@ struct Open {
 
 impl Conversation {
     async fn next(&mut self) -> Result<Option<Request>, Fault> {
+        if let Some(request) = self.ahead.take() {
+            return Ok(Some(request));
+        }
         match timeout_at(self.heard + IDLE, self.frames.next()).await {
             Ok(Some(Ok(bytes))) => {
                 self.heard = Instant::now();
@@ -125,6 +132,17 @@ impl Conversation {
             }
             Ok(None) => Ok(None),
             Ok(Some(Err(_))) | Err(_) => Err(Fault::Gone),
+        }
+    }
+
+    /// The chunk that is to follow, if it has come already.
+    fn next_chunk(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
+        match self.next().now_or_never().transpose()?.flatten() {
+            Some(Request::Chunk { index, bytes }) => Ok(Some((index, bytes))),
+            other => {
+                self.ahead = other;
+                Ok(None)
+            }
         }
     }
 
@@ -208,6 +226,7 @@ impl Service {
                     .converse(Conversation {
                         asker,
                         frames: framed(stream, MESSAGE),
+                        ahead: None,
                         heard: Instant::now(),
                         opened: false,
                         follows: None,
@@ -343,8 +362,22 @@ impl Service {
             Request::Chunk { index, bytes } => {
                 // After a failure chunks are passed over until a put is begun.
                 let Some(Open { id, here: before, told }) = with.put.take() else { return Ok(None) };
+                let mut chunks = vec![(index, bytes)];
+                // If the stream breaks meanwhile, what came before that is kept.
+                while chunks.len() < TOGETHER
+                    && let Ok(Some(chunk)) = with.next_chunk()
+                {
+                    chunks.push(chunk);
+                }
                 let leads = self.leading().await?;
-                let here = blocking(move || store.append(now(), &id, index, &bytes)).await?;
+                let append = move || {
+                    let mut here = before;
+                    for (index, bytes) in chunks {
+                        here = store.append(now(), &id, index, &bytes)?;
+                    }
+                    Ok(here)
+                };
+                let here = blocking(append).await?;
                 drop(leads);
                 with.put = Some(Open { id, here, told });
                 if here.durable > before.durable {
@@ -380,10 +413,13 @@ impl Service {
                 Answer::Leaves(blocking(move || store.leaves(&object, version, from, LEAVES)).await?)
             }
             Request::Chunks { object, version, from, count } => {
-                for index in from..from.saturating_add(count.into()) {
-                    let store = Arc::clone(&store);
-                    let bytes = blocking(move || store.chunk(&object, version, index)).await?;
-                    with.feed(&Answer::Chunk(bytes)).await?;
+                let end = from.saturating_add(count.into());
+                for first in (from..end).step_by(TOGETHER) {
+                    let (store, some) = (Arc::clone(&store), first..end.min(first.saturating_add(TOGETHER as u64)));
+                    let read = move || some.map(|index| store.chunk(&object, version, index)).collect::<Result<Vec<_>, _>>();
+                    for bytes in blocking(read).await? {
+                        with.feed(&Answer::Chunk(bytes)).await?;
+                    }
                 }
                 return Ok(None);
             }

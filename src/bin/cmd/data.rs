@@ -19,6 +19,9 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 use super::participant::{Entrance, Participant, evicted};
 use super::{Common, failed, say};
 
+/// Bytes that are written to a file at once.
+const WRITTEN: usize = 1 << 20;
+
 /// Store, read and list the domain's data: files that all participants can read, and the manager that keeps them cannot
 ///
 /// Needs the domain manager, and a domain that was joined with this data directory (or a link). One JSON line for each version, on
@@ -232,12 +235,14 @@ async fn get(mut body: Body<RedbStore>, path: &str, file: Option<PathBuf>) -> Re
     let mut draft = file.clone().into_os_string();
     draft.push(".part");
     let draft = PathBuf::from(draft);
-    let mut out = tokio::fs::File::create(&draft).await.map_err(failed(&draft, "cannot be made"))?;
+    let out = tokio::fs::File::create(&draft).await.map_err(failed(&draft, "cannot be made"))?;
+    let mut out = tokio::io::BufWriter::with_capacity(WRITTEN, out);
     while let Some(part) = body.next().await? {
         out.write_all(&part).await.map_err(failed(&draft, "cannot be written"))?;
         shown.inc(part.len() as u64);
     }
-    out.sync_all().await.map_err(failed(&draft, "cannot be written"))?;
+    out.flush().await.map_err(failed(&draft, "cannot be written"))?;
+    out.get_ref().sync_all().await.map_err(failed(&draft, "cannot be written"))?;
     tokio::fs::rename(&draft, &file).await.map_err(failed(&file, "cannot be replaced"))?;
     shown.finish_and_clear();
     say(&line(&entry))

@@ -1,10 +1,11 @@
 //! One stream to the store, and how it is got again.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use asynchronous_codec::Bytes;
 use futures::future::{Either, select};
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt, poll};
 use futures_timer::Delay;
 
 use super::super::streams::{ByteStream, Frames, framed};
@@ -142,7 +143,11 @@ impl Session {
 }
 
 /// What does not take too long.
-pub(crate) async fn within<T>(what: impl Future<Output = T> + Unpin) -> Result<T, Trouble> {
+pub(crate) async fn within<T>(mut what: impl Future<Output = T> + Unpin) -> Result<T, Trouble> {
+    // What is done at once needs no timer, for which another thread would be woken.
+    if let Poll::Ready(done) = poll!(&mut what) {
+        return Ok(done);
+    }
     match select(what, Delay::new(ANSWER)).await {
         Either::Left((done, _)) => Ok(done),
         Either::Right(_) => Err(Trouble::Lost(Error::new(Code::Timeout, "the domain manager does not answer"))),
