@@ -34,12 +34,17 @@ enum Command {
     Sim(cmd::sim::Sim),
 }
 
+/// Open files and connections, at most, as far as the system lets this process have them.
+const FILES: u64 = 65_536;
+
 fn main() -> ExitCode {
     // Usage errors end the process with code 2 in here.
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("PEERAGE_LOG").unwrap_or_else(|_| "error,libp2p_webrtc=off,webrtc=off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     peerage::platform::native::install_crypto();
+    // Each connection takes a descriptor, and the usual limit is 1,024. Where it cannot be raised, that many have to do.
+    let _ = rlimit::increase_nofile_limit(FILES);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

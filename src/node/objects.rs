@@ -39,8 +39,9 @@ const FOLLOW: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// Headers of one object in one answer.
 const HISTORY: u32 = 64;
-/// Chunks that are written or read at once: each time costs two changes of threads.
-const TOGETHER: usize = 16;
+/// Chunks that are written, and read, at once: each time costs two changes of threads. What is read waits for who asked to take it.
+const WRITTEN: usize = 16;
+const READ: usize = 4;
 
 /// A signed text as a manager keeps it.
 #[derive(Default)]
@@ -102,6 +103,8 @@ struct Conversation {
     frames: Frames,
     /// A request that was looked at already, and is not answered yet.
     ahead: Option<Request>,
+    /// What came last made no sense, and is past.
+    gone: bool,
     /// When something was asked last.
     heard: Instant,
     opened: bool,
@@ -122,6 +125,9 @@ struct Open {
 
 impl Conversation {
     async fn next(&mut self) -> Result<Option<Request>, Fault> {
+        if self.gone {
+            return Err(Fault::Gone);
+        }
         if let Some(request) = self.ahead.take() {
             return Ok(Some(request));
         }
@@ -136,14 +142,13 @@ impl Conversation {
     }
 
     /// The chunk that is to follow, if it has come already.
-    fn next_chunk(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
-        match self.next().now_or_never().transpose()?.flatten() {
-            Some(Request::Chunk { index, bytes }) => Ok(Some((index, bytes))),
-            other => {
-                self.ahead = other;
-                Ok(None)
-            }
+    fn next_chunk(&mut self) -> Option<(u64, Vec<u8>)> {
+        match self.next().now_or_never()? {
+            Ok(Some(Request::Chunk { index, bytes })) => return Some((index, bytes)),
+            Ok(other) => self.ahead = other,
+            Err(_) => self.gone = true,
         }
+        None
     }
 
     async fn feed(&mut self, answer: &Answer) -> Result<(), Fault> {
@@ -227,6 +232,7 @@ impl Service {
                         asker,
                         frames: framed(stream, MESSAGE),
                         ahead: None,
+                        gone: false,
                         heard: Instant::now(),
                         opened: false,
                         follows: None,
@@ -363,9 +369,8 @@ impl Service {
                 // After a failure chunks are passed over until a put is begun.
                 let Some(Open { id, here: before, told }) = with.put.take() else { return Ok(None) };
                 let mut chunks = vec![(index, bytes)];
-                // If the stream breaks meanwhile, what came before that is kept.
-                while chunks.len() < TOGETHER
-                    && let Ok(Some(chunk)) = with.next_chunk()
+                while chunks.len() < WRITTEN
+                    && let Some(chunk) = with.next_chunk()
                 {
                     chunks.push(chunk);
                 }
@@ -373,16 +378,20 @@ impl Service {
                 let append = move || {
                     let mut here = before;
                     for (index, bytes) in chunks {
-                        here = store.append(now(), &id, index, &bytes)?;
+                        match store.append(now(), &id, index, &bytes) {
+                            Ok(progress) => here = progress,
+                            Err(error) => return Ok((here, Err(error))),
+                        }
                     }
-                    Ok(here)
+                    Ok((here, Ok(())))
                 };
-                let here = blocking(append).await?;
+                let (here, appended) = blocking(append).await?;
                 drop(leads);
-                with.put = Some(Open { id, here, told });
                 if here.durable > before.durable {
                     self.stirred.send_replace(());
                 }
+                appended?;
+                with.put = Some(Open { id, here, told });
                 self.tell_progress(with).await?;
                 return Ok(None);
             }
@@ -414,11 +423,11 @@ impl Service {
             }
             Request::Chunks { object, version, from, count } => {
                 let end = from.saturating_add(count.into());
-                for first in (from..end).step_by(TOGETHER) {
-                    let (store, some) = (Arc::clone(&store), first..end.min(first.saturating_add(TOGETHER as u64)));
-                    let read = move || some.map(|index| store.chunk(&object, version, index)).collect::<Result<Vec<_>, _>>();
-                    for bytes in blocking(read).await? {
-                        with.feed(&Answer::Chunk(bytes)).await?;
+                for first in (from..end).step_by(READ) {
+                    let (store, some) = (Arc::clone(&store), first..end.min(first.saturating_add(READ as u64)));
+                    // What is read before one that cannot be is of use.
+                    for chunk in blocking(move || Ok(some.map(|index| store.chunk(&object, version, index)).collect::<Vec<_>>())).await? {
+                        with.feed(&Answer::Chunk(chunk?)).await?;
                     }
                 }
                 return Ok(None);

@@ -121,16 +121,19 @@ pub async fn run(
 /// How many listeners will be told of. Of those in TLS names are told, where names are announced.
 pub(super) fn wanted(listen: &[String], announce: &[String]) -> usize {
     let is_tls = |a: &String| a.split('/').any(|part| matches!(part, "tls" | "wss"));
-    listen.iter().filter(|a| !(is_tls(a) && announce.iter().any(is_tls))).count()
+    let told: Vec<String> = listen.iter().filter(|a| !(is_tls(a) && announce.iter().any(is_tls))).cloned().collect();
+    // Each that takes a free port has one of its own.
+    let (any_port, rest): (Vec<String>, Vec<String>) = told.into_iter().partition(|a| a.split('/').nth(4) == Some("0"));
+    any_port.len() + listeners(&rest)
 }
 
 /// How many listeners stand behind these addresses: each is on one or more interfaces, with a port or a protocol of its own.
 pub(super) fn listeners(addresses: &[String]) -> usize {
     let own = |a: &String| {
-        let mut parts = a.trim_start_matches('/').split('/');
-        parts.next().filter(|host| matches!(*host, "ip4" | "ip6"))?;
-        let rest = parts.skip(1).take_while(|part| !matches!(*part, "certhash" | "p2p")).collect::<Vec<_>>();
-        Some(rest.join("/"))
+        let parts: Vec<&str> = a.split('/').skip(1).collect();
+        let (family, rest) = (*parts.first()?, parts.get(2..)?);
+        let rest = rest.iter().take_while(|part| !matches!(**part, "certhash" | "p2p")).map(|part| part.replace("wss", "tls/ws"));
+        matches!(family, "ip4" | "ip6").then(|| (family.to_owned(), rest.collect::<Vec<_>>().join("/")))
     };
     addresses.iter().filter_map(own).collect::<std::collections::BTreeSet<_>>().len()
 }
@@ -153,5 +156,9 @@ mod tests {
         assert_eq!(listeners(&addresses), 3);
         let (listen, announce) = ([addresses[0].clone(), addresses[2].clone()], [addresses[5].clone()]);
         assert_eq!((wanted(&listen, &[]), wanted(&listen, &announce)), (2, 1));
+        let both =
+            ["/ip4/0.0.0.0/tcp/443", "/ip6/::/tcp/443", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0", "/ip4/192.0.2.1/tcp/443/wss"];
+        assert_eq!(wanted(&both.map(String::from), &[]), 5);
+        assert_eq!(wanted(&["/ip4/192.0.2.1/tcp/443", "/ip4/127.0.0.1/tcp/443"].map(String::from), &[]), 1);
     }
 }

@@ -130,6 +130,7 @@ impl Peer {
             dial.next = now.mono.after(wait / 2 + Duration::from_millis(jitter));
             dial.failures = dial.failures.saturating_add(1);
             let failures = dial.failures;
+            self.domains.iter_mut().for_each(|(_, d)| d.spread.dialled_in_vain(&node, failures));
             self.sought(now, node, failures);
         }
     }

@@ -130,9 +130,10 @@ impl Peer {
         self.config.webrtc && self.domains.values().any(|d| d.may_signal(node))
     }
 
-    /// Whether this node can be dialled by one that it cannot dial, and somebody might carry its word.
+    /// Whether this node can be dialled by one that it cannot dial, and somebody might carry its word. One that asked for the same finds no
+    /// way either.
     pub(super) fn may_call(&self, node: &NodeId) -> bool {
-        self.addresses.iter().any(|a| is_own(a)) && self.domains.values().any(|d| d.may_signal(node))
+        self.addresses.iter().any(|a| is_own(a)) && self.domains.values().any(|d| d.may_signal(node) && !d.spread.has_called(node))
     }
 
     /// Asks a node that no way leads to that it dial this one.
@@ -195,14 +196,12 @@ impl Peer {
         Ok(())
     }
 
-    /// A member has no way to this node and asks to be dialled. Its record says where; if that leads nowhere, it is dialled no more often
-    /// than anybody, so that nobody can have a third party dialled by all.
+    /// A member has no way to this node and asks to be dialled, at the addresses of its record. Nothing that this node wants itself is given
+    /// up for it, and what leads nowhere is tried twice in two minutes at most: nobody is to have a third party dialled by all.
     fn called(&mut self, now: Now, id: DomainId, node: NodeId) {
-        // Nor can many that call have a link dropped that this node wants itself.
-        if !self.domains.get(&id).is_some_and(|d| d.spread.may_want(&node)) {
+        if !self.domains.get_mut(&id).is_some_and(|d| d.spread.called(now, node)) {
             return;
         }
-        self.want_links(now, id, &[node]);
         let dial = self.dials.entry(node).or_default();
         if dial.failures == 0 {
             dial.next = dial.next.min(now.mono);

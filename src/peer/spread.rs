@@ -28,6 +28,12 @@ use crate::wire::{cbor, frame::Kind};
 
 /// How long a link is sought, and kept, for a message to somebody who is no neighbour.
 const WANTED: Duration = Duration::from_secs(60);
+/// Members that asked to be dialled, at a time …
+const CALLERS: usize = 16;
+/// … how often one is, at most, if that leads nowhere: the addresses are its own to choose, and may be a third party's …
+const VAIN: u32 = 2;
+/// … and when it may ask again then.
+const CALLED_AGAIN: Duration = Duration::from_secs(120);
 /// How long a link that nothing needs is kept.
 const SPARE: Duration = Duration::from_secs(60);
 /// How long a cast waits for company before neighbours outside the tree are told of it.
@@ -58,6 +64,12 @@ enum News {
     Statements(#[n(0)] Vec<ByteVec>),
 }
 
+/// A member that asked to be dialled.
+struct Caller {
+    at: Mono,
+    sought: bool,
+}
+
 /// What a domain keeps for this.
 pub(super) struct Spread {
     /// The participants online.
@@ -66,6 +78,8 @@ pub(super) struct Spread {
     listed: Mesh,
     /// Participants that messages are for, though they are no neighbours.
     wanted: Map<NodeId, Mono>,
+    /// Members that asked to be dialled lately, and that no link came of yet.
+    callers: Map<NodeId, Caller>,
     casts: Broadcast,
     news: Broadcast,
     replays: Replays,
@@ -82,6 +96,7 @@ impl Spread {
             live: Mesh::new(domain, me),
             listed: Mesh::new(domain, me),
             wanted: Map::new(),
+            callers: Map::new(),
             casts: Broadcast::new(me, CASTS_TOLD, usize::MAX, CASTS_AGAIN),
             news: Broadcast::new(me, NEWS_TOLD, NEWS_LAZY, 0),
             replays: Replays::default(),
@@ -114,13 +129,30 @@ impl Spread {
             let mut sought = self.live.neighbours();
             sought.append(&mut self.listed.neighbours());
             sought.extend(self.wanted.keys().copied());
+            sought.extend(self.callers.iter().filter(|(_, c)| c.sought).map(|(n, _)| *n));
             sought
         })
     }
 
-    /// Whether a link to this node can be wanted without another that is wanted being given up.
-    pub fn may_want(&self, node: &NodeId) -> bool {
-        self.wanted.contains_key(node) || self.wanted.len() < limit::WANTED
+    /// A member asks to be dialled. False if it did a moment ago and no link came of it, or too many others did.
+    pub fn called(&mut self, now: Now, node: NodeId) -> bool {
+        let takes = self.callers.len() < CALLERS && !self.callers.contains_key(&node);
+        if takes {
+            self.callers.insert(node, Caller { at: now.mono, sought: true });
+        }
+        takes
+    }
+
+    /// Whether it asked to be dialled, so that asking it would not help.
+    pub fn has_called(&self, node: &NodeId) -> bool {
+        self.callers.contains_key(node)
+    }
+
+    /// A member was dialled in vain so often: one that asked for it is not sought any longer.
+    pub fn dialled_in_vain(&mut self, node: &NodeId, failures: u32) {
+        if let Some(caller) = self.callers.get_mut(node).filter(|_| failures >= VAIN) {
+            caller.sought = false;
+        }
     }
 
     /// A node's row in the directory changed.
@@ -153,11 +185,16 @@ impl Spread {
     pub fn forget(&mut self, node: &NodeId) {
         self.row(*node, None, None);
         self.wanted.remove(node);
+        self.callers.remove(node);
         self.replays.forget(node);
         self.link_down(node);
     }
 
     pub fn link_up(&mut self, now: Now, node: NodeId, exchanges_data: bool) {
+        // What it called for is about to come; no link that this node wants itself is given up for it.
+        if self.callers.remove(&node).is_some() && self.wanted.len() < limit::WANTED {
+            self.wanted.insert(node, now.mono.after(WANTED));
+        }
         self.news.link_up(now, node);
         if exchanges_data {
             self.casts.link_up(now, node);
@@ -351,6 +388,10 @@ impl Peer {
     pub(super) fn spread_timeouts(&mut self, now: Now, id: DomainId) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.spread.wanted.retain(|node, until| now.mono < *until || domain.channels.owes(node));
+        domain.spread.callers.retain(|_, caller| now.mono < caller.at.after(CALLED_AGAIN));
+        for (_, caller) in domain.spread.callers.iter_mut() {
+            caller.sought &= now.mono < caller.at.after(WANTED);
+        }
         let (mut casts, mut news) = (Vec::new(), Vec::new());
         domain.spread.casts.on_timeout(now, &mut casts);
         domain.spread.news.on_timeout(now, &mut news);
@@ -397,5 +438,66 @@ impl Topic {
     /// Whether messages of this topic are for members of this role.
     pub(super) fn is_for(self, role: Role) -> bool {
         role == Role::Participant || self.class() == Class::Control
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Wall;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Mono(seconds * 1_000), wall: Wall(1_800_000_000_000) }
+    }
+
+    fn node(n: u8) -> NodeId {
+        NodeId::from_public_key([n; 32])
+    }
+
+    /// One where more members are known than a node is linked with.
+    fn large() -> Spread {
+        let mut spread = Spread::new(DomainId::from_bytes([7; 32]), node(255), at(0));
+        for n in 100..200 {
+            spread.row(node(n), Some(Status::Online), Some(Role::Participant));
+        }
+        spread
+    }
+
+    fn is_sought(spread: &Spread, n: u8) -> bool {
+        spread.sought().is_some_and(|sought| sought.contains(&node(n)))
+    }
+
+    #[test]
+    fn who_asks_to_be_dialled_is_sought_for_as_long_as_that_leads_somewhere() {
+        let mut spread = large();
+        assert!(!is_sought(&spread, 1) && spread.called(at(0), node(1)) && is_sought(&spread, 1));
+        assert!(!spread.called(at(1), node(1)), "it is being dialled already");
+        spread.dialled_in_vain(&node(1), VAIN - 1);
+        assert!(is_sought(&spread, 1));
+        spread.dialled_in_vain(&node(1), VAIN);
+        assert!(!is_sought(&spread, 1) && spread.has_called(&node(1)));
+        assert!(!spread.called(at(60), node(1)), "nor a moment later");
+
+        // A link that came of it is kept for a while, and it may ask again when that is gone.
+        assert!(spread.called(at(0), node(2)));
+        spread.link_up(at(1), node(2), true);
+        assert!(is_sought(&spread, 2) && !spread.has_called(&node(2)));
+        spread.link_down(&node(2));
+        assert!(spread.called(at(2), node(2)));
+    }
+
+    #[test]
+    fn attack_many_ask_to_be_dialled_and_nothing_is_given_up_for_them() {
+        let mut spread = large();
+        for n in 0..limit::WANTED as u8 {
+            spread.wanted.insert(node(n), at(60).mono);
+        }
+        let taken = (100..200).filter(|n| spread.called(at(1), node(*n))).count();
+        assert_eq!(taken, CALLERS);
+        for n in 100..200 {
+            spread.link_up(at(2), node(n), true);
+        }
+        assert_eq!(spread.wanted.len(), limit::WANTED);
+        assert!((0..limit::WANTED as u8).all(|n| is_sought(&spread, n)));
     }
 }

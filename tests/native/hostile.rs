@@ -192,7 +192,9 @@ async fn raw_garbage_on_the_port_harms_nobody() {
         let port = address.split("/tcp/").nth(1).unwrap().split('/').next().unwrap();
         for seed in 0..20u8 {
             let mut socket = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
-            let garbage: Vec<u8> = (0..2_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
+            let mut garbage: Vec<u8> = (0..2_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
+            // What is told apart by the first byte: HTTP, TLS, all else.
+            garbage[0] = [b'G', 0x16, seed][usize::from(seed) % 3];
             // The victim may hang up in the middle.
             let _ = socket.write_all(&garbage).await;
         }

@@ -141,7 +141,9 @@ impl NativePlatform {
             return Err(Error::new(Code::BadArgument, format!("{address} takes a certificate"))
                 .hint("Name its files: --tls-certificate fullchain.pem --tls-key privkey.pem"));
         }
-        let ports = Ports::new(config.tls.as_ref().map(tcp::acceptor).transpose()?);
+        // Where nobody listens on it, its files may be somebody else's.
+        let tls = config.tls.as_ref().filter(|_| listen.iter().any(is_wss));
+        let ports = Ports::new(tls.map(tcp::acceptor).transpose()?);
         let transport = transports(&key, &ports, session, certificate, circuit, &watch, datagrams.clone())?;
         let served = Arc::new(Served::default());
         let server = config.serve.as_ref().map(|limits| relay::Behaviour::new(key.public().to_peer_id(), limits.config()));

@@ -3,7 +3,7 @@
 //!
 //! One socket stands behind up to three *faces*, each a transport of its own that others are built on. A connection belongs to a
 //! face once that byte has come, and through TLS once its handshake is over; there is a bound for how many are on the way to that, and
-//! for how long.
+//! for how long, and each is on a task of its own.
 
 mod certificate;
 mod wss;
@@ -15,20 +15,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use futures::future::{AbortHandle, BoxFuture, Either, Ready, abortable, ready};
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::future::{BoxFuture, Either, Ready, ready};
 use futures::{FutureExt, TryFutureExt};
 use futures_rustls::{TlsAcceptor, server::TlsStream};
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::tcp::tokio::{TcpStream, Transport as Tcp};
 use libp2p::{Multiaddr, Transport, tcp};
+use tokio::task::{AbortHandle, JoinSet};
 
 pub use certificate::TlsFiles;
 pub(super) use certificate::acceptor;
 pub(super) use wss::{Wss, is_wss};
 
-/// Connections that have not said yet what they speak. When there are more, the oldest is closed: who sends nothing makes way for who does.
-const SILENT: usize = 1_024;
+/// Connections that have not said yet what they speak, or are in their TLS handshake. When there are more, the oldest is closed: who sends
+/// nothing makes way for who does.
+const SILENT: usize = 256;
 /// How long a connection may take to say it, its TLS handshake included.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first byte of a TLS record that begins a handshake (RFC 8446 section 5.1).
@@ -88,20 +89,18 @@ struct Socket {
 
 /// Who has come, and on which socket from where to where.
 struct Came {
-    number: u64,
     socket: ListenerId,
     local: Multiaddr,
     remote: Multiaddr,
     stream: io::Result<(Speaks, Stream)>,
 }
 
-/// Connections that have not said yet what they speak, the oldest first.
+/// Connections that have not said yet what they speak.
 struct Silent {
     most: usize,
     patience: Duration,
-    number: u64,
-    running: FuturesUnordered<BoxFuture<'static, Option<Came>>>,
-    oldest: BTreeMap<u64, AbortHandle>,
+    running: JoinSet<Came>,
+    oldest_first: VecDeque<AbortHandle>,
 }
 
 /// A transport for the connections of one kind; it dials like any other.
@@ -114,7 +113,7 @@ impl Ports {
     pub(super) fn new(tls: Option<TlsAcceptor>) -> Ports {
         let tcp = Tcp::new(tcp::Config::default().nodelay(true));
         let (sockets, events, waiting) = (HashMap::new(), BTreeMap::new(), Arc::default());
-        let silent = Silent { most: SILENT, patience: PATIENCE, number: 0, running: FuturesUnordered::new(), oldest: BTreeMap::new() };
+        let silent = Silent { most: SILENT, patience: PATIENCE, running: JoinSet::new(), oldest_first: VecDeque::new() };
         Ports(Arc::new(Mutex::new(Inner { tcp, tls, sockets, events, waiting, silent })))
     }
 
@@ -190,8 +189,9 @@ impl Inner {
         while let Poll::Ready(event) = Pin::new(&mut self.tcp).poll(cx) {
             self.heard(event);
         }
-        while let Poll::Ready(Some(came)) = self.silent.running.poll_next_unpin(cx) {
-            if let Some(came) = came {
+        while let Poll::Ready(Some(came)) = self.silent.running.poll_join_next(cx) {
+            // One that had to make way comes to nothing.
+            if let Ok(came) = came {
                 self.came(came);
             }
         }
@@ -220,15 +220,15 @@ impl Inner {
                 self.tell_all(listener_id, |id| TransportEvent::ListenerError { listener_id: id, error: alike(&error) });
             }
             TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr } => {
-                let tls = self.tls.clone();
-                self.silent.hear(listener_id, local_addr, send_back_addr, upgrade.and_then(|stream| listen_to(stream, tls)).boxed());
+                let takes_tls = self.sockets.get(&listener_id).is_some_and(|s| s.faces.contains_key(&Speaks::Tls));
+                let tls = self.tls.clone().filter(|_| takes_tls);
+                self.silent.hear(listener_id, local_addr, send_back_addr, upgrade.and_then(|stream| listen_to(stream, tls)));
             }
         }
     }
 
     /// A connection said what it speaks. One that speaks what this socket is not for is closed by being dropped.
     fn came(&mut self, came: Came) {
-        self.silent.oldest.remove(&came.number);
         let Ok((speaks, stream)) = came.stream else { return };
         let Some(listener) = self.sockets.get(&came.socket).and_then(|s| s.faces.get(&speaks)) else { return };
         let event = TransportEvent::Incoming {
@@ -242,21 +242,22 @@ impl Inner {
 }
 
 impl Silent {
-    fn hear(&mut self, socket: ListenerId, local: Multiaddr, remote: Multiaddr, says: BoxFuture<'static, io::Result<(Speaks, Stream)>>) {
-        if self.oldest.len() >= self.most
-            && let Some((_, oldest)) = self.oldest.pop_first()
+    fn hear(
+        &mut self,
+        socket: ListenerId,
+        local: Multiaddr,
+        remote: Multiaddr,
+        says: impl Future<Output = io::Result<(Speaks, Stream)>> + Send + 'static,
+    ) {
+        self.oldest_first.retain(|task| !task.is_finished());
+        if self.oldest_first.len() >= self.most
+            && let Some(oldest) = self.oldest_first.pop_front()
         {
             oldest.abort();
         }
-        self.number += 1;
-        let number = self.number;
-        let (said, handle) = abortable(tokio::time::timeout(self.patience, says));
-        self.oldest.insert(number, handle);
-        let came = said.map(move |said| {
-            let stream = said.ok()?.unwrap_or_else(|late| Err(late.into()));
-            Some(Came { number, socket, local, remote, stream })
-        });
-        self.running.push(came.boxed());
+        let said = tokio::time::timeout(self.patience, says);
+        let came = async move { Came { socket, local, remote, stream: said.await.unwrap_or_else(|late| Err(late.into())) } };
+        self.oldest_first.push_back(self.running.spawn(came));
     }
 }
 

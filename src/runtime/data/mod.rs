@@ -391,18 +391,18 @@ impl<S: Store> DomainData<S> {
 
     /// Managers that are online and that there is a link to, by rank. One that there is none to may have been killed a moment ago: it is
     /// waited for only if there is no other, since the next in rank may lead any moment.
-    async fn managers(&self) -> Result<Vec<NodeId>, Error> {
+    async fn managers(&self) -> Result<Vec<NodeId>, Trouble> {
         let online = self.0.node.managers(self.0.domain)?.into_iter().filter(Manager::is_another_online);
         match online.map(|m| m.node).collect::<Vec<_>>() {
-            none if none.is_empty() => Err(absent()),
-            online => reach_any(&self.0.node, self.0.domain, &online).await,
+            none if none.is_empty() => Err(Trouble::Lost(absent())),
+            online => reach_any(&self.0.node, self.0.domain, &online).await.map_err(Trouble::Lost),
         }
     }
 
     /// A stream to a manager that answers.
     async fn session(&self) -> Result<Session, Trouble> {
         let mut last = Trouble::Lost(absent());
-        for manager in self.managers().await.map_err(Trouble::Lost)? {
+        for manager in self.managers().await? {
             let opened = match within(self.0.streams.open(manager)).await {
                 Ok(Ok(stream)) => Session::open(stream, self.0.domain).await,
                 Ok(Err(error)) => Err(Trouble::Lost(error)),

@@ -1,9 +1,9 @@
 //! The certificate of a server for `wss`, from files that somebody else renews.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use futures_rustls::TlsAcceptor;
 use rustls::ServerConfig;
@@ -26,8 +26,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// When the two files were written last, and how long they are.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+/// When the two files were changed last, their rights included, and how long they are.
+type Stamp = [Option<(i64, i64, u64)>; 2];
 
 struct Renewed {
     files: TlsFiles,
@@ -53,7 +53,7 @@ pub(in super::super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error>
 
 impl TlsFiles {
     fn stamp(&self) -> Stamp {
-        let one = |path: &Path| std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
+        let one = |path: &Path| std::fs::metadata(path).map(|m| (m.ctime(), m.ctime_nsec(), m.len())).ok();
         [one(&self.certificate), one(&self.key)]
     }
 
@@ -71,8 +71,8 @@ impl TlsFiles {
         }
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|e| wrong(&self.key, "private key", e))?;
         let pair = CertifiedKey::from_der(chain, key, provider).map_err(|e| {
-            let what = format!("{} is not the key of {}", self.key.display(), self.certificate.display());
-            Error::new(Code::BadArgument, what).caused_by(e)
+            let what = format!("{} and {} do not go together", self.key.display(), self.certificate.display());
+            Error::new(Code::BadArgument, what).hint("The key has to be that of the file's first certificate").caused_by(e)
         })?;
         Ok(Arc::new(pair))
     }
