@@ -153,7 +153,7 @@ mod tests {
             "/dns4/relay.example/tcp/443/tls/ws",
         ];
         let addresses = addresses.map(String::from);
-        assert_eq!(listeners(&addresses), 3);
+        assert_eq!(listeners(&addresses), 4);
         let (listen, announce) = ([addresses[0].clone(), addresses[2].clone()], [addresses[5].clone()]);
         assert_eq!((wanted(&listen, &[]), wanted(&listen, &announce)), (2, 1));
         let both =
