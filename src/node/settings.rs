@@ -22,23 +22,7 @@ pub struct Settings {
     /// For the web server of `peerage up`.
     pub page: PageSettings,
     /// The certificate of whoever listens on `/tls/ws`.
-    pub tls: Option<TlsSettings>,
-}
-
-/// `[tls]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsSettings {
-    /// The file of the certificate and those behind it, as PEM.
-    pub certificate: PathBuf,
-    /// The file of its private key, as PEM.
-    pub key: PathBuf,
-}
-
-impl From<TlsSettings> for TlsFiles {
-    fn from(TlsSettings { certificate, key }: TlsSettings) -> TlsFiles {
-        TlsFiles { certificate, key }
-    }
+    pub tls: Option<TlsFiles>,
 }
 
 /// `[relay]`

@@ -62,7 +62,7 @@ impl Tls {
     /// The files, as flags or as the settings name them.
     pub fn files(self, settings: &Settings) -> Option<TlsFiles> {
         let flags = self.tls_certificate.zip(self.tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
-        flags.or_else(|| settings.tls.clone().map(TlsFiles::from))
+        flags.or_else(|| settings.tls.clone())
     }
 }
 

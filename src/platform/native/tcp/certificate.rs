@@ -12,13 +12,15 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use serde::Deserialize;
 
 use crate::base::{Code, Error};
 
 /// A certificate and its private key in PEM files, as ACME clients keep them. When either file changes, the next connection gets what is
 /// there then; connections that are up are not touched. If that is not whole, or the two do not belong together, the last that was
 /// right stays in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// The server's certificate, and behind it those that lead to a certificate authority.
     pub certificate: PathBuf,
